@@ -1,0 +1,1 @@
+"""The wiring, and the Python API: a function for each thing that a user can ask for."""

@@ -1,0 +1,55 @@
+"""Configs with the whole vocabulary at hand; imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cnntrain.data.augment
+import cnntrain.data.sources
+import cnntrain.network.initializers
+import cnntrain.network.layers
+import cnntrain.training.optimizers
+import cnntrain.training.schedules  # noqa: F401  (each of these registers its names)
+from cnntrain.config.load import load
+from cnntrain.config.schema import Config
+from cnntrain.errors import UsageError
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Config:
+    """The config at `path` with overrides applied, checked against the vocabulary and the plugins' own.
+
+    Raises `ConfigError` with every problem, and `UsageError` for a plugin that can't be imported.
+    """
+    import_plugins(plugins)
+    return load(path, overrides)
+
+
+def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
+    """Import modules that register names of their own; gives each file's SHA-256."""
+    return {str(path): _import(path) for path in paths}
+
+
+def _import(path: Path) -> str:
+    name = f"cnntrain_plugin_{path.stem}"
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: can't read the plugin ({error.strerror})") from error
+    if name in sys.modules:
+        return digest
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: a plugin is a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Annotations that are strings are looked up in the module that holds them.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"{path}: the plugin fails on import: {type(error).__name__}: {error}") from error
+    return digest

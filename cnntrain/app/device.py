@@ -1,0 +1,32 @@
+"""The device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from cnntrain.errors import UsageError
+
+
+def choose(name: str = "auto") -> torch.device:
+    """The named device, or with `auto` the first of CUDA, MPS and CPU that is there.
+
+    Raises `UsageError` for a device that this machine does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device `{name}` can't be used here: {reason}; try `--device auto`") from error
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device's name for people."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

@@ -1,0 +1,34 @@
+"""What the program tells while it works; the command line draws it, other callers may ignore it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Display(Protocol):
+    """Lines to say, and how far the work is."""
+
+    def say(self, line: str) -> None:
+        """Tell a line."""
+        ...
+
+    def warn(self, line: str) -> None:
+        """Tell a line that asks for attention."""
+        ...
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """`done` of `total` pieces of `what` are done."""
+        ...
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+    def warn(self, line: str) -> None:
+        """Nothing."""
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Nothing."""

@@ -1,0 +1,154 @@
+"""How good a checkpoint is on a split of its own data, or on a data set that it never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch.nn import functional
+
+from cnntrain.app import device as devices
+from cnntrain.app.configure import import_plugins
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.train import Where
+from cnntrain.config.document import parse
+from cnntrain.config.load import from_resolved
+from cnntrain.config.schema import Config
+from cnntrain.data.batches import Resident
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.preprocess import Preprocessing, to_unit
+from cnntrain.data.splits import split
+from cnntrain.errors import CheckpointError, ConfigError, DataError
+from cnntrain.network.build import build
+from cnntrain.run import checkpoint
+from cnntrain.training.evaluate import logits_of, score
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network from a checkpoint, ready to answer."""
+
+    config: Config
+    network: nn.Module
+    classes: list[str]
+    preprocessing: Preprocessing
+    device: torch.device
+
+
+def load_model(path: Path, where: Where) -> Model:
+    """The network of a checkpoint file, or of a run directory's best one. Raises `CheckpointError`."""
+    device = devices.choose(where.device)
+    import_plugins(where.plugins)
+    saved = checkpoint.load(path)
+    try:
+        config = from_resolved(saved.config)
+        preprocessing = Preprocessing.from_dict(saved.preprocessing)
+        network = build(config, preprocessing.shape, len(saved.classes))
+        network.load_state_dict(saved.weights)
+    except (ConfigError, RuntimeError, KeyError, TypeError) as error:
+        needed = "".join(f" --plugin {name}" for name in saved.plugins)
+        hint = f"; it was trained with{needed}" if needed and not where.plugins else ""
+        raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error
+    return Model(config, network.to(device), saved.classes, preprocessing, device)
+
+
+def evaluate_checkpoint(
+    path: Path, where: Where, data: str | None = None, name: SplitName = "test", display: Display | None = None
+) -> dict[str, Any]:
+    """Loss, accuracy, precision and recall by class, and the confusion matrix (rows: truth).
+
+    `data` names another data set: a source as a config writes it, a folder of images, an `.npz`
+    or a `.csv` file. Its classes are matched by name.
+    """
+    display = display or Silent()
+    model = load_model(path, where)
+    folders = Folders.standard(where.data_dir)
+    if data is None:
+        splits = split(model.config.data.source.make(folders), model.config.data)
+        images = getattr(splits, name)
+    else:
+        dataset = _source(model.config, data).data.source.make(folders)
+        images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
+    resident = Resident.of(images, model.preprocessing, model.device)
+    logits = logits_of(model.network, resident)
+    report = _report(model.classes, images.labels, logits.argmax(1).cpu().numpy())
+    result = score(logits, resident.labels)
+    return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
+
+
+def _source(config: Config, data: str) -> Config:
+    """The checkpoint's config with another data source."""
+    path = Path(data)
+    if path.is_dir():
+        return from_resolved({**_bare(config), "data": {"source": {"image_folder": {"path": data}}}})
+    if path.suffix in (".npz", ".csv"):
+        return from_resolved({**_bare(config), "data": {"source": {path.suffix[1:]: {"path": data}}}})
+    return from_resolved({**_bare(config), "data": {"source": parse(data, "--data").value}})
+
+
+def _bare(config: Config) -> dict[str, Any]:
+    return {"network": config.model_dump(mode="json")["network"]}
+
+
+def _part(dataset: Dataset, name: SplitName, display: Display) -> Images:
+    part: Images | None = getattr(dataset, name)
+    if part is None and name == "test":
+        display.say("the data set has no test split of its own: evaluating all of its images")
+        return dataset.train
+    if part is None:
+        raise DataError(f"the data set has no {name} split of its own")
+    return part
+
+
+def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Display) -> Images:
+    """Images in the network's shape, labels by its numbers for the classes of the same names."""
+    unknown = [name for name in classes if name not in model.classes]
+    present = {classes[label] for label in np.unique(images.labels)}
+    if set(unknown) & present:
+        raise DataError(
+            f"the network does not know the classes {', '.join(unknown)}; it knows {', '.join(model.classes)}"
+        )
+    numbers = np.array([model.classes.index(name) if name in model.classes else -1 for name in classes])
+    shape = model.preprocessing.shape
+    pixels = images.pixels
+    if pixels.shape[1:] != shape:
+        display.warn(f"images of shape {pixels.shape[1:]} are converted to the network's {shape}")
+        pixels = _converted(pixels, shape)
+    return Images(pixels, numbers[images.labels])
+
+
+def _converted(pixels: Any, shape: tuple[int, int, int]) -> Any:
+    """Pixels with other channels and another size: grey by ITU-R 601 weights, size by antialiased bilinear."""
+    parts = []
+    for chunk in torch.split(torch.from_numpy(pixels), 1000):
+        images = to_unit(chunk)
+        if images.shape[1] != shape[0]:
+            images = _grey(images).expand(-1, shape[0], -1, -1)
+        parts.append(functional.interpolate(images, shape[1:], mode="bilinear", antialias=True).clamp(0, 1))
+    return torch.cat(parts).numpy()
+
+
+def _grey(images: torch.Tensor) -> torch.Tensor:
+    if images.shape[1] < 3:
+        return images[:, :1]
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (images[:, :3] * weights).sum(1, keepdim=True)
+
+
+def _report(classes: list[str], truth: Any, predicted: Any) -> dict[str, Any]:
+    labels = list(range(len(classes)))
+    precision, recall, _, support = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
+    by_class = [
+        {"class": name, "precision": float(precision[i]), "recall": float(recall[i]), "images": int(support[i])}
+        for i, name in enumerate(classes)
+    ]
+    return {"classes": by_class, "confusion_matrix": confusion_matrix(truth, predicted, labels=labels).tolist()}

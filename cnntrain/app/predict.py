@@ -1,0 +1,118 @@
+"""What a checkpoint says of single image files."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.evaluate import Model, load_model
+from cnntrain.app.train import Where
+from cnntrain.data.preprocess import to_unit
+from cnntrain.data.sources.pictures import is_picture, open_picture
+from cnntrain.errors import DataError, UsageError
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's most likely classes with their probabilities in 0..1, the likeliest first."""
+
+    path: str
+    classes: list[str]
+    probabilities: list[float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+def predict_images(
+    checkpoint: Path,
+    inputs: Sequence[str],
+    where: Where,
+    top_k: int = 1,
+    invert: bool = False,
+    display: Display | None = None,
+) -> Iterator[Prediction | Failure]:
+    """Classify image files, the images in folders, and what globs match; `-` reads paths from stdin.
+
+    `invert` is for dark marks on a light ground, where the network learned light on dark.
+    """
+    model = load_model(checkpoint, where)
+    paths = _expand(inputs)
+    conversions: Counter[str] = Counter()
+    for start in range(0, len(paths), BATCH):
+        yield from _predict(model, paths[start : start + BATCH], top_k, invert, conversions)
+    for what, count in conversions.items():
+        (display or Silent()).warn(f"{count:,} of {len(paths):,} images {what}")
+
+
+def _expand(inputs: Sequence[str]) -> list[Path]:
+    paths: list[Path] = []
+    for text in inputs:
+        if text == "-":
+            paths += [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+        elif Path(text).is_dir():
+            paths += sorted(path for path in Path(text).rglob("*") if is_picture(path))
+        elif Path(text).exists() or not (matches := sorted(glob(text, recursive=True))):
+            paths.append(Path(text))
+        else:
+            paths += [Path(match) for match in matches]
+    if not paths:
+        raise UsageError(f"there are no images in {', '.join(inputs)}")
+    return paths
+
+
+def _predict(
+    model: Model, paths: Sequence[Path], top_k: int, invert: bool, conversions: Counter[str]
+) -> Iterator[Prediction | Failure]:
+    read: dict[Path, np.ndarray] = {}
+    failures: dict[Path, Failure] = {}
+    for path in paths:
+        try:
+            read[path] = _pixels(path, model.preprocessing.shape, conversions)
+        except DataError as error:
+            failures[path] = Failure(str(path), str(error))
+    answers = dict(zip(read, _answers(model, list(read.values()), top_k, invert), strict=True)) if read else {}
+    for path in paths:
+        yield failures[path] if path in failures else Prediction(str(path), *answers[path])
+
+
+def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) -> np.ndarray:
+    """One image as (channels, height, width) uint8, noting what its conversion loses."""
+    channels, height, width = shape
+    picture = open_picture(path)
+    if channels == 1 and picture.mode not in ("1", "L", "I;16"):
+        colours = picture.convert("RGB")
+        if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():
+            conversions["lost their colours: the network takes greyscale"] += 1
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        conversions[f"were resized to {height}x{width}"] += 1
+        picture = picture.resize((width, height), resample=2)
+    array = np.asarray(picture, dtype=np.uint8)
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+
+def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:
+    images = to_unit(torch.from_numpy(np.stack(pixels)).to(model.device))
+    if invert:
+        images = 1 - images
+    with torch.inference_mode():
+        probabilities = model.network.eval()(model.preprocessing.normalize(images)).softmax(1)
+    best = probabilities.topk(min(top_k, len(model.classes)))
+    rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [([model.classes[index] for index in indices], values) for values, indices in rows]

@@ -1,0 +1,222 @@
+"""Training into a run directory, from the beginning or from where a run stopped."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cnntrain.app import device as devices
+from cnntrain.app.configure import import_plugins
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.environment import environment
+from cnntrain.app.signals import Request, listening
+from cnntrain.config.load import from_resolved, resolved, to_yaml
+from cnntrain.config.schema import Config
+from cnntrain.data.batches import Resident
+from cnntrain.data.images import Folders
+from cnntrain.data.preprocess import Preprocessing
+from cnntrain.data.splits import Splits, duplicates, split
+from cnntrain.errors import CheckpointError, DataError, Diverged, Interrupted
+from cnntrain.network.build import build
+from cnntrain.reports.text import epoch_line, percent
+from cnntrain.run import checkpoint
+from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.directory import RunDirectory
+from cnntrain.training.loop import Feeds, Plan, check_finite, prepare, train
+from cnntrain.training.state import EpochResult, State
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a run needs besides its config: where data lies, what to compute on, whose layers to use."""
+
+    data_dir: Path | None = None
+    device: str = "auto"
+    plugins: Sequence[Path] = ()
+
+
+@dataclass
+class _Run:
+    """A run under way."""
+
+    config: Config
+    splits: Splits
+    preprocessing: Preprocessing
+    plan: Plan
+    state: State
+    plugins: dict[str, str]
+    directory: RunDirectory
+    display: Display
+
+    def say(self, line: str) -> None:
+        self.display.say(line)
+        self.directory.log(line)
+
+    def checkpoint(self, with_state: bool) -> Checkpoint:
+        result = self.state.history[-1] if self.state.history else None
+        return Checkpoint(
+            config=resolved(self.config),
+            classes=list(self.splits.classes),
+            preprocessing=self.preprocessing.to_dict(),
+            weights=self.state.network.state_dict(),
+            result=asdict(result) if result else None,
+            data=_fingerprints(self.splits),
+            plugins=self.plugins,
+            training=self.state.save() if with_state else None,
+        )
+
+
+def train_run(config: Config, run_dir: Path, where: Where, display: Display | None = None) -> dict[str, Any]:
+    """Train a config into a new run directory; gives the content of its `summary.json`.
+
+    Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
+    no longer finite.
+    """
+    display = display or Silent()
+    prepared = _prepare(config, where, display)
+    directory = RunDirectory.create(run_dir, to_yaml(config))
+    with closing(directory):
+        return _train(_Run(*prepared, directory, display))
+
+
+def resume_run(run_dir: Path, overrides: Sequence[str], where: Where, display: Display | None = None) -> dict[str, Any]:
+    """Go on with a run to the same bits as if it had never stopped; gives its summary.
+
+    Overrides change its config: with more `training.epochs` a finished run goes on.
+    """
+    display = display or Silent()
+    import_plugins(where.plugins)
+    with closing(RunDirectory.open(run_dir)) as directory:
+        saved = checkpoint.load(directory.last)
+        if saved.training is None:
+            raise CheckpointError(f"{directory.last}: holds no training state to resume from")
+        config = from_resolved(saved.config, overrides)
+        run = _Run(*_prepare(config, where, display), directory, display)
+        if _fingerprints(run.splits) != saved.data:
+            raise DataError(f"{run_dir}: the data has changed since this run began, so it can't be resumed exactly")
+        _restore(run, saved.training, is_changed=bool(overrides))
+        if overrides:
+            directory.write_config(to_yaml(config))
+        return _train(run)
+
+
+def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
+    try:
+        run.state.restore(saved)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{run.directory.last}: does not fit the config: {error}") from error
+    state, epochs = run.state, run.config.training.epochs
+    if is_changed and state.epoch < epochs:
+        state.stopped = ""
+    if state.stopped:
+        run.say(f"{run.directory.path}: finished already: {state.stopped}; add training.epochs=N to go on")
+    else:
+        run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {epochs} epochs")
+
+
+def _prepare(
+    config: Config, where: Where, display: Display
+) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
+    device = devices.choose(where.device)
+    plugins = import_plugins(where.plugins)
+    splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
+    preprocessing = Preprocessing.of(splits.train, config.data.normalize)
+    network = build(config, preprocessing.shape, len(splits.classes)).to(device)
+    parts = (Resident.of(part, preprocessing, device) for part in (splits.train, splits.validation, splits.test))
+    plan, state = prepare(config, network, Feeds(*parts), device)
+    same = duplicates(splits)
+    if same:
+        display.warn(f"{same:,} test images are also among the training images")
+    display.say(_introduction(splits, preprocessing, network, devices.describe(device)))
+    return config, splits, preprocessing, plan, state, plugins
+
+
+def _introduction(splits: Splits, preprocessing: Preprocessing, network: Any, device: str) -> str:
+    channels, height, width = preprocessing.shape
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return (
+        f"{len(splits.train):,} training, {len(splits.validation):,} validation, {len(splits.test):,} test images "
+        f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; {device}"
+    )
+
+
+def _train(run: _Run) -> dict[str, Any]:
+    run.say(f"run directory: {run.directory.path}")
+    with listening() as request:
+        try:
+            _iterate(run, request)
+        except Diverged as error:
+            raise Diverged(_with_last_good(run, str(error))) from error
+    return _finish(run)
+
+
+def _iterate(run: _Run, request: Request) -> None:
+    for item in train(run.plan, run.state):
+        if isinstance(item, EpochResult):
+            _keep(run, item)
+        else:
+            epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
+            run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")
+        if request.signal and not run.state.stopped:
+            _interrupt(run, request.signal)
+
+
+def _keep(run: _Run, result: EpochResult) -> None:
+    # `last` comes after `best`, so that a resumed run finds a best checkpoint that is not behind it.
+    if result.best:
+        run.directory.save_best(run.checkpoint(with_state=False))
+    run.directory.save_last(run.checkpoint(with_state=True))
+    run.directory.write_metrics(run.state.history)
+    run.say(epoch_line(result, run.config.training.epochs))
+
+
+def _interrupt(run: _Run, signal: str) -> None:
+    check_finite(run.state)
+    run.directory.save_last(run.checkpoint(with_state=True))
+    command = f"cnntrain train --resume {shlex.quote(str(run.directory.path))}"
+    run.directory.log(f"interrupted by {signal}; resume with: {command}")
+    raise Interrupted(f"interrupted by {signal}; the state is saved. Resume with:\n  {command}")
+
+
+def _with_last_good(run: _Run, message: str) -> str:
+    run.directory.log(message)
+    if not run.directory.last.exists():
+        return f"{message}. No epoch was finished, so there is no checkpoint"
+    return f"{message}. The state after the last good epoch is kept in {run.directory.last}"
+
+
+def _finish(run: _Run) -> dict[str, Any]:
+    best, last = run.state.best, run.state.history[-1]
+    summary = {
+        "run_dir": str(run.directory.path),
+        "stopped": run.state.stopped,
+        "epochs": run.state.epoch,
+        "best": asdict(best) if best else None,
+        "last": asdict(last),
+        "seconds": sum(result.seconds for result in run.state.history),
+        "seed": run.config.seed,
+        "device": devices.describe(run.state.device),
+        "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),
+        "images": {
+            "train": len(run.splits.train),
+            "validation": len(run.splits.validation),
+            "test": len(run.splits.test),
+        },
+        "data": _fingerprints(run.splits),
+        "environment": environment(),
+    }
+    run.directory.write_summary(summary)
+    if best and best.test_accuracy is not None:
+        run.say(
+            f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
+            f"test accuracy there {percent(best.test_accuracy)}"
+        )
+    return summary
+
+
+def _fingerprints(splits: Splits) -> dict[str, str]:
+    return {name: getattr(splits, name).fingerprint for name in ("train", "validation", "test")}

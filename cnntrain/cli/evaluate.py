@@ -1,0 +1,66 @@
+"""`cnntrain eval`: how good a checkpoint is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cnntrain.cli.console import Terminal, print_json
+from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
+from cnntrain.errors import ClaimNotMet
+
+NAME = "eval"
+
+
+class Split(StrEnum):
+    """The parts of a data set."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+def run(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
+    data: Annotated[
+        str | None, typer.Option(help="Another data set: a source's name, a folder of images, an .npz or .csv file.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
+    fail_under: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Exit with 3 when accuracy, in 0..1, is lower.")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print loss, accuracy, precision and recall by class, and the confusion matrix."""
+    from cnntrain.app.evaluate import evaluate_checkpoint
+    from cnntrain.app.train import Where
+
+    with Terminal(quiet) as display:
+        report = evaluate_checkpoint(checkpoint, Where(data_dir, device, plugins or []), data, split.value, display)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    if fail_under is not None and report["accuracy"] < fail_under:
+        raise ClaimNotMet(f"accuracy {report['accuracy']:.4f} is under {fail_under:g}")
+
+
+def _print(report: dict[str, Any]) -> None:
+    typer.echo(f"{report['split']}: {report['images']:,} images, loss {report['loss']:.4f}, ", nl=False)
+    typer.echo(f"accuracy {100 * report['accuracy']:.2f} %\n")
+    width = max(5, *(len(row["class"]) for row in report["classes"]))
+    typer.echo(f"{'class':<{width}}  precision   recall   images")
+    for row in report["classes"]:
+        figures = f"{100 * row['precision']:>7.2f} %  {100 * row['recall']:>6.2f} %  {row['images']:>7,}"
+        typer.echo(f"{row['class']:<{width}}  {figures}")
+    typer.echo("\nconfusion matrix (rows: truth, columns: prediction)")
+    cell = max(4, *(len(str(count)) + 1 for row in report["confusion_matrix"] for count in row))
+    for row, counts in zip(report["classes"], report["confusion_matrix"], strict=True):
+        typer.echo(f"{row['class']:<{width}} " + "".join(f"{count or '.':>{cell}}" for count in counts))

@@ -1,0 +1,23 @@
+"""`cnntrain layers`: the vocabulary of configs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli.options import Plugins
+
+NAME = "layers"
+
+
+def run(
+    name: Annotated[str | None, typer.Argument(help="Only what bears this name.")] = None, plugins: Plugins = None
+) -> None:
+    """List all layers, optimizers, schedules and so on, with their arguments and defaults."""
+    from cnntrain.app.configure import import_plugins
+    from cnntrain.registry import ALL
+    from cnntrain.reports.vocabulary import describe
+
+    import_plugins(plugins or [])
+    typer.echo(describe(ALL.values(), name))

@@ -1,0 +1,55 @@
+"""The typer app, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli import check, evaluate, layers, predict, schema, show, train
+from cnntrain.errors import CnntrainError
+
+app = typer.Typer(
+    help="Train convolutional networks from the command line: a readable YAML file in, a trained network out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, evaluate, predict, check, show, layers, schema):
+    app.command(command.NAME)(command.run)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cnntrain {version('cnntrain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one message on stderr and its exit code."""
+    try:
+        app()
+    except CnntrainError as error:
+        _fail(str(error), error.exit_code)
+    except MemoryError:
+        _fail("out of memory; lower `training.batch_size`, or make the network smaller", 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

@@ -1,0 +1,23 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where data sets lie.", envvar="CNNTRAIN_DATA_DIR", show_envvar=True, file_okay=False),
+]
+Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers layers of its own.", dir_okay=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result, warnings and errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values in the place of the config's.")
+]

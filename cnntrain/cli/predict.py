@@ -1,0 +1,100 @@
+"""`cnntrain predict`: what a checkpoint says of image files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnntrain.cli.console import Terminal
+from cnntrain.cli.options import Device, Plugins, Quiet
+
+if TYPE_CHECKING:
+    from cnntrain.app.predict import Prediction
+
+NAME = "predict"
+
+
+class Format(StrEnum):
+    """How predictions are written."""
+
+    table = "table"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+def run(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
+    inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs, or - for paths on stdin.")],
+    top_k: Annotated[int, typer.Option(min=1, help="So many of the likeliest classes.")] = 1,
+    invert: Annotated[bool, typer.Option("--invert", help="For dark digits on light paper.")] = False,
+    output: Annotated[
+        Format | None, typer.Option("--format", help="table on a terminal, else csv.", show_default=False)
+    ] = None,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+) -> None:
+    """Classify images; exits with 1 when some could not be read, after all others are classified."""
+    import sys
+
+    from cnntrain.app.predict import Failure, predict_images
+    from cnntrain.app.train import Where
+
+    failures: list[Failure] = []
+
+    def readable() -> Iterator[Prediction]:
+        with Terminal(quiet) as display:
+            where = Where(device=device, plugins=plugins or [])
+            for item in predict_images(checkpoint, inputs, where, top_k, invert, display):
+                if isinstance(item, Failure):
+                    failures.append(item)
+                else:
+                    yield item
+
+    chosen = output or (Format.table if sys.stdout.isatty() else Format.csv)
+    _WRITERS[chosen](readable())
+    for failure in failures:
+        typer.echo(f"error: {failure.reason}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _write_table(predictions: Iterator[Prediction]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("image", "class", "probability")
+    for one in predictions:
+        for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True)):
+            table.add_row("" if rank else one.path, name, f"{100 * probability:.2f} %")
+    Console().print(table, markup=False)
+
+
+def _write_csv(predictions: Iterator[Prediction]) -> None:
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "class", "probability"])
+    for one in predictions:
+        for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True), start=1):
+            writer.writerow([one.path, rank, name, f"{probability:.6f}"])
+
+
+def _write_jsonl(predictions: Iterator[Prediction]) -> None:
+    import json
+
+    for one in predictions:
+        best = [{"class": c, "probability": round(p, 6)} for c, p in zip(one.classes, one.probabilities, strict=True)]
+        typer.echo(json.dumps({"path": one.path, "predictions": best}))
+
+
+_WRITERS: dict[Format, Callable[[Iterator[Prediction]], None]] = {
+    Format.table: _write_table,
+    Format.csv: _write_csv,
+    Format.jsonl: _write_jsonl,
+}

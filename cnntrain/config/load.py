@@ -1,0 +1,144 @@
+"""File, `extends` and overrides to one validated `Config`, with every error at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cnntrain.config.document import Document, Place, parse, read
+from cnntrain.config.schema import Config
+from cnntrain.errors import ConfigError, Position, Problem
+
+# Where a mapping is a name with its arguments, and another name takes its place instead of joining it.
+ONE_OF: set[Place] = {("data", "source"), ("training", "optimizer"), ("training", "schedule"), ("init",)}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the config at `path` and apply `key=value` overrides; raises `ConfigError` with all problems."""
+    document = _with_bases(path, ())
+    for override in overrides:
+        _apply(document, override)
+    return _validate(document)
+
+
+def from_resolved(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The config that a checkpoint carries, with overrides applied."""
+    document = Document(deepcopy(values))
+    for override in overrides:
+        _apply(document, override)
+    return _validate(document)
+
+
+def resolved(config: Config) -> dict[str, Any]:
+    """All values of a config, defaults filled in, as plain data that `from_resolved` takes."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as a file that `load` takes."""
+    return yaml.safe_dump(resolved(config), sort_keys=False, width=120, default_flow_style=None)
+
+
+def _validate(document: Document) -> Config:
+    try:
+        config = Config.model_validate(document.value)
+    except ValidationError as error:
+        found = [_problem(document, e["loc"], e["msg"]) for e in error.errors()]
+        raise ConfigError(sorted(found, key=_reading_order)) from error
+    config._document = document
+    return config
+
+
+def _problem(document: Document, place: Place, message: str) -> Problem:
+    position = document.position(place)
+    return Problem(message if position else f"{'.'.join(map(str, place))}: {message}", position)
+
+
+def _reading_order(found: Problem) -> tuple[str, int, int]:
+    where = found.position
+    return (where.file, where.line, where.column) if where else ("", 0, 0)
+
+
+def _with_bases(path: Path, above: tuple[Path, ...]) -> Document:
+    document = read(path)
+    name = document.value.pop("extends", None)
+    if name is None:
+        return document
+    where = document.position(("extends",))
+    base = (path.parent / str(name)).resolve()
+    if base in above or base == path.resolve():
+        raise ConfigError([Problem(f"`extends` goes round in a circle through {name}", where)])
+    if not isinstance(name, str) or not base.is_file():
+        raise ConfigError([Problem(f"`extends`: there is no file {path.parent / str(name)}", where)])
+    below = _with_bases(path.parent / name, (*above, path.resolve()))
+    return _merge(below, document)
+
+
+def _merge(base: Document, top: Document) -> Document:
+    merged = Document(base.value, dict(base.places))
+
+    def put(target: dict[str, Any], values: dict[str, Any], place: Place) -> None:
+        for key, value in values.items():
+            here = (*place, key)
+            old = target.get(key)
+            joins = isinstance(old, dict) and isinstance(value, dict)
+            if joins and not (here in ONE_OF and set(old or ()) != set(value)):
+                put(target[key], value, here)
+            else:
+                _forget(merged, here)
+                target[key] = value
+            merged.places |= {p: q for p, q in top.places.items() if p[: len(here)] == here}
+
+    put(merged.value, top.value, ())
+    return merged
+
+
+def _forget(document: Document, place: Place) -> None:
+    document.places = {p: q for p, q in document.places.items() if p[: len(place)] != place}
+
+
+def _apply(document: Document, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError([Problem(f"override `{override}`: write it as key=value, as in training.epochs=5")])
+    value = parse(text, "override").value
+    place: Place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
+    holder = _holder(document, place, override)
+    last = place[-1]
+    if isinstance(holder, list) and not (isinstance(last, int) and last < len(holder)):
+        raise ConfigError([Problem(f"override `{override}`: {_list_help(place, holder)}")])
+    if isinstance(holder, dict) and place[:-1] in ONE_OF and last not in holder:
+        holder.clear()
+    _forget(document, place)
+    document.places[place] = Position("override", 1, len(key) + 2, override)
+    holder[last if isinstance(holder, list) else str(last)] = value
+
+
+def _holder(document: Document, place: Place, override: str) -> Any:
+    """The mapping or list that holds the last part of `place`, made where it is missing."""
+    here = document.value
+    for depth, part in enumerate(place[:-1], start=1):
+        if isinstance(here, list):
+            if not (isinstance(part, int) and part < len(here)):
+                raise ConfigError([Problem(f"override `{override}`: {_list_help(place[:depth], here)}")])
+            inner = here[part]
+        else:
+            inner = here.setdefault(str(part), {})
+            part = str(part)
+        if inner is None or (isinstance(inner, str) and inner == str(place[depth])):
+            inner = here[part] = {} if inner is None else {inner: {}}
+        if not isinstance(inner, dict | list):
+            name = ".".join(map(str, place[:depth]))
+            raise ConfigError([Problem(f"override `{override}`: `{name}` is {inner!r}, which has no parts")])
+        here = inner
+    return here
+
+
+def _list_help(place: Place, items: list[Any]) -> str:
+    name = ".".join(map(str, place[:-1]))
+    return f"`{name}` has items 0 to {len(items) - 1}, no `{place[-1]}`" if items else f"`{name}` is empty"

@@ -1,0 +1,114 @@
+"""The shape of a config: every key, its type, its range and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+
+from cnntrain.config.document import Document, Place
+from cnntrain.config.spec import (
+    AugmentationSpec,
+    InitializerSpec,
+    LayerSpec,
+    OptimizerSpec,
+    ScheduleSpec,
+    SourceSpec,
+)
+from cnntrain.errors import ConfigError, Problem
+from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
+
+# torch's generators take 64 bits; epochs and purposes are mixed into the seed, so it stays small.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class SplitConfig(Strict):
+    """How images are set apart: the last ones, or (with a seed) a random stratified choice."""
+
+    size: float | int = Field(0.1, description="a fraction below 1, or a number of images")
+    seed: Seed | None = Field(None, description="draw at random by class from this seed; without it, take the last")
+
+    @model_validator(mode="after")
+    def _size_in_range(self) -> SplitConfig:
+        if not (0 < self.size < 1 or (self.size >= 1 and float(self.size).is_integer())):
+            raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images")
+        return self
+
+
+def _split(written: Any) -> Any:
+    is_number = isinstance(written, int | float) and not isinstance(written, bool)
+    return {"size": written} if is_number else written
+
+
+Split = Annotated[SplitConfig, BeforeValidator(_split)]
+
+
+class DataConfig(Strict):
+    """What is learned from."""
+
+    source: SourceSpec = Field("digits", validate_default=True)
+    validation: Split | None = Field(
+        None, description="set apart from the training images; by default the source's own, or a random tenth"
+    )
+    test: Split | None = Field(
+        None, description="set apart from all images, for a source without a test set; by default a random fifth"
+    )
+    limit: PositiveInt | None = Field(None, description="train on the first so many images only")
+    normalize: bool = Field(False, description="subtract the training images' mean, divide by their deviation")
+    augment: list[AugmentationSpec] = []
+
+
+class EarlyStoppingConfig(Strict):
+    """Stop when validation accuracy has not improved for `patience` epochs (the book's first problem)."""
+
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = Field(0.0, description="a gain of accuracy, in [0, 1], up to this is none")
+    restore_best: bool = Field(False, description="end with the best epoch's weights, also in `last.pt`")
+
+
+class TrainingConfig(Strict):
+    """How it is learned."""
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 64
+    optimizer: OptimizerSpec = Field("sgd", validate_default=True)
+    schedule: ScheduleSpec = Field("constant", validate_default=True)
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="raise the learning rate linearly from 0 at first")
+    l2: NonNegativeFloat = Field(0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2)")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_grad_norm: PositiveFloat | None = None
+    shuffle: Literal["always", "never"] = Field("always", description="`never` keeps the order of the data")
+    early_stopping: EarlyStoppingConfig | None = None
+
+
+class ClaimConfig(Strict):
+    """A figure that a config expects of itself."""
+
+    at_least: float | int = Field(description="percent")
+    source: str | None = None
+
+
+class ExpectConfig(Strict):
+    """What `cnntrain verify` tests."""
+
+    test_accuracy: ClaimConfig
+
+
+class Config(Strict):
+    """A whole experiment."""
+
+    seed: Seed = 0
+    data: DataConfig = Field(default_factory=DataConfig)
+    network: Annotated[list[LayerSpec], Field(min_length=1)]
+    init: InitializerSpec = Field("auto", validate_default=True)
+    dropout_scaling: Literal["inverted", "book"] = "inverted"
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    expect: ExpectConfig | None = None
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document(None))
+
+    def error(self, place: Place, message: str) -> ConfigError:
+        """An error about the value at `place`, pointing into the file that it came from."""
+        position = self._document.position(place)
+        where = "" if position else ".".join(map(str, place)) + ": "
+        return ConfigError([Problem(where + message, position)])

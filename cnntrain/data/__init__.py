@@ -1,0 +1,1 @@
+"""Reading images, splitting them, and feeding them to training."""

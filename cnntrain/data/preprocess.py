@@ -1,0 +1,61 @@
+"""From stored pixels to what a network takes; one object for training, evaluation and prediction.
+
+Shapes: images are (batch, channels, height, width).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnntrain.data.images import Images
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The shape of an image (channels, height, width), and its channels' mean and deviation in 0..1."""
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, images: Images, normalize: bool) -> Preprocessing:
+        """What the training images ask for; without `normalize`, pixels stay in 0..1."""
+        channels, height, width = images.pixels.shape[1:]
+        if not normalize:
+            return cls((channels, height, width), (0.0,) * channels, (1.0,) * channels)
+        scale = 255.0 if images.pixels.dtype == np.uint8 else 1.0
+        mean = images.pixels.mean(axis=(0, 2, 3), dtype=np.float64) / scale
+        std = images.pixels.std(axis=(0, 2, 3), dtype=np.float64) / scale
+        # A channel without any variation can't be divided by it.
+        std = np.where(std > 0, std, 1.0)
+        return cls((channels, height, width), tuple(mean.tolist()), tuple(std.tolist()))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of `to_dict`."""
+        return cls(tuple(values["shape"]), tuple(values["mean"]), tuple(values["std"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {key: list(value) for key, value in asdict(self).items()}
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images in 0..1 to mean 0 and deviation 1 where the config asks for it."""
+        if not any(self.mean) and set(self.std) == {1.0}:
+            return images
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return (images - mean) / std
+
+
+def to_unit(pixels: Tensor) -> Tensor:
+    """uint8 pixels in 0..255, or floats in 0..1, to floats in 0..1."""
+    return pixels.to(torch.float32).mul_(1 / 255) if pixels.dtype == torch.uint8 else pixels

@@ -1,0 +1,80 @@
+"""What can go wrong, said so that a person can act on it; each error knows its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a config: `line` and `column` count from 1, `text` is the whole line."""
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a config: what, and where if that is known."""
+
+    message: str
+    position: Position | None = None
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return self.message
+        where = self.position
+        margin = f"{where.line:>5} | "
+        pointer = " " * (len(margin) - 2) + "| " + " " * (where.column - 1) + "^"
+        return f"{where}: {self.message}\n{margin}{where.text}\n{pointer}"
+
+
+class CnntrainError(Exception):
+    """The base of all errors that a user can cause or meet; shown without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(CnntrainError):
+    """The request itself can't be carried out: a bad path, option or combination."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config that can't be used, with every problem that was found in it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class CheckpointError(UsageError):
+    """A checkpoint that is missing, damaged, or not one of ours."""
+
+
+class DataError(CnntrainError):
+    """Data that is missing, damaged, or does not fit what is asked of it."""
+
+
+class Diverged(CnntrainError):
+    """Training met a loss that is not finite."""
+
+
+class ClaimNotMet(CnntrainError):
+    """A figure that was claimed or asked for was not reached."""
+
+    exit_code = 3
+
+
+class Interrupted(CnntrainError):
+    """A signal stopped the run after its state was saved."""
+
+    exit_code = 130

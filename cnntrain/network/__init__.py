@@ -1,0 +1,1 @@
+"""From the layers of a config to a torch network."""

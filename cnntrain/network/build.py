@@ -1,0 +1,45 @@
+"""A config's layers to a network: first on the meta device, where shapes cost nothing, then for real."""
+
+from typing import TYPE_CHECKING
+
+from cnntrain.config.schema import Config
+from cnntrain.network import layers  # noqa: F401  (registers the vocabulary)
+from cnntrain.network.stack import Input, Misfit, Shape, stack
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
+    """The network for images of `shape` (channels, height, width), with weights drawn from the config's seed.
+
+    It gives logits of shape (batch, classes). Raises `ConfigError` where a layer does not fit.
+    """
+    import torch
+
+    check(config, shape, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return _stack(config, shape, classes)
+
+
+def check(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
+    """The network without weights, on the meta device; raises `ConfigError` where a layer does not fit."""
+    import torch
+
+    with torch.device("meta"):
+        return _stack(config, shape, classes)
+
+
+def _stack(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
+    given = Input(shape, classes, config.init, config.dropout_scaling, ("network",), is_last=True)
+    try:
+        network, output = stack(config.network, given)
+    except Misfit as error:
+        raise config.error(error.place, str(error)) from error
+    if output != (classes,):
+        place = ("network", len(config.network) - 1)
+        raise config.error(
+            place, f"the network ends with shape {output}, but the data has {classes} classes; end it with `softmax`"
+        )
+    return network

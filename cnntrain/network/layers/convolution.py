@@ -1,0 +1,79 @@
+"""Convolutions under torch's names."""
+
+from typing import TYPE_CHECKING, Literal
+
+from cnntrain.config.spec import InitializerSpec
+from cnntrain.network.activations import Activation, make_activation
+from cnntrain.network.initializers import Fans
+from cnntrain.network.layers.sizes import Border, Size, check_fits, pair
+from cnntrain.network.stack import Input
+from cnntrain.registry import layers
+from cnntrain.strict import PositiveInt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@layers.register("conv")
+def conv(
+    given: Input,
+    /,
+    filters: PositiveInt,
+    kernel_size: Size = 3,
+    stride: Size = 1,
+    padding: Border | Literal["same"] = 0,
+    dilation: Size = 1,
+    groups: PositiveInt = 1,
+    bias: bool = True,
+    activation: Activation = "linear",
+    init: InitializerSpec | None = None,
+) -> "nn.Module":
+    """torch's Conv2d, with an activation behind it.
+
+    (channels, height, width) -> (filters, (height + 2 padding - kernel) // stride + 1, ...)
+    """
+    from torch import nn
+
+    channels = given.channels
+    if channels % groups or filters % groups:
+        raise ValueError(f"`groups: {groups}` must divide its {channels} input channels and its {filters} filters")
+    if padding == "same" and pair(stride) != (1, 1):
+        raise ValueError("`padding: same` goes with `stride: 1` only; give the padding as a number")
+    _check_window(given, kernel_size, padding, dilation)
+    kernel = pair(kernel_size)
+    border = padding if padding == "same" else pair(padding)
+    layer = nn.Conv2d(
+        channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias
+    )
+    area = kernel[0] * kernel[1]
+    fans = Fans(channels // groups * area, filters // groups * area, activation)
+    given.fill(layer.weight, layer.bias, fans, init)
+    return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))
+
+
+@layers.register("depthwise_conv")
+def depthwise_conv(
+    given: Input,
+    /,
+    kernel_size: Size = 3,
+    stride: Size = 1,
+    padding: Border | Literal["same"] = 0,
+    bias: bool = True,
+    activation: Activation = "linear",
+    init: InitializerSpec | None = None,
+) -> "nn.Module":
+    """One filter for each channel: `conv` with as many groups as channels.
+
+    (channels, height, width) -> (channels, height', width')
+    """
+    channels = given.channels
+    layer: nn.Module = conv(given, channels, kernel_size, stride, padding, 1, channels, bias, activation, init)
+    return layer
+
+
+def _check_window(given: Input, kernel_size: Size, padding: Border | Literal["same"], dilation: Size) -> None:
+    if padding == "same":
+        return
+    reach = [(size - 1) * step + 1 for size, step in zip(pair(kernel_size), pair(dilation), strict=True)]
+    height, width = (side + 2 * border for side, border in zip(given.shape[1:], pair(padding), strict=True))
+    check_fits((reach[0], reach[1]), height, width, "kernel")

@@ -1,0 +1,38 @@
+"""Layers of flat features, under torch's meaning."""
+
+from typing import TYPE_CHECKING
+
+from cnntrain.config.spec import InitializerSpec
+from cnntrain.network.activations import Activation, make_activation
+from cnntrain.network.initializers import Fans
+from cnntrain.network.stack import Input
+from cnntrain.registry import layers
+from cnntrain.strict import PositiveInt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@layers.register("flatten")
+def flatten(given: Input, /) -> "nn.Module":
+    """All values of an image in one row: (channels, height, width) -> (channels * height * width,)."""
+    from torch import nn
+
+    return nn.Flatten()
+
+
+@layers.register("dense")
+def dense(
+    given: Input,
+    /,
+    units: PositiveInt,
+    bias: bool = True,
+    activation: Activation = "linear",
+    init: InitializerSpec | None = None,
+) -> "nn.Module":
+    """torch's Linear, with an activation behind it: (features,) -> (units,)."""
+    from torch import nn
+
+    layer = nn.Linear(given.features, units, bias=bias)
+    given.fill(layer.weight, layer.bias, Fans(given.features, units, activation), init)
+    return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))

@@ -1,0 +1,97 @@
+"""Threads a shape through a list of layers: each is made for the output of the one before.
+
+Shapes are without the batch: (channels, height, width) or (features,).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cnntrain.config.document import Place
+from cnntrain.config.spec import Spec
+from cnntrain.network.initializers import Fans
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+
+
+class Misfit(ValueError):
+    """A layer that can't be made for its input; `place` is where the config has it."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        self.place = place
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a layer's factory is given: the shape that comes in, and what holds for the whole network."""
+
+    shape: Shape
+    classes: int
+    init: Spec
+    dropout_scaling: str
+    place: Place
+    is_last: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image; raises `ValueError` when the input is flat."""
+        if len(self.shape) != 3:
+            raise ValueError(f"it takes (channels, height, width), but gets {self.shape}")
+        return self.shape[0]
+
+    @property
+    def features(self) -> int:
+        """Values of a flat input; raises `ValueError` when it is an image."""
+        if len(self.shape) != 1:
+            raise ValueError(f"it takes (features,), but gets {self.shape}; put `flatten` before it")
+        return self.shape[0]
+
+    def fill(self, weight: "Tensor", bias: "Tensor | None", fans: Fans, init: Spec | None) -> None:
+        """Initialize a layer's parameters by its own `init`, else the network's."""
+        (init or self.init).make(weight, bias, fans)
+
+    def build(self, layers: Sequence[Spec], *within: int | str) -> "tuple[nn.Sequential, Shape]":
+        """Build layers nested in this one; `within` leads to them from here in the config."""
+        return stack(layers, replace(self, place=(*self.place, *within), is_last=False))
+
+
+def stack(layers: Sequence[Spec], given: Input) -> "tuple[nn.Sequential, Shape]":
+    """The layers as one module, and its output shape; raises `Misfit`."""
+    from torch import nn
+
+    built, shape = nn.Sequential(), given.shape
+    for index, spec in enumerate(layers):
+        is_last = given.is_last and index == len(layers) - 1
+        here = replace(given, shape=shape, place=(*given.place, index), is_last=is_last)
+        module, shape = _make(spec, here)
+        built.add_module(f"{index}_{spec.name}", module)
+    return built, shape
+
+
+def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
+    try:
+        module: nn.Module = spec.make(given)
+        return module, output_shape(module, given.shape)
+    except Misfit:
+        raise
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        message = f"layer `{spec.name}` does not fit its input {given.shape}: {reason}"
+        raise Misfit(given.place, message) from error
+
+
+def output_shape(module: "nn.Module", shape: Shape) -> Shape:
+    """The shape that `module` makes of `shape`, found by sending one image through."""
+    import torch
+
+    parameter = next(module.parameters(), None)
+    device = parameter.device if parameter is not None else torch.get_default_device()
+    was_training = module.training
+    with torch.no_grad():
+        output = module.eval()(torch.zeros((1, *shape), device=device))
+    module.train(was_training)
+    return tuple(output.shape[1:])

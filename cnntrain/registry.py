@@ -1,0 +1,87 @@
+"""The one registry: a name in a config stands for a factory whose typed signature is its schema."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import create_model
+
+from cnntrain.strict import Strict, did_you_mean
+
+Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered factory. Its positional-only parameters come from the program, the others from the config."""
+
+    name: str
+    factory: Factory
+
+    @cached_property
+    def arguments(self) -> type[Strict]:
+        """The model that a config's arguments are checked against."""
+        parameters = inspect.signature(self.factory).parameters.values()
+        fields: dict[str, Any] = {
+            parameter.name: (
+                parameter.annotation,
+                ... if parameter.default is parameter.empty else parameter.default,
+            )
+            for parameter in parameters
+            if parameter.kind is not parameter.POSITIONAL_ONLY
+        }
+        return create_model(
+            self.name, __base__=Strict, __module__=self.factory.__module__, __doc__=self.summary, **fields
+        )
+
+    @property
+    def first(self) -> str | None:
+        """The argument that a config may give alone, as in `max_pool: 2`."""
+        return next(iter(self.arguments.model_fields), None)
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+class Registry:
+    """Names of one kind (`layer`, `optimizer`, ...) and what they stand for."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str) -> Callable[[Factory], Factory]:
+        """Register the decorated factory; a name that is taken raises `ValueError`."""
+
+        def decorate(factory: Factory) -> Factory:
+            if name in self._entries:
+                taken = self._entries[name].factory.__module__
+                raise ValueError(f"the {self.kind} `{name}` is already registered by {taken}")
+            self._entries[name] = Entry(name, factory)
+            return factory
+
+        return decorate
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            raise LookupError(f"unknown {self.kind} `{name}`{did_you_mean(name, list(self))}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+
+layers = Registry("layer")
+initializers = Registry("initializer")
+optimizers = Registry("optimizer")
+schedules = Registry("schedule")
+augmentations = Registry("augmentation")
+sources = Registry("data source")
+
+ALL = {registry.kind: registry for registry in (layers, initializers, optimizers, schedules, augmentations, sources)}

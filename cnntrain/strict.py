@@ -1,0 +1,108 @@
+"""The strict pydantic base of everything read from a config, and the wording of its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def did_you_mean(wrong: str, known: Sequence[str]) -> str:
+    """The end of a sentence that names the nearest of `known`, or all of them."""
+    near = get_close_matches(wrong, known, n=1)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def problem(message: str, location: Sequence[int | str] = (), value: object = None) -> InitErrorDetails:
+    """One error with a message of ours, at a place below the value that is being validated."""
+    # pydantic fills `{name}` in a template; a message that quotes the user's text must pass as it is.
+    error = PydanticCustomError("cnntrain", "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=tuple(location), input=value)
+
+
+def problems(error: ValidationError, prefix: Sequence[int | str] = ()) -> list[InitErrorDetails]:
+    """The errors inside `error`, worded by us, at places below `prefix`."""
+    return [problem(_wording(e), (*prefix, *e["loc"]), e["input"]) for e in error.errors(include_url=False)]
+
+
+def raise_all(title: str, found: Iterable[InitErrorDetails]) -> None:
+    """Raise one `ValidationError` for all that was found, or return if there is nothing."""
+    details = list(found)
+    if details:
+        raise ValidationError.from_exception_data(title, details)
+
+
+def _wording(error: ErrorDetails) -> str:
+    name = str(error["loc"][-1]) if error["loc"] else "value"
+    match error["type"]:
+        case "missing":
+            return f"`{name}` is missing"
+        case "cnntrain":
+            return error["msg"]
+        case "model_type" | "dict_type":
+            return f"`{name}` takes a mapping, not {_short(error['input'])}"
+    said = _expectation(error)
+    return (
+        f"`{name}` should {said}, not {_short(error['input'])}" if said else error["msg"].removeprefix("Value error, ")
+    )
+
+
+def _expectation(error: ErrorDetails) -> str:
+    """What pydantic expected, as the words after "should"."""
+    said = error["msg"].removeprefix("Input ").replace("a valid integer", "an integer").replace("valid ", "")
+    return said.removeprefix("should ") if said.startswith("should ") else ""
+
+
+def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[InitErrorDetails]:
+    """Like `problems`, but the branches of a union over one plain value make one problem, not one each."""
+    found: list[InitErrorDetails] = []
+    branches: dict[str, list[ErrorDetails]] = {}
+    for e in error.errors(include_url=False):
+        if len(e["loc"]) == 2 and not isinstance(data.get(e["loc"][0]), dict | list) and e["type"] != "cnntrain":
+            branches.setdefault(str(e["loc"][0]), []).append(e)
+        else:
+            found.append(problem(_wording(e), e["loc"], e["input"]))
+    for name, alternatives in branches.items():
+        said = " or ".join(dict.fromkeys(_expectation(e) for e in alternatives))
+        found.append(problem(f"`{name}` should {said}, not {_short(data[name])}", (name,), data[name]))
+    return found
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Strict(BaseModel):
+    """Frozen, no coercion, no unknown keys; all errors of a mapping are reported together."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_unknown_keys_too(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        if not isinstance(data, dict):
+            return handler(data)
+        known = list(cls.model_fields)
+        found = [
+            problem(f"unknown key `{key}`{did_you_mean(str(key), known)}", (str(key),))
+            for key in data
+            if key not in known
+        ]
+        try:
+            made = handler({key: value for key, value in data.items() if key in known})
+        except ValidationError as error:
+            found += _join_alternatives(error, data)
+        raise_all(cls.__name__, found)
+        return made

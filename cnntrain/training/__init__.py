@@ -1,0 +1,1 @@
+"""Training and evaluation; no files, no printing."""

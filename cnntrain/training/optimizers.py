@@ -1,0 +1,101 @@
+"""torch's optimizers, under torch's names for their settings.
+
+`weight_decay` and `l2` act on weights (two dimensions or more), never on biases or the scales of a
+normalization.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from cnntrain.registry import optimizers
+from cnntrain.strict import NonNegativeFloat, PositiveFloat, Probability
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What is optimized, and the gradient of the book's L2 term: `l2 / batches` times each weight."""
+
+    network: "nn.Module"
+    l2_gradient: float
+
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """torch's parameter groups: weights, which decay, and all the rest, which doesn't."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        weights = [p for p in parameters if p.dim() > 1]
+        others = [p for p in parameters if p.dim() <= 1]
+        groups = [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+
+@optimizers.register("sgd")
+def sgd(
+    trainable: Trainable,
+    /,
+    learning_rate: PositiveFloat = 0.1,
+    momentum: Probability = 0.0,
+    nesterov: bool = False,
+    weight_decay: NonNegativeFloat = 0.0,
+) -> "Optimizer":
+    """Stochastic gradient descent; torch.optim.SGD."""
+    from torch.optim import SGD
+
+    groups = trainable.groups(weight_decay + trainable.l2_gradient)
+    return SGD(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+@optimizers.register("adam")
+def adam(
+    trainable: Trainable,
+    /,
+    learning_rate: PositiveFloat = 1e-3,
+    betas: Betas = [0.9, 0.999],  # noqa: B006
+    eps: PositiveFloat = 1e-8,
+    weight_decay: NonNegativeFloat = 0.0,
+) -> "Optimizer":
+    """Adam (Kingma and Ba 2015); torch.optim.Adam."""
+    from torch.optim import Adam
+
+    groups = trainable.groups(weight_decay + trainable.l2_gradient)
+    return Adam(groups, lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True)
+
+
+@optimizers.register("adamw")
+def adamw(
+    trainable: Trainable,
+    /,
+    learning_rate: PositiveFloat = 1e-3,
+    betas: Betas = [0.9, 0.999],  # noqa: B006
+    eps: PositiveFloat = 1e-8,
+    weight_decay: NonNegativeFloat = 0.01,
+) -> "Optimizer":
+    """Adam with decay apart from the gradient (Loshchilov and Hutter 2019); torch.optim.AdamW."""
+    from torch.optim import AdamW
+
+    if trainable.l2_gradient:
+        raise ValueError("`l2` is a part of the gradient, which `adamw` keeps decay out of; use its `weight_decay`")
+    return AdamW(trainable.groups(weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True)
+
+
+@optimizers.register("rmsprop")
+def rmsprop(
+    trainable: Trainable,
+    /,
+    learning_rate: PositiveFloat = 1e-3,
+    alpha: Probability = 0.99,
+    eps: PositiveFloat = 1e-8,
+    momentum: Probability = 0.0,
+    weight_decay: NonNegativeFloat = 0.0,
+) -> "Optimizer":
+    """RMSprop (Tieleman and Hinton 2012); torch.optim.RMSprop."""
+    from torch.optim import RMSprop
+
+    groups = trainable.groups(weight_decay + trainable.l2_gradient)
+    return RMSprop(groups, lr=learning_rate, alpha=alpha, eps=eps, momentum=momentum)

@@ -1,0 +1,103 @@
+"""Everything that changes while a network is trained, and its exact saving and restoring."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cnntrain.training.schedules import NoImprovement
+from cnntrain.training.step import Totals
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from cnntrain.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only."""
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    test_accuracy: float | None
+    best: bool
+    seconds: float
+    images_per_second: float
+
+
+@dataclass
+class State:
+    """Where training stands: `epoch` epochs are done, and `batch` batches of the next one."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    schedule: Schedule
+    device: torch.device
+    totals: Totals
+    stopping: NoImprovement
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    best_accuracy: float = -math.inf
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    stopped: str = ""
+    history: list[EpochResult] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochResult | None:
+        """The epoch of the best validation accuracy so far; of equals, the last."""
+        return next((result for result in reversed(self.history) if result.best), None)
+
+    def save(self) -> dict[str, Any]:
+        """All of it as tensors and plain data."""
+        return {
+            "weights": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state(),
+            "stopping": asdict(self.stopping),
+            "totals": {"loss": self.totals.loss, "correct": self.totals.correct},
+            "best_weights": self.best_weights,
+            "history": [asdict(result) for result in self.history],
+            "random": _random_state(self.device),
+            **{name: getattr(self, name) for name in _NUMBERS},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """The inverse of `save`."""
+        self.network.load_state_dict(saved["weights"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.restore(saved["schedule"])
+        self.stopping = NoImprovement(**saved["stopping"])
+        self.totals = Totals(*(saved["totals"][name].to(self.device) for name in ("loss", "correct")))
+        self.best_weights = saved["best_weights"]
+        self.history = [EpochResult(**row) for row in saved["history"]]
+        _set_random_state(self.device, saved["random"])
+        for name in _NUMBERS:
+            setattr(self, name, saved[name])
+
+
+_NUMBERS = ("epoch", "batch", "step", "seconds", "best_accuracy", "stopped")
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = getattr(torch, device.type).get_rng_state()
+    return states
+
+
+def _set_random_state(device: torch.device, states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type in states and device.type != "cpu":
+        getattr(torch, device.type).set_rng_state(states[device.type])
