@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+# Sizes and counts: what torch takes as one, with room to multiply a few.
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -65,18 +66,28 @@ def _expectation(error: ErrorDetails) -> str:
 
 
 def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[InitErrorDetails]:
-    """Like `problems`, but the branches of a union over one plain value make one problem, not one each."""
+    """Like `problems`, but the branches of a union over one value make one problem, not one each."""
     found: list[InitErrorDetails] = []
     branches: dict[str, list[ErrorDetails]] = {}
     for e in error.errors(include_url=False):
-        if len(e["loc"]) == 2 and not isinstance(data.get(e["loc"][0]), dict | list) and e["type"] != "cnntrain":
+        if len(e["loc"]) == 2 and _is_branch(e, data.get(e["loc"][0])):
             branches.setdefault(str(e["loc"][0]), []).append(e)
         else:
             found.append(problem(_wording(e), e["loc"], e["input"]))
+    told = {e["loc"][0] for e in found}
     for name, alternatives in branches.items():
+        if name in told:  # another branch takes a value of this kind, and says what is wrong inside it
+            continue
         said = " or ".join(dict.fromkeys(_expectation(e) for e in alternatives))
         found.append(problem(f"`{name}` should {said}, not {_short(data[name])}", (name,), data[name]))
     return found
+
+
+def _is_branch(error: ErrorDetails, value: object) -> bool:
+    """Whether `error` says that `value` as a whole is not what one branch of a union takes."""
+    if not isinstance(value, dict | list):
+        return error["type"] != "cnntrain"
+    return error["input"] is value and error["type"].endswith(("_type", "literal_error"))
 
 
 def _short(value: object) -> str:

@@ -20,7 +20,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, duplicates, split
-from cnntrain.errors import CheckpointError, DataError, Diverged, Interrupted
+from cnntrain.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
 from cnntrain.network.build import build
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run import checkpoint
@@ -56,6 +56,10 @@ class _Run:
         self.display.say(line)
         self.directory.log(line)
 
+    def warn(self, line: str) -> None:
+        self.display.warn(line)
+        self.directory.log(f"warning: {line}")
+
     def checkpoint(self, with_state: bool) -> Checkpoint:
         result = self.state.history[-1] if self.state.history else None
         return Checkpoint(
@@ -77,7 +81,7 @@ def train_run(config: Config, run_dir: Path, where: Where, display: Display | No
     no longer finite.
     """
     display = display or Silent()
-    prepared = _prepare(config, where, display)
+    prepared = _prepare(config, where)
     directory = RunDirectory.create(run_dir, to_yaml(config))
     with closing(directory):
         return _train(_Run(*prepared, directory, display))
@@ -95,13 +99,27 @@ def resume_run(run_dir: Path, overrides: Sequence[str], where: Where, display: D
         if saved.training is None:
             raise CheckpointError(f"{directory.last}: holds no training state to resume from")
         config = from_resolved(saved.config, overrides)
-        run = _Run(*_prepare(config, where, display), directory, display)
+        _check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
+        run = _Run(*_prepare(config, where), directory, display)
         if _fingerprints(run.splits) != saved.data:
             raise DataError(f"{run_dir}: the data has changed since this run began, so it can't be resumed exactly")
         _restore(run, saved.training, is_changed=bool(overrides))
         if overrides:
             directory.write_config(to_yaml(config))
         return _train(run)
+
+
+def _check_changes(before: Config, after: Config, in_epoch: bool) -> None:
+    """Raise `UsageError` for a change that the saved state does not fit."""
+    fixed = ["seed", "data", "network", "init", "dropout_scaling"]
+    changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
+    if before.training.optimizer.name != after.training.optimizer.name:
+        changed.append("training.optimizer")
+    if in_epoch:
+        keys = ["batch_size", "shuffle"]
+        changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
+    if changed:
+        raise UsageError(f"a run can't be resumed with another {', '.join(changed)}; begin a new run instead")
 
 
 def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
@@ -118,9 +136,7 @@ def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
         run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {epochs} epochs")
 
 
-def _prepare(
-    config: Config, where: Where, display: Display
-) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
+def _prepare(config: Config, where: Where) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
     device = devices.choose(where.device)
     plugins = import_plugins(where.plugins)
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
@@ -128,24 +144,29 @@ def _prepare(
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
     parts = (Resident.of(part, preprocessing, device) for part in (splits.train, splits.validation, splits.test))
     plan, state = prepare(config, network, Feeds(*parts), device)
-    same = duplicates(splits)
-    if same:
-        display.warn(f"{same:,} test images are also among the training images")
-    display.say(_introduction(splits, preprocessing, network, devices.describe(device)))
     return config, splits, preprocessing, plan, state, plugins
 
 
-def _introduction(splits: Splits, preprocessing: Preprocessing, network: Any, device: str) -> str:
-    channels, height, width = preprocessing.shape
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return (
+def _introduce(run: _Run) -> None:
+    channels, height, width = run.preprocessing.shape
+    splits, parameters = run.splits, _count_parameters(run.state)
+    run.say(f"run directory: {run.directory.path}")
+    run.say(
         f"{len(splits.train):,} training, {len(splits.validation):,} validation, {len(splits.test):,} test images "
-        f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; {device}"
+        f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; "
+        + devices.describe(run.state.device)
     )
+    same = duplicates(splits)
+    if same:
+        run.warn(f"{same:,} test images are also among the training images")
+
+
+def _count_parameters(state: State) -> int:
+    return sum(parameter.numel() for parameter in state.network.parameters())
 
 
 def _train(run: _Run) -> dict[str, Any]:
-    run.say(f"run directory: {run.directory.path}")
+    _introduce(run)
     with listening() as request:
         try:
             _iterate(run, request)
@@ -200,7 +221,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "seconds": sum(result.seconds for result in run.state.history),
         "seed": run.config.seed,
         "device": devices.describe(run.state.device),
-        "parameters": sum(parameter.numel() for parameter in run.state.network.parameters()),
+        "parameters": _count_parameters(run.state),
         "images": {
             "train": len(run.splits.train),
             "validation": len(run.splits.validation),

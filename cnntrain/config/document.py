@@ -37,16 +37,27 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's core scalars: `1e-3` is a number, `no` and `2026-01-01` are strings."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Stop at too many nodes: the rest of a large file would only take time."""
+        self.nodes += 1
+        if self.nodes > 2 * MAX_VALUES:
+            mark = parent.start_mark if parent else None
+            raise yaml.MarkedYAMLError(problem=f"more than {2 * MAX_VALUES:,} keys and values", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(~|null|)$"), ["~", "n", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
-    list("-+.0123456789"),
-)
+_NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"
+_SCALARS = {
+    "null": (re.compile(r"(~|null|)$"), ["~", "n", ""]),
+    "bool": (re.compile(r"(true|false)$"), list("tf")),
+    "int": (re.compile(r"[-+]?[0-9]+(_[0-9]+)*$"), list("-+0123456789")),
+    "float": (re.compile(rf"({_NUMBER})$"), list("-+.0123456789")),
+}
+_TAG = "tag:yaml.org,2002:"
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_TAG + _name, _pattern, _first)
 
 
 class _Reader:
@@ -81,7 +92,7 @@ class _Reader:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.removeprefix(_TAG) not in ("str", *_SCALARS):
                 self.refuse("a key must be a plain word", key_node.start_mark)
             elif key in values:
                 first = self.places[(*place, key)].line
@@ -92,7 +103,10 @@ class _Reader:
         return values
 
     def _scalar(self, node: yaml.Node) -> Any:
-        text, tag = node.value, node.tag.removeprefix("tag:yaml.org,2002:")
+        text, tag = node.value, node.tag.removeprefix(_TAG)
+        # A tag may be written out before something that it does not stand for: `!!int [1]`, `!!bool yes`.
+        if not isinstance(node, yaml.ScalarNode) or (tag in _SCALARS and not _SCALARS[tag][0].match(text)):
+            tag = ""
         match tag:
             case "null":
                 return None

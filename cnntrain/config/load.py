@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -70,13 +71,20 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> Document:
     if name is None:
         return document
     where = document.position(("extends",))
-    base = (path.parent / str(name)).resolve()
-    if base in above or base == path.resolve():
+    base = path.parent / str(name)
+    if not isinstance(name, str) or not _is_file(base):
+        raise ConfigError([Problem(f"`extends`: there is no file {base}", where)])
+    if base.resolve() in (*above, path.resolve()):
         raise ConfigError([Problem(f"`extends` goes round in a circle through {name}", where)])
-    if not isinstance(name, str) or not base.is_file():
-        raise ConfigError([Problem(f"`extends`: there is no file {path.parent / str(name)}", where)])
-    below = _with_bases(path.parent / name, (*above, path.resolve()))
+    below = _with_bases(base, (*above, path.resolve()))
     return _merge(below, document)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL in it
+        return False
 
 
 def _merge(base: Document, top: Document) -> Document:
@@ -107,19 +115,18 @@ def _apply(document: Document, override: str) -> None:
     if not equals or not key:
         raise ConfigError([Problem(f"override `{override}`: write it as key=value, as in training.epochs=5")])
     value = parse(text, "override").value
-    place: Place = tuple(int(part) if part.isdigit() else part for part in key.split("."))
-    holder = _holder(document, place, override)
+    place: Place = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.split("."))
+    where = Position("override", 1, len(key) + 2, override)
+    holder = _holder(document, place, override, where)
     last = place[-1]
     if isinstance(holder, list) and not (isinstance(last, int) and last < len(holder)):
         raise ConfigError([Problem(f"override `{override}`: {_list_help(place, holder)}")])
-    if isinstance(holder, dict) and place[:-1] in ONE_OF and last not in holder:
-        holder.clear()
     _forget(document, place)
-    document.places[place] = Position("override", 1, len(key) + 2, override)
+    document.places[place] = where
     holder[last if isinstance(holder, list) else str(last)] = value
 
 
-def _holder(document: Document, place: Place, override: str) -> Any:
+def _holder(document: Document, place: Place, override: str, where: Position) -> Any:
     """The mapping or list that holds the last part of `place`, made where it is missing."""
     here = document.value
     for depth, part in enumerate(place[:-1], start=1):
@@ -128,10 +135,16 @@ def _holder(document: Document, place: Place, override: str) -> Any:
                 raise ConfigError([Problem(f"override `{override}`: {_list_help(place[:depth], here)}")])
             inner = here[part]
         else:
-            inner = here.setdefault(str(part), {})
             part = str(part)
-        if inner is None or (isinstance(inner, str) and inner == str(place[depth])):
-            inner = here[part] = {} if inner is None else {inner: {}}
+            inner = here.get(part)
+        following = str(place[depth])
+        names = {inner} if isinstance(inner, str) else set(inner) if isinstance(inner, dict) else {following}
+        if inner is None or (place[:depth] in ONE_OF and following not in names):
+            _forget(document, place[:depth])
+            document.places[place[:depth]] = where
+            inner = here[part] = {}
+        elif inner == following:
+            inner = here[part] = {inner: {}}
         if not isinstance(inner, dict | list):
             name = ".".join(map(str, place[:depth]))
             raise ConfigError([Problem(f"override `{override}`: `{name}` is {inner!r}, which has no parts")])

@@ -84,7 +84,7 @@ class TrainingConfig(Strict):
 class ClaimConfig(Strict):
     """A figure that a config expects of itself."""
 
-    at_least: float | int = Field(description="percent")
+    at_least: float | int = Field(ge=0, le=100, description="percent")
     source: str | None = None
 
 

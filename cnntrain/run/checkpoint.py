@@ -10,6 +10,7 @@ import hashlib
 import io
 import pickle
 import struct
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def load(path: Path) -> Checkpoint:
 
 def _unpacked(data: bytes, file: Path) -> Any:
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of pickles that it would rather not read; those are refused below in any case.
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file}: refused: it holds more than tensors and plain values, which could run code when loaded"

@@ -110,17 +110,16 @@ def _set_learning_rate(plan: Plan, state: State) -> None:
     time = state.epoch + state.batch * step
     factor = warmed_up(state.schedule.factor(time), time, plan.config.training.warmup_epochs, step)
     for group in state.optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+        group["lr"] = state.learning_rate = group["initial_lr"] * factor
 
 
 def check_finite(state: State) -> None:
     """Raise `Diverged` when the loss summed so far is not finite."""
     loss = state.totals.loss.item()
     if not math.isfinite(loss):
-        rate = state.optimizer.param_groups[0]["lr"]
         raise Diverged(
             f"the loss is {loss} in epoch {state.epoch + 1} at or before batch {state.batch}, with a learning rate "
-            f"of {rate:g}; lower `learning_rate`, or set `training.clip_grad_norm` or `training.warmup_epochs`"
+            f"of {state.learning_rate:g}; lower `learning_rate`, or set `training.clip_grad_norm` or `training.warmup_epochs`"
         )
 
 
@@ -135,7 +134,7 @@ def _finish_epoch(plan: Plan, state: State) -> EpochResult:
     result = EpochResult(
         epoch=state.epoch + 1,
         step=state.step,
-        learning_rate=state.optimizer.param_groups[0]["lr"],
+        learning_rate=state.learning_rate,
         train_loss=state.totals.loss.item() / images,
         train_accuracy=state.totals.correct.item() / images,
         validation_loss=validation.loss,

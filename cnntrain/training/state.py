@@ -48,6 +48,7 @@ class State:
     epoch: int = 0
     batch: int = 0
     step: int = 0
+    learning_rate: float = 0.0
     seconds: float = 0.0
     best_accuracy: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -76,7 +77,9 @@ class State:
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of `save`."""
         self.network.load_state_dict(saved["weights"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        # Settings come from the config, which may have been changed; only moments and counts are restored.
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
         self.schedule.restore(saved["schedule"])
         self.stopping = NoImprovement(**saved["stopping"])
         self.totals = Totals(*(saved["totals"][name].to(self.device) for name in ("loss", "correct")))
@@ -87,7 +90,7 @@ class State:
             setattr(self, name, saved[name])
 
 
-_NUMBERS = ("epoch", "batch", "step", "seconds", "best_accuracy", "stopped")
+_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped")
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

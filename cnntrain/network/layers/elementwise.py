@@ -1,6 +1,8 @@
 """Layers that act on each value alone; shapes stay as they are."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from cnntrain.network.activations import Activation, make_activation
 from cnntrain.network.stack import Input
@@ -26,7 +28,7 @@ def dropout(given: Input, /, p: Probability = 0.5) -> "nn.Module":
 
 
 @layers.register("scale")
-def scale(given: Input, /, factor: float) -> "nn.Module":
+def scale(given: Input, /, factor: Annotated[float, Field(allow_inf_nan=False)]) -> "nn.Module":
     """Multiply by a constant."""
     from cnntrain.network.modules import Scale
 

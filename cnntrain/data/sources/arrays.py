@@ -1,0 +1,81 @@
+"""Arrays in `.npz` files, under the names that Keras or MedMNIST give them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.errors import DataError
+from cnntrain.registry import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+NAMES = {
+    "train": [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")],
+    "validation": [("x_val", "y_val"), ("val_images", "val_labels")],
+    "test": [("x_test", "y_test"), ("test_images", "test_labels")],
+}
+
+
+@sources.register("npz")
+def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dataset:
+    """Arrays x_train, y_train, x_test, y_test (or train_images, ..., or images, labels) in one file.
+
+    Images are (images, height, width), with channels last or second; uint8, or floats in 0..1.
+    """
+    import zipfile
+
+    import numpy as np
+
+    file = folders.resolve(path)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            parts = {split: _part(arrays, names, file) for split, names in NAMES.items()}
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: there is no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: not a whole .npz file of plain arrays ({error})") from error
+    train = parts["train"]
+    if train is None:
+        raise DataError(f"{file}: no training images; name the arrays x_train and y_train")
+    count = 1 + max(int(part.labels.max()) for part in parts.values() if part)
+    names = tuple(classes) if classes else tuple(str(label) for label in range(count))
+    if len(names) < count:
+        raise DataError(f"{file}: the label {count - 1} is out of range; `classes` names {len(names)}")
+    return Dataset(names, train, parts["validation"], parts["test"])
+
+
+def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images | None:
+    for images, labels in names:
+        if images in arrays and labels in arrays:
+            return _checked(arrays[images], arrays[labels].squeeze(), f"{file}: {images}")
+    return None
+
+
+def _checked(images: Any, labels: Any, where: str) -> Images:
+    import numpy as np
+
+    if len(images) == 0 or labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise DataError(f"{where}: needs one whole non-negative label an image, has {labels.dtype}{labels.shape}")
+    if images.dtype.kind == "f":
+        images = images.astype(np.float32)
+        # Not-a-number fails both comparisons.
+        if not ((images >= 0) & (images <= 1)).all():
+            raise DataError(f"{where}: floats must lie within 0..1; divide by their largest value, or store uint8")
+    elif images.dtype != np.uint8:
+        raise DataError(f"{where}: images are {images.dtype}; store uint8, or floats in 0..1")
+    return Images(np.ascontiguousarray(_channels_second(images, where)), labels.astype(np.int64))
+
+
+def _channels_second(images: Any, where: str) -> Any:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3, 4):
+        return images.transpose(0, 3, 1, 2)
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4):
+        return images
+    raise DataError(f"{where}: shape {images.shape} is not (images, height, width) with or without 1, 3 or 4 channels")

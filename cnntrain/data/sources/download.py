@@ -1,0 +1,45 @@
+"""Files that are looked for where the user keeps data, and fetched with their checksum when they are absent."""
+
+from pathlib import Path
+
+from cnntrain.data.images import Folders
+from cnntrain.errors import DataError
+
+
+def find(folders: Folders, name: str, files: list[str]) -> Path | None:
+    """The first folder that holds all of `files`, whole or gzipped: the user's own, then the cache."""
+    places = [folders.cache / name]
+    if folders.named is not None:
+        # The last is where torchvision keeps its files.
+        places = [folders.named / name, folders.named, folders.named / name.upper() / "raw", *places]
+    for place in places:
+        if all((place / file).is_file() or (place / f"{file}.gz").is_file() for file in files):
+            return place
+    return None
+
+
+def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
+    """Download one file into the cache; a file with another checksum is never kept.
+
+    Raises `DataError` that says what to do without a network.
+    """
+    import sys
+
+    import pooch
+    import requests
+
+    target = folders.cache / name
+    file = url.rpartition("/")[2]
+    downloader = pooch.HTTPDownloader(progressbar=False, timeout=30)
+    pooch.get_logger().setLevel("WARNING")
+    print(f"downloading {url}", file=sys.stderr)  # noqa: T201
+    try:
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=target, downloader=downloader))
+    except ValueError as error:
+        raise DataError(f"{url}: the download does not have the checksum of the published file; try again") from error
+    except (requests.RequestException, OSError) as error:
+        where = folders.named / name if folders.named else target
+        raise DataError(
+            f"`{name}` is not at hand, and {url} can't be downloaded ({type(error).__name__}); "
+            f"put {file} into {where}, or name the folder that has it with --data-dir"
+        ) from error

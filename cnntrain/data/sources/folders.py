@@ -1,0 +1,114 @@
+"""Image files in folders named after their classes, or listed in a CSV file."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.sources.pictures import Channels, is_picture, read_pictures
+from cnntrain.errors import DataError
+from cnntrain.registry import sources
+from cnntrain.strict import PositiveInt
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Listing = list[tuple[Path, str]]
+SPLITS = {"train": ["train"], "validation": ["validation", "val"], "test": ["test"]}
+
+
+@sources.register("image_folder")
+def image_folder(
+    folders: Folders, /, path: str, size: PositiveInt | None = None, channels: Channels | None = None
+) -> Dataset:
+    """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any format of Pillow's.
+
+    `size` resizes to a square; `channels` are 1 if all images are grey, else 3.
+    """
+    root = folders.resolve(path)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder")
+    found = {split: _first_folder(root, names) for split, names in SPLITS.items()}
+    listings = {split: _listing(folder, root) for split, folder in found.items() if folder}
+    if "train" not in listings:
+        listings = {"train": _listing(root, root)}
+    return _dataset(listings, size, channels)
+
+
+@sources.register("csv")
+def csv_file(
+    folders: Folders,
+    /,
+    path: str,
+    test: str | None = None,
+    size: PositiveInt | None = None,
+    channels: Channels | None = None,
+) -> Dataset:
+    """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
+    listings = {"train": _rows(folders.resolve(path))}
+    if test is not None:
+        listings["test"] = _rows(folders.resolve(test))
+    return _dataset(listings, size, channels)
+
+
+def _dataset(listings: dict[str, Listing], size: int | None, channels: Channels | None) -> Dataset:
+    # Classes are those of the training images, and every split's labels are found by name.
+    classes = sorted({label for _, label in listings["train"]})
+    numbers = {name: number for number, name in enumerate(classes)}
+    for split, listing in listings.items():
+        unknown = sorted({label for _, label in listing} - set(numbers))
+        if unknown:
+            raise DataError(f"the {split} images have classes that the training images lack: {', '.join(unknown)}")
+    everything = [item for listing in listings.values() for item in listing]
+    pixels = read_pictures([path for path, _ in everything], size, channels)
+    parts: dict[str, Images] = {}
+    start = 0
+    for split, listing in listings.items():
+        labels = _labels([numbers[label] for _, label in listing])
+        parts[split] = Images(pixels[start : start + len(listing)], labels)
+        start += len(listing)
+    return Dataset(tuple(classes), parts["train"], parts.get("validation"), parts.get("test"))
+
+
+def _labels(numbers: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    import numpy as np
+
+    return np.array(numbers, dtype=np.int64)
+
+
+def _first_folder(root: Path, names: list[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _listing(folder: Path, root: Path) -> Listing:
+    listing: Listing = []
+    inside = root.resolve()
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
+    for each in classes:
+        paths = sorted(path for path in each.rglob("*") if is_picture(path))
+        if not paths:
+            raise DataError(f"{each}: the class has no images; add some, or remove the folder")
+        for path in paths:
+            if not path.resolve().is_relative_to(inside):
+                raise DataError(f"{path}: refused, for it is a link that leads out of {root}")
+        listing += [(path, each.name) for path in paths]
+    return listing
+
+
+def _rows(path: Path) -> Listing:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise DataError(f"{path}: its first line must be `path,label`")
+            listing = [(path.parent / (row["path"] or ""), row["label"] or "") for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: can't be read as a CSV file ({error})") from error
+    if not listing:
+        raise DataError(f"{path}: it lists no images")
+    for number, (image, label) in enumerate(listing, start=2):
+        if not label or not image.is_file():
+            raise DataError(f"{path}:{number}: {'no label' if not label else f'there is no file {image}'}")
+    return listing

@@ -1,0 +1,92 @@
+"""The book's own `mnist.pkl.gz`, read by an unpickler that makes NumPy arrays and nothing else."""
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.errors import DataError
+from cnntrain.registry import sources
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_BYTES = 2**30
+# All that a pickled array consists of; numpy moved its modules in version 2.
+ALLOWED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Finds the parts of an array, and refuses all other names before anything is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        if name == "_reconstruct":
+            return _reconstruct
+        return super().find_class(module, name)
+
+
+def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    # An array begins empty and gets its content from its state; any other beginning is not an array's.
+    if kind is not np.ndarray or tuple(shape) != (0,):
+        raise pickle.UnpicklingError("it does not begin as an array")
+    return np.ndarray((0,), dtype="b")
+
+
+@sources.register("nielsen_pickle")
+def nielsen_pickle(folders: Folders, /, path: str = "mnist.pkl.gz") -> Dataset:
+    """The file that comes with the book: 50,000 training, 10,000 validation and 10,000 test images of MNIST."""
+    file = folders.resolve(path)
+    content = _load(file)
+    if not isinstance(content, tuple | list) or len(content) != 3:
+        raise DataError(f"{file}: it does not hold the three parts of the book's mnist.pkl.gz")
+    train, validation, test = (_images(part, file) for part in content)
+    return Dataset(tuple("0123456789"), train, validation, test)
+
+
+def _load(file: Path) -> Any:
+    import gzip
+    import io
+    import zlib
+
+    try:
+        with gzip.open(file) as packed:
+            data = packed.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise DataError(f"{file}: it unpacks to more than {MAX_BYTES:,} bytes")
+        return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: there is no such file; it comes with the book's code") from error
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{file}: refused, for it is not a pickle of arrays alone: {error}") from error
+    except DataError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: a truncated or damaged gzip file ({error})") from error
+    except Exception as error:
+        # A damaged pickle can fail in any way that Python knows; by now it could name arrays only.
+        raise DataError(f"{file}: a damaged pickle ({type(error).__name__}: {error})") from error
+
+
+def _images(part: Any, file: Path) -> Images:
+    import numpy as np
+
+    try:
+        pixels, labels = (np.asarray(value) for value in part)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: a part of it is not a pair of images and labels") from error
+    is_right = pixels.dtype == np.float32 and pixels.ndim == 2 and pixels.shape[1] == 784
+    if not is_right or labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]:
+        raise DataError(f"{file}: images are {pixels.dtype}{pixels.shape}, not float32 (n, 784) with a label each")
+    if len(labels) == 0 or not 0 <= labels.min() <= labels.max() <= 9 or not (pixels >= 0).all() & (pixels <= 1).all():
+        raise DataError(f"{file}: labels must be 0 to 9 and pixels within 0..1")
+    return Images(np.ascontiguousarray(pixels).reshape(-1, 1, 28, 28), labels.astype(np.int64))

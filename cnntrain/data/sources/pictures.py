@@ -1,0 +1,109 @@
+"""Image files to pixels, by Pillow: one reading for training, evaluation and prediction."""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cnntrain.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+Channels = Literal[1, 3]
+GREY = ("1", "L", "LA", "I;16", "I")
+
+
+@cache
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    Image.init()
+    return frozenset(Image.EXTENSION)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a visible image file."""
+    return path.suffix.lower() in _suffixes() and not path.name.startswith(".") and path.is_file()
+
+
+def open_picture(path: Path) -> "Image":
+    """A whole decoded image, upright; an image too large to be decoded safely is refused.
+
+    Raises `DataError` for a file that can't be read.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as picture:
+                return _flattened(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f"{path}: refused, for it would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except Exception as error:
+        # Decoders fail in many ways over a damaged file, and each of them means the same to the user.
+        raise DataError(f"{path}: can't be read as an image ({error or type(error).__name__})") from error
+
+
+def _flattened(picture: "Image") -> "Image":
+    """A plain greyscale or RGB image; what is transparent lies on black, and 16-bit greys are scaled to 8."""
+    import numpy as np
+    from PIL import Image
+
+    if picture.mode in ("I;16", "I"):
+        return Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "black")
+        flat = Image.alpha_composite(ground, layer).convert("RGB")
+        return flat.convert("L") if picture.mode == "LA" else flat
+    return picture.convert("L") if picture.mode in GREY else picture.convert("RGB")
+
+
+def read_pictures(paths: Sequence[Path], size: int | None, channels: Channels | None) -> "np.ndarray[Any, Any]":
+    """All images as one array (images, channels, height, width) of uint8.
+
+    Without `size` they must have one size; without `channels` they are grey if all of them are.
+    Raises `DataError` naming the file.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+    from PIL import Image
+
+    def read(path: Path) -> "np.ndarray[Any, Any]":
+        picture = open_picture(path)
+        if size is not None and picture.size != (size, size):
+            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+        if channels is not None:
+            picture = picture.convert("L" if channels == 1 else "RGB")
+        return np.asarray(picture)
+
+    with ThreadPoolExecutor() as pool:
+        arrays = list(pool.map(read, paths))
+    _check_sizes(arrays, paths)
+    if any(array.ndim == 3 for array in arrays):
+        return np.stack([_coloured(array) for array in arrays]).transpose(0, 3, 1, 2).copy()
+    return np.stack(arrays)[:, None]
+
+
+def _coloured(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    return array if array.ndim == 3 else array[..., None].repeat(3, axis=2)
+
+
+def _check_sizes(arrays: "Sequence[np.ndarray[Any, Any]]", paths: Sequence[Path]) -> None:
+    first = arrays[0].shape[:2]
+    for array, path in zip(arrays, paths, strict=True):
+        if array.shape[:2] != first:
+            one, other = (f"{shape[1]}x{shape[0]}" for shape in (first, array.shape))
+            raise DataError(
+                f"images differ in size: {paths[0]} is {one}, {path} is {other}; set `size:` to resize them"
+            )

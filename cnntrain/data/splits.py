@@ -1,0 +1,64 @@
+"""Training, validation and test images: three splits, set apart by stated rules, none ever standing in for another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnntrain.config.schema import DataConfig, SplitConfig
+from cnntrain.data.images import Dataset, Images
+from cnntrain.errors import DataError
+
+DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
+DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The images of each split, and the names of their classes."""
+
+    classes: tuple[str, ...]
+    train: Images
+    validation: Images
+    test: Images
+
+
+def split(dataset: Dataset, config: DataConfig) -> Splits:
+    """Set validation and test images apart where the source has not done so, or the config says how.
+
+    Raises `DataError` for a split that the images do not allow.
+    """
+    train, test, validation = dataset.train, dataset.test, dataset.validation
+    if test is None:
+        train, test = _set_apart(train, config.test or DEFAULT_TEST, "test")
+    elif config.test is not None:
+        raise DataError("`data.test`: the source has a test set of its own; leave the key away")
+    if config.validation is not None or validation is None:
+        train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation")
+    if config.limit is not None:
+        train = train.take(slice(0, config.limit))
+    return Splits(dataset.classes, train, validation, test)
+
+
+def _set_apart(images: Images, how: SplitConfig, name: str) -> tuple[Images, Images]:
+    """(what remains, what is set apart)."""
+    count = round(how.size * len(images)) if how.size < 1 else int(how.size)
+    if not 0 < count < len(images):
+        raise DataError(f"`data.{name}`: {count:,} of {len(images):,} images can't be set apart")
+    if how.seed is None:
+        return images.take(slice(0, len(images) - count)), images.take(slice(len(images) - count, None))
+    from sklearn.model_selection import train_test_split
+
+    try:
+        indices = np.arange(len(images))
+        kept, apart = train_test_split(indices, test_size=count, random_state=how.seed, stratify=images.labels)
+    except ValueError as error:
+        raise DataError(f"`data.{name}`: {count:,} images can't be drawn evenly from all classes: {error}") from error
+    return images.take(kept), images.take(apart)
+
+
+def duplicates(splits: Splits) -> int:
+    """How many test images are, pixel by pixel, also among the training images."""
+    seen = {image.tobytes() for image in splits.train.pixels}
+    return sum(image.tobytes() in seen for image in splits.test.pixels)

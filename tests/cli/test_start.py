@@ -1,0 +1,46 @@
+"""The first touch: help and errors come back without torch, in under half a second of CPU time."""
+
+import resource
+import subprocess
+import sys
+
+import pytest
+
+BAD = "network: [{conv: {filters: 0}}, sofmax]\n"
+
+
+def cpu_seconds(*arguments):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "cnntrain", *arguments], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_help(tmp_path):
+    results = [cpu_seconds("--help") for _ in range(3)]
+    assert all(done.returncode == 0 and "train" in done.stdout for done, _ in results)
+    assert min(seconds for _, seconds in results) < 0.5
+
+
+def test_config_error(tmp_path):
+    (tmp_path / "bad.yaml").write_text(BAD)
+    results = [cpu_seconds("train", str(tmp_path / "bad.yaml")) for _ in range(3)]
+    assert all(done.returncode == 2 and "did you mean `softmax`" in done.stderr for done, _ in results)
+    assert min(seconds for _, seconds in results) < 0.5
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["layers"], ["schema"], ["check", "bad.yaml"], ["train", "bad.yaml"]]
+)
+def test_without_torch(arguments, tmp_path):
+    (tmp_path / "bad.yaml").write_text(BAD)
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['cnntrain', *{arguments!r}]\n"
+        "try:\n    runpy.run_module('cnntrain', run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,82 @@
+"""What many tests need: a small config, a trained run, real data where it is there, the command line in-process."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+TINY = """
+data: {source: digits, augment: [{shift: 1}]}
+network:
+  - conv: {filters: 4, kernel_size: 3, activation: relu}
+  - batch_norm
+  - max_pool: 2
+  - fully_connected: {units: 16, activation: relu, dropout: 0.2}
+  - softmax
+training:
+  epochs: 3
+  batch_size: 32
+  optimizer: {sgd: {learning_rate: 0.1, momentum: 0.9}}
+  schedule: cosine
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The path of a config that trains in about a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished run of the tiny config; tests must not change it."""
+    from cnntrain.app.configure import load_config
+    from cnntrain.app.train import Where, train_run
+
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(TINY)
+    train_run(load_config(folder / "tiny.yaml"), folder / "run", Where())
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder with real MNIST and CIFAR-10."""
+    folder = os.environ.get("CNNTRAIN_DATA_DIR")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("CNNTRAIN_DATA_DIR does not name a folder with mnist/ in it")
+    return Path(folder)
+
+
+@dataclass
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cnntrain(monkeypatch, capsys):
+    """Run the command line in this process."""
+    from cnntrain.cli.main import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["cnntrain", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Outcome(code, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,111 @@
+"""Checkpoints: whole or refused, never executed."""
+
+import os
+import pickle
+import random
+
+import pytest
+import torch
+
+from cnntrain.errors import CheckpointError
+from cnntrain.run import atomic, checkpoint
+from cnntrain.run.checkpoint import Checkpoint
+
+
+def example():
+    return Checkpoint(
+        config={"network": ["softmax"]},
+        classes=["a", "b"],
+        preprocessing={"shape": [1, 2, 2], "mean": [0.0], "std": [1.0]},
+        weights={"w": torch.arange(6.0).view(2, 3)},
+        result={"epoch": 1},
+        data={"train": "0"},
+        plugins={},
+    )
+
+
+class Evil:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def test_round_trip_and_plain_torch_reads_it_too(tmp_path):
+    checkpoint.save(tmp_path / "x.pt", example())
+    loaded = checkpoint.load(tmp_path / "x.pt")
+    assert torch.equal(loaded.weights["w"], example().weights["w"])
+    assert loaded.classes == ["a", "b"]
+    plain = torch.load(tmp_path / "x.pt", weights_only=True)
+    assert torch.equal(plain["weights"]["w"], example().weights["w"])
+
+
+def test_missing(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint here"):
+        checkpoint.load(tmp_path / "none.pt")
+
+
+def test_a_folder_without_a_best_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match=r"best\.pt"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100, 500, -1])
+def test_truncated(tmp_path, keep):
+    checkpoint.save(tmp_path / "x.pt", example())
+    data = (tmp_path / "x.pt").read_bytes()
+    (tmp_path / "x.pt").write_bytes(data[:keep])
+    with pytest.raises(CheckpointError, match="damaged|not a checkpoint"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path):
+    checkpoint.save(tmp_path / "x.pt", example())
+    data = (tmp_path / "x.pt").read_bytes()
+    for position in random.Random(0).sample(range(len(data)), 200):
+        broken = bytearray(data)
+        broken[position] ^= 1 << (position % 8)
+        (tmp_path / "x.pt").write_bytes(broken)
+        with pytest.raises(CheckpointError):
+            checkpoint.load(tmp_path / "x.pt")
+
+
+def test_another_programs_checkpoint(tmp_path):
+    torch.save({"state_dict": {"w": torch.zeros(2)}}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of this program"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("protocol", ["plain pickle", "torch.save"])
+def test_hostile_pickle_is_refused_and_nothing_runs(tmp_path, protocol):
+    canary = tmp_path / "canary"
+    if protocol == "plain pickle":
+        (tmp_path / "x.pt").write_bytes(pickle.dumps(Evil(canary)))
+    else:
+        torch.save({"format": checkpoint.FORMAT, "weights": Evil(canary)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="refused|damaged"):
+        checkpoint.load(tmp_path / "x.pt")
+    assert not canary.exists()
+
+
+def test_hostile_pickle_under_a_true_seal(tmp_path):
+    canary = tmp_path / "canary"
+    torch.save({"format": checkpoint.FORMAT, "weights": Evil(canary)}, tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(checkpoint._sealed((tmp_path / "x.pt").read_bytes()))
+    with pytest.raises(CheckpointError, match="refused"):
+        checkpoint.load(tmp_path / "x.pt")
+    assert not canary.exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    atomic.write(tmp_path / "x", "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        atomic.write(tmp_path / "x", "new")
+    assert (tmp_path / "x").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -1,0 +1,42 @@
+"""Run directories: new or resumed, never shared, never overwritten."""
+
+import pytest
+
+from cnntrain.errors import UsageError
+from cnntrain.run.directory import RunDirectory, default_path
+
+
+def test_an_existing_one_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UsageError, match="exists already.*--resume"):
+        RunDirectory.create(tmp_path / "run", "seed: 0\n")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    first = RunDirectory.create(tmp_path / "run", "seed: 0\n")
+    first.last.touch()
+    with pytest.raises(UsageError, match="another process"):
+        RunDirectory.open(tmp_path / "run")
+    first.close()
+    RunDirectory.open(tmp_path / "run").close()
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UsageError, match=r"no run directory with a `checkpoints/last\.pt`"):
+        RunDirectory.open(tmp_path)
+
+
+def test_names_do_not_collide_within_a_second(tmp_path):
+    names = set()
+    for _ in range(3):
+        path = default_path("x", tmp_path)
+        path.mkdir(parents=True)
+        names.add(path)
+    assert len(names) == 3
+
+
+def test_a_file_in_the_way_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't make the run directory"):
+        RunDirectory.create(tmp_path / "file" / "run", "seed: 0\n")

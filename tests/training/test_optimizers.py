@@ -1,0 +1,68 @@
+"""Optimizers are torch's own; decay touches weights only."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnntrain.config.load import from_resolved
+from cnntrain.training import optimizers
+from cnntrain.training.optimizers import Trainable
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def trained(optimizer, net, steps=3):
+    torch.manual_seed(1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net(torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+    return [parameter.detach().clone() for parameter in net.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (lambda t: optimizers.sgd(t, 0.1, 0.9, True), lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True)),
+        (lambda t: optimizers.adam(t, 0.01), lambda p: torch.optim.Adam(p, 0.01)),
+        (lambda t: optimizers.adamw(t, 0.01, weight_decay=0.0), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0)),
+        (lambda t: optimizers.rmsprop(t, 0.01), lambda p: torch.optim.RMSprop(p, 0.01)),
+    ],
+)
+def test_equal_torch(ours, theirs):
+    one, other = network(), network()
+    for a, b in zip(trained(ours(Trainable(one, 0.0)), one), trained(theirs(other.parameters()), other), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_decay_leaves_biases_and_norms_alone():
+    net = network()
+    optimizer = optimizers.sgd(Trainable(net, 0.5), learning_rate=0.1, weight_decay=0.25)
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in net.named_parameters():
+        factor = 1 - 0.1 * 0.75 if parameter.dim() > 1 else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * factor)
+
+
+def test_adamw_refuses_l2(cnntrain, tiny):
+    outcome = cnntrain("train", tiny, "training.optimizer=adamw", "training.l2=0.1", "--run-dir", tiny.parent / "run")
+    assert outcome.code == 2
+    assert "weight_decay" in outcome.err
+    assert not (tiny.parent / "run").exists()
+
+
+def test_nesterov_without_momentum_is_refused_at_its_place(cnntrain, tiny):
+    outcome = cnntrain("train", tiny, "training.optimizer={sgd: {nesterov: true}}")
+    assert outcome.code == 2
+    assert "override:1:" in outcome.err
+    assert "omentum" in outcome.err
+
+
+def test_from_resolved_needs_no_file():
+    assert from_resolved({"network": ["softmax"]}).training.batch_size == 64

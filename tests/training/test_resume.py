@@ -1,0 +1,132 @@
+"""A run that was interrupted ends with the same bits as one that was not."""
+
+import csv
+import os
+import signal
+
+import pytest
+import torch
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
+from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.errors import Interrupted, UsageError
+from cnntrain.run import checkpoint
+
+TIMES = {"seconds", "images_per_second"}
+
+# Everything that has a state: momentum or moments, normalization, dropout, augmentation, a schedule with memory.
+CONFIGS = {
+    "plateau": [
+        "training.epochs=4",
+        "training.schedule={halve_on_plateau: {patience: 1}}",
+        "training.early_stopping={patience: 3, restore_best: true}",
+    ],
+    "adam": ["training.epochs=4", "training.optimizer=adam", "training.warmup_epochs=1.5", "training.clip_grad_norm=1"],
+    "book": ["training.epochs=4", "training.shuffle=never", "dropout_scaling=book", "training.l2=0.1"],
+}
+
+
+class InterruptAt(Silent):
+    """Sends this process a signal when so many batches of the whole run are done."""
+
+    def __init__(self, done, number=signal.SIGINT):
+        self.at = done
+        self.number = number
+
+    def progress(self, done, total, what):
+        if done == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def assert_same(one, other, path="checkpoint"):
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert set(one) == set(other), path
+        for key in one.keys() - TIMES:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{index}")
+    else:
+        assert one == other, path
+
+
+def rows(run):
+    with (run / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+def assert_same_runs(one, other):
+    for name in ("last.pt", "best.pt"):
+        a, b = (checkpoint.load(run / "checkpoints" / name) for run in (one, other))
+        assert_same(vars(a), vars(b), name)
+    assert rows(one) == rows(other)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_resumes_to_the_same_bits(name, tiny, tmp_path):
+    config = load_config(tiny, CONFIGS[name])
+    train_run(config, tmp_path / "whole", Where())
+    # 1,293 training images are 41 batches: in the middle of epochs 1 and 2, and at the end of epoch 2.
+    for interruptions in ([15], [82], [10, 55, 120]):
+        run = tmp_path / f"interrupted-{interruptions}"
+        with pytest.raises(Interrupted, match="--resume"):
+            train_run(config, run, Where(), InterruptAt(interruptions[0]))
+        for at in interruptions[1:]:
+            with pytest.raises(Interrupted):
+                resume_run(run, [], Where(), InterruptAt(at))
+        resume_run(run, [], Where())
+        assert_same_runs(tmp_path / "whole", run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_save_too(number, tiny, tmp_path):
+    with pytest.raises(Interrupted, match=signal.Signals(number).name):
+        train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(4, number))
+    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["batch"] == 4
+
+
+def test_handlers_are_put_back(tiny, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(1))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_finished_run_goes_on_with_more_epochs(tiny, tmp_path):
+    summary = train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
+    assert summary["epochs"] == 1
+    again = resume_run(tmp_path / "run", [], Where())
+    assert again["epochs"] == 1
+    longer = resume_run(tmp_path / "run", ["training.epochs=3"], Where())
+    assert longer["epochs"] == 3
+    assert len(rows(tmp_path / "run")) == 3
+    assert load_config(tmp_path / "run" / "config.yaml").training.epochs == 3
+
+
+def test_a_better_best_is_remembered(tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=3"]), tmp_path / "run", Where())
+    before = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.pt")
+    # A decay this strong empties the network, so that no epoch after it can be the best.
+    overrides = ["training.epochs=5", "training.l2=300", "training.schedule=constant"]
+    summary = resume_run(tmp_path / "run", overrides, Where())
+    after = checkpoint.load(tmp_path / "run" / "checkpoints" / "best.pt")
+    assert summary["best"]["epoch"] == before.result["epoch"]
+    assert_same(before.weights, after.weights)
+
+
+@pytest.mark.parametrize("override", ["seed=1", "network.0.conv.filters=5", "training.optimizer=adam"])
+def test_what_the_state_does_not_fit_is_refused(override, tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
+    with pytest.raises(UsageError, match=override.partition("=")[0].split(".0")[0]):
+        resume_run(tmp_path / "run", ["training.epochs=2", override], Where())
+
+
+def test_the_resolved_config_gives_the_same_bits(tiny, tmp_path):
+    train_run(load_config(tiny), tmp_path / "one", Where())
+    train_run(load_config(tmp_path / "one" / "config.yaml"), tmp_path / "two", Where())
+    assert_same_runs(tmp_path / "one", tmp_path / "two")
