@@ -11,10 +11,10 @@ ROOT = Path(__file__).parent.parent
 TINY = """
 data: {source: digits, augment: [{shift: 1}]}
 network:
-  - conv: {filters: 4, kernel_size: 3, activation: relu}
+  - conv: {filters: 8, kernel_size: 3, activation: relu}
   - batch_norm
   - max_pool: 2
-  - fully_connected: {units: 16, activation: relu, dropout: 0.2}
+  - fully_connected: {units: 32, activation: relu, dropout: 0.2}
   - softmax
 training:
   epochs: 3

@@ -53,11 +53,18 @@ def predict_images(
     """
     model = load_model(checkpoint, where)
     paths = _expand(inputs)
+    return _in_batches(model, paths, top_k, invert, display or Silent())
+
+
+def _in_batches(
+    model: Model, paths: Sequence[Path], top_k: int, invert: bool, display: Display
+) -> Iterator[Prediction | Failure]:
     conversions: Counter[str] = Counter()
     for start in range(0, len(paths), BATCH):
         yield from _predict(model, paths[start : start + BATCH], top_k, invert, conversions)
+        display.progress(min(start + BATCH, len(paths)), len(paths), "images")
     for what, count in conversions.items():
-        (display or Silent()).warn(f"{count:,} of {len(paths):,} images {what}")
+        display.warn(f"{count:,} of {len(paths):,} images {what}")
 
 
 def _expand(inputs: Sequence[str]) -> list[Path]:

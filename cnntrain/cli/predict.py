@@ -13,7 +13,7 @@ from cnntrain.cli.console import Terminal
 from cnntrain.cli.options import Device, Plugins, Quiet
 
 if TYPE_CHECKING:
-    from cnntrain.app.predict import Prediction
+    from cnntrain.app.predict import Failure, Prediction
 
 NAME = "predict"
 
@@ -46,17 +46,17 @@ def run(
 
     failures: list[Failure] = []
 
-    def readable() -> Iterator[Prediction]:
-        with Terminal(quiet) as display:
-            where = Where(device=device, plugins=plugins or [])
-            for item in predict_images(checkpoint, inputs, where, top_k, invert, display):
-                if isinstance(item, Failure):
-                    failures.append(item)
-                else:
-                    yield item
+    def readable(items: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
+        for item in items:
+            if isinstance(item, Failure):
+                failures.append(item)
+            else:
+                yield item
 
     chosen = output or (Format.table if sys.stdout.isatty() else Format.csv)
-    _WRITERS[chosen](readable())
+    with Terminal(quiet) as display:
+        where = Where(device=device, plugins=plugins or [])
+        _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
     for failure in failures:
         typer.echo(f"error: {failure.reason}", err=True)
     if failures:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cnntrain.config.schema import Config
+from cnntrain.config.spec import KIND
 from cnntrain.errors import UsageError
 from cnntrain.registry import ALL, Entry, Registry
 from cnntrain.strict import did_you_mean
@@ -48,7 +49,19 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["extends"] = {"type": "string", "description": "another config, relative to this file"}
     # A config may take its network from the one that it extends.
     schema["required"] = []
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "cnntrain config", **schema}
+    complete = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "cnntrain config"}
+    linked: dict[str, Any] = _linked(complete)
+    return linked
+
+
+def _linked(schema: Any) -> Any:
+    """The schema with a reference wherever a field is marked as one of the registered kinds."""
+    if isinstance(schema, list):
+        return [_linked(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    linked = {key: _linked(value) for key, value in schema.items() if key != KIND}
+    return {"$ref": f"#/$defs/{schema[KIND]}", **linked} if KIND in schema else linked
 
 
 def _named(entry: Entry, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def check_finite(state: State) -> None:
     if not math.isfinite(loss):
         raise Diverged(
             f"the loss is {loss} in epoch {state.epoch + 1} at or before batch {state.batch}, with a learning rate "
-            f"of {state.learning_rate:g}; lower `learning_rate`, or set `training.clip_grad_norm` or `training.warmup_epochs`"
+            f"of {state.learning_rate:g}; lower it, or set `training.clip_grad_norm` or `training.warmup_epochs`"
         )
 
 

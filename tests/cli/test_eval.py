@@ -1,0 +1,84 @@
+"""`cnntrain eval`: on the checkpoint's own data, and on data that the network never saw."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+def test_agrees_with_what_training_said(cnntrain, trained):
+    said = json.loads((trained / "summary.json").read_text())["best"]
+    for split in ("validation", "test"):
+        report = json.loads(cnntrain("eval", trained, "--split", split, "--json").out)
+        assert report["accuracy"] == pytest.approx(said[f"{split}_accuracy"], abs=1e-12)
+        matrix = np.array(report["confusion_matrix"])
+        assert matrix.sum() == report["images"]
+        assert matrix.trace() / matrix.sum() == pytest.approx(report["accuracy"])
+        for index, row in enumerate(report["classes"]):
+            assert row["recall"] == pytest.approx(matrix[index, index] / max(1, matrix[index].sum()))
+            assert row["precision"] == pytest.approx(matrix[index, index] / max(1, matrix[:, index].sum()))
+
+
+def test_file_and_folder_and_another_folder_to_stand_in(cnntrain, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = tmp_path / "only.pt"
+    copy.write_bytes((trained / "checkpoints" / "best.pt").read_bytes())
+    assert cnntrain("eval", copy, "--json").out == cnntrain("eval", trained, "--json").out
+
+
+def test_text(cnntrain, trained):
+    outcome = cnntrain("eval", trained)
+    assert outcome.code == 0
+    assert "accuracy" in outcome.out
+    assert "confusion matrix (rows: truth, columns: prediction)" in outcome.out
+
+
+def test_fail_under(cnntrain, trained):
+    assert cnntrain("eval", trained, "--fail-under", "0.3").code == 0
+    outcome = cnntrain("eval", trained, "--fail-under", "1.0")
+    assert outcome.code == 3
+    assert "under 1" in outcome.err
+
+
+def digit_folder(root, classes, size=8):
+    digits = load_digits()
+    for label in classes:
+        (root / str(label)).mkdir(parents=True)
+        for index in np.flatnonzero(digits.target == label)[:20]:
+            picture = Image.fromarray(np.round(digits.images[index] * 255 / 16).astype(np.uint8))
+            picture.resize((size, size), Image.Resampling.NEAREST).save(root / str(label) / f"{index}.png")
+    return root
+
+
+def test_fewer_classes_are_matched_by_name(cnntrain, trained, tmp_path):
+    # Only 3 and 7: numbered by themselves they would be classes 0 and 1.
+    report = json.loads(cnntrain("eval", trained, "--data", digit_folder(tmp_path / "d", [3, 7]), "--json").out)
+    assert report["images"] == 40
+    assert report["accuracy"] > 0.5
+    assert [row["images"] for row in report["classes"]] == [0, 0, 0, 20, 0, 0, 0, 20, 0, 0]
+
+
+def test_another_size_is_resized_and_said(cnntrain, trained, tmp_path):
+    outcome = cnntrain("eval", trained, "--data", digit_folder(tmp_path / "d", range(10), size=16), "--json")
+    assert "(1, 16, 16)" in outcome.err
+    assert "(1, 8, 8)" in outcome.err
+    assert json.loads(outcome.out)["accuracy"] > 0.5
+
+
+def test_a_class_unknown_to_the_network_is_an_error(cnntrain, trained, tmp_path):
+    folder = digit_folder(tmp_path / "d", [3, 7])
+    (folder / "7").rename(folder / "seven")
+    outcome = cnntrain("eval", trained, "--data", folder)
+    assert outcome.code == 1
+    assert "seven" in outcome.err
+
+
+def test_on_real_mnist(cnntrain, trained, data_dir):
+    outcome = cnntrain("eval", trained, "--data", "mnist", "--data-dir", data_dir, "--json")
+    report = json.loads(outcome.out)
+    assert report["images"] == 10000
+    # Trained on 8x8 digits of other writers: far from right, but many deviations above chance.
+    assert 0.12 < report["accuracy"] < 0.95
+    assert "(1, 28, 28)" in outcome.err

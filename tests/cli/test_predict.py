@@ -1,0 +1,103 @@
+"""`cnntrain predict`: files, folders, globs, stdin; what can't be read does not stop the others."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    for index in range(30):
+        pixels = np.round(data.images[index] * 255 / 16).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{data.target[index]}-{index:02}.png")
+    return folder
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def accuracy(found):
+    return np.mean([row["path"].rpartition("/")[2][0] == row["class"] for row in found])
+
+
+def test_a_folder(cnntrain, trained, digits):
+    outcome = cnntrain("predict", trained, digits)
+    found = rows(outcome.out)
+    assert (outcome.code, len(found)) == (0, 30)
+    assert accuracy(found) > 0.6
+    assert outcome.err == ""
+
+
+def test_files_globs_and_stdin_agree(cnntrain, trained, digits, monkeypatch):
+    everything = cnntrain("predict", trained, digits).out
+    assert cnntrain("predict", trained, *sorted(digits.iterdir())).out == everything
+    assert cnntrain("predict", trained, digits / "*.png").out == everything
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in sorted(digits.iterdir()))))
+    assert cnntrain("predict", trained, "-").out == everything
+
+
+def test_top_k_as_json_lines(cnntrain, trained, digits):
+    outcome = cnntrain("predict", trained, digits, "--format", "jsonl", "--top-k", "3")
+    for line in outcome.out.splitlines():
+        best = [one["probability"] for one in json.loads(line)["predictions"]]
+        assert len(best) == 3
+        assert best == sorted(best, reverse=True)
+        assert sum(best) <= 1.00001
+
+
+def test_table(cnntrain, trained, digits):
+    outcome = cnntrain("predict", trained, digits, "--format", "table")
+    assert "probability" in outcome.out
+    assert "│" in outcome.out
+
+
+def test_agrees_with_eval_to_the_digit(cnntrain, trained, digits):
+    probabilities = [float(row["probability"]) for row in rows(cnntrain("predict", trained, digits).out)]
+    one_by_one = [
+        float(rows(cnntrain("predict", trained, path).out)[0]["probability"]) for path in sorted(digits.iterdir())
+    ]
+    assert probabilities == pytest.approx(one_by_one, abs=2e-6)
+
+
+def test_invert(cnntrain, trained, digits, tmp_path):
+    for path in digits.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(tmp_path / path.name)
+    plain, inverted = (
+        rows(cnntrain("predict", trained, where, *extra).out)
+        for where, extra in ((digits, []), (tmp_path, ["--invert"]))
+    )
+    assert [row["class"] for row in plain] == [row["class"] for row in inverted]
+
+
+def test_what_is_lost_is_said(cnntrain, trained, digits, tmp_path):
+    source = Image.open(next(digits.iterdir()))
+    source.resize((16, 16)).save(tmp_path / "large.png")
+    Image.merge("RGB", [source, source.point(lambda v: v // 2), source]).save(tmp_path / "colour.png")
+    outcome = cnntrain("predict", trained, tmp_path)
+    assert "1 of 2 images were resized to 8x8" in outcome.err
+    assert "1 of 2 images lost their colours" in outcome.err
+    assert outcome.code == 0
+
+
+def test_an_unreadable_file_is_reported_and_the_others_predicted(cnntrain, trained, digits, tmp_path):
+    good = next(iter(sorted(digits.iterdir())))
+    (tmp_path / "bad.png").write_text("no image")
+    outcome = cnntrain("predict", trained, good, tmp_path / "bad.png", tmp_path / "missing.png", good)
+    assert outcome.code == 1
+    assert len(rows(outcome.out)) == 2
+    assert "bad.png" in outcome.err
+    assert "missing.png: there is no such file" in outcome.err
+
+
+def test_a_folder_without_images(cnntrain, trained, tmp_path):
+    outcome = cnntrain("predict", trained, tmp_path)
+    assert outcome.code == 2
+    assert "no images" in outcome.err
