@@ -33,7 +33,7 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
 
     file = folders.resolve(path)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             parts = {split: _part(arrays, names, file) for split, names in NAMES.items()}
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file") from error

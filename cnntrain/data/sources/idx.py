@@ -119,7 +119,9 @@ def idx(
     if (test_images is None) != (test_labels is None):
         raise DataError("`idx` takes `test_images` and `test_labels` together, or neither")
     named = [name for name in (train_images, train_labels, test_images, test_labels) if name]
-    files = [_there(folders.resolve(name)) for name in named]
+    # Looked up with `.gz` first, so that a name in the config stands for either file.
+    zipped = [folders.resolve(f"{name}.gz") for name in named]
+    files = [path if path.is_file() else folders.resolve(name) for path, name in zip(zipped, named, strict=True)]
     return _read_dataset(files, tuple(classes) if classes else None)
 
 

@@ -1,0 +1,99 @@
+"""Downloads against a server on this machine: whole, wrong, cut off, absent."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+
+import numpy as np
+import pytest
+
+from cnntrain.data.images import Folders
+from cnntrain.data.sources import download, idx
+from cnntrain.errors import DataError
+
+CONTENT = gzip.compress(b"content of a file" * 1000)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    mode = "whole"
+    hits = 0
+
+    def do_GET(self):
+        Handler.hits += 1
+        if Handler.mode == "circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT[: len(CONTENT) // 2] if Handler.mode == "cut" else CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        Handler.mode, Handler.hits = "whole", 0
+        yield f"http://127.0.0.1:{server.server_port}/file.gz"
+        server.shutdown()
+        thread.join()
+
+
+MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+
+
+def test_whole_and_kept(server, tmp_path):
+    folders = Folders(None, tmp_path)
+    path = download.fetch(folders, "thing", server, MD5)
+    assert path.read_bytes() == CONTENT
+    assert download.fetch(folders, "thing", server, MD5) == path
+    assert Handler.hits == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "md5", "expected"),
+    [
+        ("whole", "0" * 32, "does not have the checksum"),
+        ("cut", MD5, "can't be downloaded|checksum"),
+        ("circle", MD5, "can't be downloaded"),
+    ],
+)
+def test_a_part_is_never_taken_for_the_whole(server, tmp_path, mode, md5, expected):
+    Handler.mode = mode
+    with pytest.raises(DataError, match=expected):
+        download.fetch(Folders(None, tmp_path), "thing", server, md5)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    Handler.mode = "whole"
+    assert download.fetch(Folders(None, tmp_path), "thing", server, MD5).read_bytes() == CONTENT
+
+
+def test_no_network_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match=r"put file\.gz into .*--data-dir"):
+        download.fetch(Folders(None, tmp_path), "thing", "http://127.0.0.1:9/file.gz", MD5)
+
+
+def test_a_source_downloads_what_is_absent(server, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(folders, name, url, md5):
+        asked.append((url, md5))
+        array = np.zeros((3, 28, 28), np.uint8) if "images" in url else np.array([0, 1, 2], np.uint8)
+        shape = b"".join(size.to_bytes(4, "big") for size in array.shape)
+        path = folders.cache / name / url.rpartition("/")[2]
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress((0x800 + array.ndim).to_bytes(4, "big") + shape + array.tobytes()))
+        return path
+
+    monkeypatch.setattr(idx, "fetch", fetch)
+    dataset = idx.fashion_mnist(Folders(None, tmp_path))
+    assert dataset.classes[9] == "Ankle boot"
+    assert len(asked) == 4
+    idx.fashion_mnist(Folders(None, tmp_path))
+    assert len(asked) == 4

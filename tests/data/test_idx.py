@@ -1,0 +1,112 @@
+"""IDX files: the genuine MNIST, one's own, and damaged ones."""
+
+import gzip
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+
+from cnntrain.data.images import Folders
+from cnntrain.data.sources import idx
+from cnntrain.errors import DataError
+
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (12, 5, 7), dtype=np.uint8)
+LABELS = (np.arange(12) % 3).astype(np.uint8)
+
+
+def packed(magic, array):
+    return struct.pack(f">I{array.ndim}I", magic, *array.shape) + array.tobytes()
+
+
+def write(folder, images=None, labels=None, zipped=True):
+    for name, data in (("images", images or packed(0x803, PIXELS)), ("labels", labels or packed(0x801, LABELS))):
+        path = folder / (f"{name}.gz" if zipped else name)
+        path.write_bytes(gzip.compress(data) if zipped else data)
+
+
+def read(folder, **options):
+    return idx.idx(Folders(folder, folder / "cache"), "images", "labels", **options)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_own_files(tmp_path, zipped):
+    write(tmp_path, zipped=zipped)
+    dataset = read(tmp_path)
+    assert np.array_equal(dataset.train.pixels, PIXELS[:, None])
+    assert np.array_equal(dataset.train.labels, LABELS)
+    assert dataset.classes == ("0", "1", "2")
+    assert dataset.test is None
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        (packed(0x801, PIXELS), None, "magic number is 0x801, not 0x803"),
+        (packed(0x803, PIXELS)[:-1], None, "truncated: it has fewer bytes than the 420"),
+        (packed(0x803, PIXELS) + b"x", None, "more bytes"),
+        (b"\0\0", None, "ends within its header"),
+        (struct.pack(">4I", 0x803, 2**31, 2**15, 2**15), None, "no image data set"),
+        (struct.pack(">4I", 0x803, 2**20, 28, 28), None, "truncated"),
+        (None, packed(0x801, LABELS[:-1]), "12 images.*11 labels"),
+        (None, packed(0x801, LABELS + 9), "the label 9 is out of range; there are 3 classes"),
+    ],
+)
+def test_damaged(tmp_path, images, labels, expected):
+    write(tmp_path, images, labels)
+    with pytest.raises(DataError, match=expected) as caught:
+        read(tmp_path, classes=["a", "b", "c"])
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_truncated_gzip(tmp_path):
+    write(tmp_path)
+    data = (tmp_path / "images.gz").read_bytes()
+    (tmp_path / "images.gz").write_bytes(data[:-20])
+    with pytest.raises(DataError, match="truncated or damaged gzip"):
+        read(tmp_path)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
+    # Its header claims 420 bytes; 200 MB of zeros follow.
+    write(tmp_path, packed(0x803, PIXELS) + bytes(200_000_000))
+    with pytest.raises(DataError, match="more bytes"):
+        read(tmp_path)
+
+
+def test_missing(tmp_path):
+    with pytest.raises(DataError, match="there is no such file"):
+        read(tmp_path)
+
+
+def test_genuine_mnist(data_dir):
+    dataset = idx.mnist(Folders(data_dir, data_dir / "none"))
+    assert dataset.train.pixels.shape == (60000, 1, 28, 28)
+    assert dataset.test.pixels.shape == (10000, 1, 28, 28)
+    assert np.bincount(dataset.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    header = struct.pack(">4I", 0x803, 60000, 28, 28)
+    found = hashlib.md5(header + dataset.train.pixels.tobytes(), usedforsecurity=False).hexdigest()
+    assert found == "6bbc9ace898e44ae57da46a324031adb"
+
+
+def test_what_is_not_mnist_is_not_taken_for_it(tmp_path):
+    for index, name in enumerate(idx.FILES):
+        array = PIXELS if index % 2 == 0 else LABELS
+        (tmp_path / name).write_bytes(packed(0x803 if index % 2 == 0 else 0x801, array))
+    with pytest.raises(DataError, match="not the published file; for data of your own use the source `idx`"):
+        idx.mnist(Folders(tmp_path, tmp_path))
+
+
+def test_emnist_stands_upright(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(packed(0x803, PIXELS))
+        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(packed(0x801, LABELS + 1))
+    dataset = idx.emnist(Folders(tmp_path, tmp_path), "letters")
+    assert np.array_equal(dataset.train.pixels[:, 0], PIXELS.swapaxes(1, 2))
+    assert [dataset.classes[label] for label in dataset.train.labels[:3]] == ["a", "b", "c"]
+
+
+def test_emnist_classes_have_the_published_counts():
+    counts = {name: len(classes) for name, classes in idx.EMNIST_CLASSES.items()}
+    assert counts == {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}

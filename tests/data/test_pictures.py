@@ -1,0 +1,172 @@
+"""Image folders and CSV lists: classes by name, and everything that can be wrong with a picture."""
+
+import struct
+import tarfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnntrain.data.images import Folders
+from cnntrain.data.sources.folders import csv_file, image_folder
+from cnntrain.data.sources.pictures import open_picture
+from cnntrain.errors import DataError
+
+RANDOM = np.random.default_rng(0)
+
+
+def picture(path, size=(6, 5), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+    pixels = RANDOM.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels
+
+
+def read(folder, **options):
+    return image_folder(Folders(None, folder), str(folder), **options)
+
+
+def test_train_and_test_folders(tmp_path):
+    pixels = {}
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            for index in range(2):
+                pixels[split, name, index] = picture(tmp_path / split / name / f"{index}.png")
+    dataset = read(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    for part, split in ((dataset.train, "train"), (dataset.validation, "val"), (dataset.test, "test")):
+        assert part.labels.tolist() == [0, 0, 1, 1]
+        assert np.array_equal(part.pixels[3], pixels[split, "dog", 1].transpose(2, 0, 1))
+
+
+def test_classes_are_matched_by_name_when_a_test_folder_lacks_one(tmp_path):
+    for name in ("ant", "bee", "cow"):
+        picture(tmp_path / "train" / name / "0.png")
+    for name in ("bee", "cow"):
+        picture(tmp_path / "test" / name / "0.png")
+    assert read(tmp_path).test.labels.tolist() == [1, 2]
+
+
+def test_a_test_class_that_training_lacks(tmp_path):
+    picture(tmp_path / "train" / "ant" / "0.png")
+    picture(tmp_path / "test" / "wasp" / "0.png")
+    with pytest.raises(DataError, match="wasp"):
+        read(tmp_path)
+
+
+def test_one_folder_formats_and_hidden_files(tmp_path):
+    for suffix in ("png", "jpg", "bmp", "tif", "pgm"):
+        picture(tmp_path / "a" / f"x.{suffix}", mode="L")
+    (tmp_path / "a" / ".hidden.png").write_text("")
+    (tmp_path / "a" / "notes.txt").write_text("")
+    (tmp_path / ".cache").mkdir()
+    dataset = read(tmp_path)
+    assert dataset.train.pixels.shape == (5, 1, 5, 6)
+    assert dataset.test is None
+
+
+def test_channels_and_size(tmp_path):
+    picture(tmp_path / "a" / "1.png", mode="L")
+    picture(tmp_path / "a" / "2.png", size=(9, 9))
+    assert read(tmp_path, size=4).train.pixels.shape == (2, 3, 4, 4)
+    assert read(tmp_path, size=4, channels=1).train.pixels.shape == (2, 1, 4, 4)
+
+
+def test_mixed_sizes(tmp_path):
+    picture(tmp_path / "a" / "1.png")
+    picture(tmp_path / "a" / "2.png", size=(9, 9))
+    with pytest.raises(DataError, match=r"1\.png is 6x5.*2\.png is 9x9.*`size:`"):
+        read(tmp_path)
+
+
+def test_empty_class_missing_folder_no_classes(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        read(tmp_path / "none")
+    with pytest.raises(DataError, match="no folders with images"):
+        read(tmp_path)
+    picture(tmp_path / "a" / "1.png")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="b: the class has no images"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda d: d[: len(d) // 2], lambda d: b"", lambda d: b"GIF89a" + d])
+def test_corrupt_images(tmp_path, damage):
+    picture(tmp_path / "a" / "good.png")
+    picture(tmp_path / "a" / "bad.png")
+    path = tmp_path / "a" / "bad.png"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"bad\.png: can't be read as an image"):
+        read(tmp_path)
+
+
+def test_a_decompression_bomb(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(DataError, match="refused"):
+        open_picture(tmp_path / "bomb.png")
+
+
+def test_a_link_out_of_the_folder(tmp_path):
+    picture(tmp_path / "secret.png")
+    picture(tmp_path / "data" / "a" / "1.png")
+    (tmp_path / "data" / "a" / "2.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(DataError, match="leads out of"):
+        read(tmp_path / "data")
+
+
+def test_transparency_sixteen_bits_and_orientation(tmp_path):
+    Image.new("RGBA", (2, 2), (255, 255, 255, 0)).save(tmp_path / "clear.png")
+    assert np.asarray(open_picture(tmp_path / "clear.png")).max() == 0
+    Image.fromarray(np.full((2, 2), 65535, np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(open_picture(tmp_path / "deep.png")).tolist() == [[255, 255], [255, 255]]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(tmp_path / "turned.jpg", size=(8, 4), exif=exif)
+    assert open_picture(tmp_path / "turned.jpg").size == (4, 8)
+
+
+def test_csv(tmp_path):
+    pixels = picture(tmp_path / "images" / "1.png", mode="L")
+    picture(tmp_path / "images" / "2.png", mode="L")
+    (tmp_path / "train.csv").write_text("path,label\nimages/1.png,yes\nimages/2.png,no\n")
+    (tmp_path / "test.csv").write_text("path,label\nimages/1.png,yes\n")
+    dataset = csv_file(Folders(tmp_path, tmp_path), "train.csv", "test.csv")
+    assert dataset.classes == ("no", "yes")
+    assert dataset.train.labels.tolist() == [1, 0]
+    assert np.array_equal(dataset.test.pixels[0, 0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("file,class\na,b\n", "first line must be `path,label`"),
+        ("path,label\n", "lists no images"),
+        ("path,label\nnone.png,x\n", "train.csv:2: there is no file"),
+        ("path,label\ntrain.csv,\n", "train.csv:2: no label"),
+    ],
+)
+def test_bad_csv(tmp_path, text, expected):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(DataError, match=expected):
+        csv_file(Folders(None, tmp_path), str(tmp_path / "train.csv"))
+
+
+def test_cifar10_as_jpeg(data_dir, tmp_path):
+    if not (data_dir / "cifar10-jpeg.tar.xz").is_file():
+        pytest.skip("CNNTRAIN_DATA_DIR has no cifar10-jpeg.tar.xz")
+    with tarfile.open(data_dir / "cifar10-jpeg.tar.xz") as archive:
+        for count, member in enumerate(archive):
+            archive.extract(member, tmp_path, filter="data")
+            if count == 2500:
+                break
+    dataset = image_folder(Folders(tmp_path, tmp_path), "test")
+    assert {"airplane", "automobile"} <= set(dataset.classes)
+    assert dataset.train.pixels.shape[1:] == (3, 32, 32)
+    assert dataset.train.pixels.std() > 30

@@ -1,0 +1,87 @@
+"""Three splits by stated rules; the test set never stands in for validation."""
+
+import numpy as np
+import pytest
+
+from cnntrain.config.schema import DataConfig
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.sources.digits import digits
+from cnntrain.data.splits import duplicates, split
+from cnntrain.errors import DataError
+
+
+def images(count, classes=4, start=0):
+    pixels = np.arange(start, start + count, dtype=np.float32)[:, None, None, None]
+    return Images(pixels, np.arange(count) % classes)
+
+
+def ids(part):
+    return part.pixels.ravel().astype(int).tolist()
+
+
+NAMES = ("a", "b", "c", "d")
+
+
+def config(**data):
+    return DataConfig.model_validate({"source": "digits", **data})
+
+
+def test_the_last_ones_as_in_the_book():
+    splits = split(Dataset(NAMES, images(100), test=images(20, start=500)), config(validation=30))
+    assert ids(splits.train) == list(range(70))
+    assert ids(splits.validation) == list(range(70, 100))
+    assert ids(splits.test) == list(range(500, 520))
+
+
+def test_drawn_by_class_and_always_the_same():
+    dataset = Dataset(NAMES, images(200))
+    one, other = split(dataset, config()), split(dataset, config())
+    assert ids(one.train) == ids(other.train)
+    assert (len(one.train), len(one.validation), len(one.test)) == (144, 16, 40)
+    assert sorted(ids(one.train) + ids(one.validation) + ids(one.test)) == list(range(200))
+    for part in (one.train, one.validation, one.test):
+        assert len(set(np.bincount(part.labels))) == 1
+
+
+def test_another_seed_draws_others():
+    dataset = Dataset(NAMES, images(200))
+    first, second = (split(dataset, config(validation={"size": 0.1, "seed": seed})) for seed in (0, 1))
+    assert ids(first.validation) != ids(second.validation)
+    assert ids(first.test) == ids(second.test)
+
+
+def test_the_sources_own_validation_is_taken():
+    dataset = Dataset(NAMES, images(40), images(8, start=100), images(8, start=200))
+    assert ids(split(dataset, config()).validation) == list(range(100, 108))
+
+
+def test_limit():
+    splits = split(Dataset(NAMES, images(100), test=images(20)), config(validation=30, limit=10))
+    assert ids(splits.train) == list(range(10))
+    assert len(splits.validation) == 30
+
+
+@pytest.mark.parametrize(
+    ("dataset", "data", "expected"),
+    [
+        (Dataset(NAMES, images(50), test=images(9)), {"test": 0.2}, "has a test set of its own"),
+        (Dataset(NAMES, images(50)), {"validation": 100}, "can't be set apart"),
+        (Dataset(NAMES, images(5)), {}, "can't be drawn evenly"),
+    ],
+)
+def test_what_can_not_be(dataset, data, expected):
+    with pytest.raises(DataError, match=expected):
+        split(dataset, config(**data))
+
+
+def test_duplicates_are_counted():
+    splits = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=2))
+    assert duplicates(splits) == 3
+
+
+def test_digits_come_along(tmp_path):
+    dataset = digits(Folders(None, tmp_path))
+    assert dataset.train.pixels.shape == (1797, 1, 8, 8)
+    assert dataset.train.pixels.dtype == np.uint8
+    assert dataset.train.pixels.max() == 255
+    assert np.bincount(dataset.train.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
