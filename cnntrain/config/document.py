@@ -27,9 +27,15 @@ class Document:
 
     def position(self, place: Place) -> Position | None:
         """The position of `place`, or of the nearest thing around it."""
-        for length in range(len(place), -1, -1):
-            if place[:length] in self.places:
-                return self.places[place[:length]]
+        here: Place = ()
+        for part, following in zip(place, (*place[1:], ""), strict=False):
+            # `branches: [[...]]` is short for `branches: {branches: [[...]]}`: the name is not in the file.
+            is_unwritten = (*here, part) not in self.places and (*here, following) in self.places
+            if not (isinstance(following, int) and is_unwritten):
+                here = (*here, part)
+        for length in range(len(here), -1, -1):
+            if here[:length] in self.places:
+                return self.places[here[:length]]
         return None
 
 
@@ -48,6 +54,10 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string that our reader, or one of YAML 1.1, would take for something else: "1e3", "no"."""
+
+
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"
 _SCALARS = {
     "null": (re.compile(r"(~|null|)$"), ["~", "n", ""]),
@@ -58,6 +68,7 @@ _SCALARS = {
 _TAG = "tag:yaml.org,2002:"
 for _name, (_pattern, _first) in _SCALARS.items():
     _Loader.add_implicit_resolver(_TAG + _name, _pattern, _first)
+    _Dumper.add_implicit_resolver(_TAG + _name, _pattern, _first)
 
 
 class _Reader:
@@ -139,6 +150,12 @@ def parse(text: str, file: str) -> Document:
     if reader.problems:
         raise ConfigError(reader.problems)
     return Document(value, reader.places)
+
+
+def write(values: dict[str, Any]) -> str:
+    """The YAML that `parse` makes `values` of."""
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, width=120, default_flow_style=None)
+    return text
 
 
 def read(path: Path) -> Document:

@@ -8,10 +8,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from cnntrain.config.document import Document, Place, parse, read
+from cnntrain.config.document import Document, Place, parse, read, write
 from cnntrain.config.schema import Config
 from cnntrain.errors import ConfigError, Position, Problem
 
@@ -42,7 +41,7 @@ def resolved(config: Config) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """The resolved config as a file that `load` takes."""
-    return yaml.safe_dump(resolved(config), sort_keys=False, width=120, default_flow_style=None)
+    return write(resolved(config))
 
 
 def _validate(document: Document) -> Config:

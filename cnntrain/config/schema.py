@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
+from pydantic_core import CoreSchema
 
 from cnntrain.config.document import Document, Place
 from cnntrain.config.spec import (
@@ -40,7 +41,14 @@ def _split(written: Any) -> Any:
     return {"size": written} if is_number else written
 
 
-Split = Annotated[SplitConfig, BeforeValidator(_split)]
+class _OrNumber:
+    """Tells the JSON Schema of the number that `_split` takes."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, handler(core)]}
+
+
+Split = Annotated[SplitConfig, BeforeValidator(_split), _OrNumber()]
 
 
 class DataConfig(Strict):
@@ -55,6 +63,9 @@ class DataConfig(Strict):
     )
     limit: PositiveInt | None = Field(None, description="train on the first so many images only")
     normalize: bool = Field(False, description="subtract the training images' mean, divide by their deviation")
+    expand: Literal["one_pixel_shifts"] | None = Field(
+        None, description="the book's expanded training set: each image also moved by a pixel up, down, left, right"
+    )
     augment: list[AugmentationSpec] = []
 
 
@@ -77,21 +88,24 @@ class TrainingConfig(Strict):
     l2: NonNegativeFloat = Field(0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2)")
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_grad_norm: PositiveFloat | None = None
-    shuffle: Literal["always", "never"] = Field("always", description="`never` keeps the order of the data")
+    shuffle: Literal["always", "once", "never"] = Field(
+        "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
+    )
     early_stopping: EarlyStoppingConfig | None = None
 
 
 class ClaimConfig(Strict):
     """A figure that a config expects of itself."""
 
-    at_least: float | int = Field(ge=0, le=100, description="percent")
+    at_least: float = Field(ge=0, le=100, description="percent")
     source: str | None = None
 
 
 class ExpectConfig(Strict):
     """What `cnntrain verify` tests."""
 
-    test_accuracy: ClaimConfig
+    test_accuracy: ClaimConfig | None = None
+    ensemble_accuracy: ClaimConfig | None = Field(None, description="of the plurality vote of all seeds' networks")
 
 
 class Config(Strict):
