@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+# Small networks gain nothing from a second thread, and test processes side by side lose much by it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 
 TINY = """

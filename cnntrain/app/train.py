@@ -16,7 +16,7 @@ from cnntrain.app.environment import environment
 from cnntrain.app.signals import Request, listening
 from cnntrain.config.load import from_resolved, resolved, to_yaml
 from cnntrain.config.schema import Config
-from cnntrain.data.batches import Resident
+from cnntrain.data.batches import Resident, Shifted
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, duplicates, split
@@ -26,6 +26,7 @@ from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
+from cnntrain.training.diagnostics import verdict
 from cnntrain.training.loop import Feeds, Plan, check_finite, prepare, train
 from cnntrain.training.state import EpochResult, State
 
@@ -142,8 +143,13 @@ def _prepare(config: Config, where: Where) -> tuple[Config, Splits, Preprocessin
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
-    parts = (Resident.of(part, preprocessing, device) for part in (splits.train, splits.validation, splits.test))
-    plan, state = prepare(config, network, Feeds(*parts), device)
+    feeds = Feeds(
+        (Shifted if config.data.expand else Resident).of(splits.train, preprocessing, device),
+        Resident.of(splits.train.take(slice(0, len(splits.validation))), preprocessing, device),
+        Resident.of(splits.validation, preprocessing, device),
+        Resident.of(splits.test, preprocessing, device),
+    )
+    plan, state = prepare(config, network, feeds, device)
     return config, splits, preprocessing, plan, state, plugins
 
 
@@ -191,7 +197,8 @@ def _keep(run: _Run, result: EpochResult) -> None:
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
     run.directory.save_last(run.checkpoint(with_state=True))
-    run.directory.write_metrics(run.state.history)
+    run.directory.write_rows("metrics.csv", run.state.history)
+    run.directory.write_rows("diagnostics.csv", run.state.health)
     run.say(epoch_line(result, run.config.training.epochs))
 
 
@@ -211,13 +218,14 @@ def _with_last_good(run: _Run, message: str) -> str:
 
 
 def _finish(run: _Run) -> dict[str, Any]:
-    best, last = run.state.best, run.state.history[-1]
+    best, last, judged = run.state.best, run.state.history[-1], verdict(run.state.history)
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,
         "epochs": run.state.epoch,
         "best": asdict(best) if best else None,
         "last": asdict(last),
+        "verdict": asdict(judged),
         "seconds": sum(result.seconds for result in run.state.history),
         "seed": run.config.seed,
         "device": devices.describe(run.state.device),
@@ -236,6 +244,7 @@ def _finish(run: _Run) -> dict[str, Any]:
             f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
             f"test accuracy there {percent(best.test_accuracy)}"
         )
+    run.say(judged.text)
     return summary
 
 

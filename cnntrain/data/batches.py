@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
 from cnntrain.data.preprocess import to_unit
 
@@ -48,6 +49,34 @@ class Resident:
             yield self.preprocessing.normalize(to_unit(pixels)), labels
 
 
+@dataclass(frozen=True, eq=False)
+class Shifted(Resident):
+    """The book's expanded training set: each image as it is and moved by one pixel up, down, left and right.
+
+    `pixels` are padded by one black pixel on every side; the copies are windows of them, made when
+    they are gathered. Index i is image i % n, moved by SHIFTS[i // n].
+    """
+
+    SHIFTS = ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0))
+
+    @classmethod
+    def of(cls, images: Images, preprocessing: Preprocessing, device: torch.device) -> Shifted:
+        """Move a split to the device with a black border."""
+        plain = Resident.of(images, preprocessing, device)
+        return cls(functional.pad(plain.pixels, [1, 1, 1, 1]), plain.labels, preprocessing)
+
+    def __len__(self) -> int:
+        return len(self.SHIFTS) * len(self.labels)
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images in 0..1, not yet normalized, and labels."""
+        height, width = self.preprocessing.shape[1:]
+        windows = self.pixels.unfold(2, height, 1).unfold(3, width, 1)
+        image = indices % len(self.labels)
+        down, right = torch.tensor(self.SHIFTS, device=indices.device)[indices // len(self.labels)].unbind(1)
+        return to_unit(windows[image, :, down, right]), self.labels.index_select(0, image)
+
+
 def derived_seed(seed: int, purpose: str) -> int:
     """A seed of 63 bits for one purpose, so that no two purposes share a stream of random numbers."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8]) >> 1
@@ -57,5 +86,7 @@ def epoch_order(count: int, shuffle: str, seed: int, epoch: int) -> Tensor:
     """Indices of all training images in the order of one epoch; a function of seed and epoch alone."""
     if shuffle == "never":
         return torch.arange(count)
-    generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{epoch}"))
+    # The book shuffles its expanded set once, when it is made, and never again.
+    when = 0 if shuffle == "once" else epoch
+    generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{when}"))
     return torch.randperm(count, generator=generator)

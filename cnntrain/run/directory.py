@@ -73,15 +73,15 @@ class RunDirectory:
         """Replace the resolved config, when a resumed run goes on with another."""
         atomic.write(self.path / "config.yaml", config)
 
-    def write_metrics(self, history: Sequence[Any]) -> None:
-        """Write one row for each epoch: whole, so that none can be missing or double."""
-        if not history:
+    def write_rows(self, name: str, rows: Sequence[Any]) -> None:
+        """Write dataclasses as a CSV file: whole, so that no row can be missing or double."""
+        if not rows:
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(history[0])], lineterminator="\n")
+        writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_row(asdict(result)) for result in history)
-        atomic.write(self.path / "metrics.csv", text.getvalue())
+        writer.writerows(_row(asdict(row)) for row in rows)
+        atomic.write(self.path / name, text.getvalue())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""

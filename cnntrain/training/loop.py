@@ -12,6 +12,7 @@ import torch
 
 from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
+from cnntrain.training.diagnostics import layer_health
 from cnntrain.training.evaluate import evaluate
 from cnntrain.training.optimizers import Trainable
 from cnntrain.training.schedules import NoImprovement, warmed_up
@@ -29,9 +30,10 @@ FINITE_CHECK_BATCHES = 100
 
 @dataclass(frozen=True)
 class Feeds:
-    """The three splits on the device."""
+    """The three splits on the device, and as many training images as validate, unexpanded."""
 
     train: Resident
+    sample: Resident
     validation: Resident
     test: Resident
 
@@ -100,9 +102,13 @@ def _train_epoch(plan: Plan, state: State) -> Iterator[Progress]:
         state.batch += 1
         state.step += 1
         state.seconds += perf_counter() - started
+        if state.step == 1:
+            state.health = layer_health(state.network, epoch=0)
         if state.device.type == "cpu" and state.batch % FINITE_CHECK_BATCHES == 0:
             check_finite(state)
-        yield Progress(state.epoch + 1, state.batch, len(batches))
+        # After the last batch comes the epoch's result, which looks at that batch's gradients.
+        if state.batch < len(batches):
+            yield Progress(state.epoch + 1, state.batch, len(batches))
 
 
 def _set_learning_rate(plan: Plan, state: State) -> None:
@@ -128,7 +134,7 @@ def _finish_epoch(plan: Plan, state: State) -> EpochResult:
     check_finite(state)
     seconds = state.seconds + perf_counter() - started
     images = len(plan.feeds.train)
-    validation = evaluate(state.network, plan.feeds.validation)
+    sample, validation = (evaluate(state.network, part) for part in (plan.feeds.sample, plan.feeds.validation))
     # Of equals the later epoch counts, as in the book; the test set is read then, and selects nothing.
     is_best = validation.accuracy >= state.best_accuracy
     result = EpochResult(
@@ -137,6 +143,8 @@ def _finish_epoch(plan: Plan, state: State) -> EpochResult:
         learning_rate=state.learning_rate,
         train_loss=state.totals.loss.item() / images,
         train_accuracy=state.totals.correct.item() / images,
+        sample_loss=sample.loss,
+        sample_accuracy=sample.accuracy,
         validation_loss=validation.loss,
         validation_accuracy=validation.accuracy,
         test_accuracy=evaluate(state.network, plan.feeds.test).accuracy if is_best else None,
@@ -152,6 +160,7 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
     """Count the epoch as done, and see whether it was the last."""
     early = plan.config.training.early_stopping
     state.history.append(result)
+    state.health += layer_health(state.network, result.epoch)
     state.epoch, state.batch, state.seconds = result.epoch, 0, 0.0
     state.totals = Totals.zero(state.device)
     state.schedule.observe(result.validation_accuracy)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnntrain.training.diagnostics import LayerHealth
 from cnntrain.training.schedules import NoImprovement
 from cnntrain.training.step import Totals
 
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only."""
+    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only.
+
+    `train` figures are means over the epoch while the network changes, under dropout and augmentation;
+    `sample` figures are of training images, as many as validate, at the epoch's end and without either.
+    """
 
     epoch: int
     step: int
     learning_rate: float
     train_loss: float
     train_accuracy: float
+    sample_loss: float
+    sample_accuracy: float
     validation_loss: float
     validation_accuracy: float
     test_accuracy: float | None
@@ -54,6 +61,7 @@ class State:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     stopped: str = ""
     history: list[EpochResult] = field(default_factory=list)
+    health: list[LayerHealth] = field(default_factory=list)
 
     @property
     def best(self) -> EpochResult | None:
@@ -70,6 +78,7 @@ class State:
             "totals": {"loss": self.totals.loss, "correct": self.totals.correct},
             "best_weights": self.best_weights,
             "history": [asdict(result) for result in self.history],
+            "health": [asdict(layer) for layer in self.health],
             "random": _random_state(self.device),
             **{name: getattr(self, name) for name in _NUMBERS},
         }
@@ -85,6 +94,7 @@ class State:
         self.totals = Totals(*(saved["totals"][name].to(self.device) for name in ("loss", "correct")))
         self.best_weights = saved["best_weights"]
         self.history = [EpochResult(**row) for row in saved["history"]]
+        self.health = [LayerHealth(**row) for row in saved["health"]]
         _set_random_state(self.device, saved["random"])
         for name in _NUMBERS:
             setattr(self, name, saved[name])

@@ -28,7 +28,7 @@ CONFIGS = {
 
 
 class InterruptAt(Silent):
-    """Sends this process a signal when so many batches of the whole run are done."""
+    """Sends this process a signal when so many batches of the whole run are done, or after an epoch's line."""
 
     def __init__(self, done, number=signal.SIGINT):
         self.at = done
@@ -36,6 +36,10 @@ class InterruptAt(Silent):
 
     def progress(self, done, total, what):
         if done == self.at:
+            os.kill(os.getpid(), self.number)
+
+    def say(self, line):
+        if isinstance(self.at, str) and line.startswith(self.at):
             os.kill(os.getpid(), self.number)
 
 
@@ -72,7 +76,7 @@ def test_resumes_to_the_same_bits(name, tiny, tmp_path):
     config = load_config(tiny, CONFIGS[name])
     train_run(config, tmp_path / "whole", Where())
     # 1,293 training images are 41 batches: in the middle of epochs 1 and 2, and at the end of epoch 2.
-    for interruptions in ([15], [82], [10, 55, 120]):
+    for interruptions in ([15], ["epoch 2/"], [10, 55, "epoch 3/"]):
         run = tmp_path / f"interrupted-{interruptions}"
         with pytest.raises(Interrupted, match="--resume"):
             train_run(config, run, Where(), InterruptAt(interruptions[0]))

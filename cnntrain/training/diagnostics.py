@@ -1,0 +1,102 @@
+"""What the figures of a run say: the health of each layer, and whether the network overfits (the book's sixth problem).
+
+Losses are in nats, accuracies in 0..1; "sample" figures are of training images, as many as validate,
+seen without dropout and augmentation, so that both sides are measured alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnntrain.training.state import EpochResult
+
+# A validation loss that rises by less than this over its minimum is taken for noise.
+RISE = 0.05
+# A difference of accuracies that deserves a word.
+GAP = 0.02
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first)."""
+
+    epoch: int
+    layer: str
+    weight_norm: float
+    gradient_norm: float
+
+
+def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
+    """The norms of every layer with weights, from the input on, in one transfer from the device."""
+    weights = {
+        name.removesuffix(".weight"): parameter
+        for name, parameter in network.named_parameters()
+        if parameter.dim() > 1 and parameter.grad is not None
+    }
+    norms = [torch.stack([p.detach().norm(), p.grad.norm()]) for p in weights.values() if p.grad is not None]
+    values = torch.stack(norms).tolist() if norms else []
+    return [LayerHealth(epoch, name, *pair) for name, pair in zip(weights, values, strict=True)]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run overfits, since when, and what to do about it, in plain language."""
+
+    text: str
+    overfits: bool
+    turned_in_epoch: int
+    validation_loss_rise: float
+    accuracy_gap: float
+
+
+def verdict(history: Sequence[EpochResult]) -> Verdict:
+    """Judge a run by its losses on equal samples of training and validation images."""
+    turn = min(history, key=lambda result: result.validation_loss)
+    last = history[-1]
+    rise = last.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
+    gap = last.sample_accuracy - last.validation_accuracy
+    overfits = rise > RISE and last.sample_loss < turn.sample_loss
+    text = _overfitting(turn, last, rise) if overfits else _not_overfitting(history, gap)
+    return Verdict(text, overfits, turn.epoch, rise, gap)
+
+
+def _overfitting(turn: EpochResult, last: EpochResult, rise: float) -> str:
+    return (
+        f"overfitting since epoch {turn.epoch}: training loss kept falling ({turn.sample_loss:.4f} to "
+        f"{last.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
+        f"{last.validation_loss:.4f}); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, "
+        f"or `training.early_stopping`"
+    )
+
+
+def _not_overfitting(history: Sequence[EpochResult], gap: float) -> str:
+    last = history[-1]
+    figures = (
+        f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
+    )
+    if gap > GAP:
+        return (
+            f"a gap, though validation loss does not rise: {figures}; {_trend(history)}; try more images or "
+            f"`data.augment`, `dropout`, or `training.l2`"
+        )
+    is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
+    if is_falling and last.learning_rate > 0.01 * max(result.learning_rate for result in history):
+        return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
+    return f"no overfitting: {figures}"
+
+
+def _trend(history: Sequence[EpochResult]) -> str:
+    """How the gap moved over the second half of the run."""
+    middle, last = history[len(history) // 2], history[-1]
+    change = (last.sample_accuracy - last.validation_accuracy) - (middle.sample_accuracy - middle.validation_accuracy)
+    if abs(change) < GAP / 4:
+        return f"the gap is steady since epoch {middle.epoch}"
+    direction = "grew" if change > 0 else "shrank"
+    return f"the gap {direction} by {100 * abs(change):.1f} points since epoch {middle.epoch}"
