@@ -15,6 +15,14 @@ NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+# One number for both directions, or [height, width].
+Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Border = NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+
+
+def pair(size: int | list[int]) -> tuple[int, int]:
+    """(height, width) of a size."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from cnntrain.data.preprocess import Preprocessing, to_unit
 from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.network.build import build
+from cnntrain.registry import sources
 from cnntrain.run import checkpoint
 from cnntrain.training.evaluate import logits_of, score
 
@@ -76,7 +77,7 @@ def evaluate_checkpoint(
         splits = split(model.config.data.source.make(folders), model.config.data)
         images = getattr(splits, name)
     else:
-        dataset = _source(model.config, data).data.source.make(folders)
+        dataset = _source(model, data, display).data.source.make(folders)
         images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
     resident = Resident.of(images, model.preprocessing, model.device)
     logits = logits_of(model.network, resident)
@@ -85,18 +86,26 @@ def evaluate_checkpoint(
     return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
 
 
-def _source(config: Config, data: str) -> Config:
-    """The checkpoint's config with another data source."""
+def _source(model: Model, data: str, display: Display) -> Config:
+    """The network's config with another data source; a source's name goes before a folder's."""
     path = Path(data)
-    if path.is_dir():
-        return from_resolved({**_bare(config), "data": {"source": {"image_folder": {"path": data}}}})
-    if path.suffix in (".npz", ".csv"):
-        return from_resolved({**_bare(config), "data": {"source": {path.suffix[1:]: {"path": data}}}})
-    return from_resolved({**_bare(config), "data": {"source": parse(data, "--data").value}})
+    if data not in sources and path.is_dir():
+        source: Any = {"image_folder": {"path": data, **_shape(model, display)}}
+    elif path.suffix == ".csv":
+        source = {"csv": {"path": data, **_shape(model, display)}}
+    elif path.suffix == ".npz":
+        source = {"npz": {"path": data}}
+    else:
+        source = parse(data, "--data").value
+    network = model.config.model_dump(mode="json")["network"]
+    return from_resolved({"network": network, "data": {"source": source}})
 
 
-def _bare(config: Config) -> dict[str, Any]:
-    return {"network": config.model_dump(mode="json")["network"]}
+def _shape(model: Model, display: Display) -> dict[str, Any]:
+    """Options that bring image files to the network's shape, exactly as `predict` does it."""
+    channels, height, width = model.preprocessing.shape
+    display.say(f"image files are resized where they are not {height}x{width}, the network's input")
+    return {"size": [height, width], "channels": 1 if channels == 1 else 3}
 
 
 def _part(dataset: Dataset, name: SplitName, display: Display) -> Images:

@@ -16,7 +16,7 @@ from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model
 from cnntrain.app.train import Where
 from cnntrain.data.preprocess import to_unit
-from cnntrain.data.sources.pictures import is_picture, open_picture
+from cnntrain.data.sources.pictures import fitted, is_picture, open_picture
 from cnntrain.errors import DataError, UsageError
 
 BATCH = 256
@@ -106,11 +106,9 @@ def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) 
         colours = picture.convert("RGB")
         if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():
             conversions["lost their colours: the network takes greyscale"] += 1
-    picture = picture.convert("L" if channels == 1 else "RGB")
     if picture.size != (width, height):
         conversions[f"were resized to {height}x{width}"] += 1
-        picture = picture.resize((width, height), resample=2)
-    array = np.asarray(picture, dtype=np.uint8)
+    array = np.asarray(fitted(picture, (height, width), channels))
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 

@@ -38,7 +38,19 @@ def split(dataset: Dataset, config: DataConfig) -> Splits:
         train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation")
     if config.limit is not None:
         train = train.take(slice(0, config.limit))
+    _check_classes(train, {"validation": validation, "test": test}, dataset.classes)
     return Splits(dataset.classes, train, validation, test)
+
+
+def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str, ...]) -> None:
+    """Raise `DataError` for a class that is asked about but never shown."""
+    for name, images in others.items():
+        missing = [classes[label] for label in np.setdiff1d(images.labels, train.labels)]
+        if missing:
+            raise DataError(
+                f"no training image is left of {', '.join(missing)}, which the {name} images have; where images are "
+                f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave `data.limit` away"
+            )
 
 
 def _set_apart(images: Images, how: SplitConfig, name: str) -> tuple[Images, Images]:

@@ -62,9 +62,20 @@ def test_fewer_classes_are_matched_by_name(cnntrain, trained, tmp_path):
 
 def test_another_size_is_resized_and_said(cnntrain, trained, tmp_path):
     outcome = cnntrain("eval", trained, "--data", digit_folder(tmp_path / "d", range(10), size=16), "--json")
-    assert "(1, 16, 16)" in outcome.err
-    assert "(1, 8, 8)" in outcome.err
+    assert "resized where they are not 8x8" in outcome.err
     assert json.loads(outcome.out)["accuracy"] > 0.5
+
+
+def test_sees_the_same_pixels_as_predict(cnntrain, trained, tmp_path):
+    folder = digit_folder(tmp_path / "d", range(10), size=13)
+    for path in folder.rglob("*.png"):
+        grey = Image.open(path)
+        Image.merge("RGB", [grey, grey.point(lambda value: value // 3), grey.rotate(90)]).save(path)
+    report = json.loads(cnntrain("eval", trained, "--data", folder, "--json").out)
+    outcome = cnntrain("predict", trained, folder, "--format", "csv")
+    found = [row.split(",") for row in outcome.out.splitlines()[1:]]
+    right = sum(path.split("/")[-2] == name for path, _, name, _ in found)
+    assert right == round(report["accuracy"] * report["images"])
 
 
 def test_a_class_unknown_to_the_network_is_an_error(cnntrain, trained, tmp_path):

@@ -3,11 +3,15 @@
 import csv
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from cnntrain.data.images import Folders
+from cnntrain.data.sources import idx
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +105,40 @@ def test_a_folder_without_images(cnntrain, trained, tmp_path):
     outcome = cnntrain("predict", trained, tmp_path)
     assert outcome.code == 2
     assert "no images" in outcome.err
+
+
+CIFAR = """
+data: {source: {image_folder: {path: %s, channels: 3}}, normalize: true}
+network:
+  - conv_pool: {filters: 12, kernel_size: 3, activation: relu}
+  - softmax
+training: {epochs: 3, batch_size: 50, optimizer: {adam: {learning_rate: 0.002}}}
+"""
+
+
+def test_jpegs_of_cifar10_by_a_network_trained_on_the_image_folder(cnntrain, data_dir, tmp_path):
+    archive = data_dir / "cifar10-jpeg.tar.xz"
+    if not archive.is_file():
+        pytest.skip("CNNTRAIN_DATA_DIR has no cifar10-jpeg.tar.xz")
+    with tarfile.open(archive) as packed:
+        wanted = [packed.next() for _ in range(2500)]
+        packed.extractall(tmp_path, [member for member in wanted if member.isfile()], filter="data")
+    (tmp_path / "c.yaml").write_text(CIFAR % (tmp_path / "test"))
+    assert cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run", "-q").code == 0
+    outcome = cnntrain("predict", tmp_path / "run", tmp_path / "test")
+    found = rows(outcome.out)
+    assert (outcome.code, outcome.err) == (0, "")
+    right = np.mean([row["path"].split("/")[-2] == row["class"] for row in found])
+    names = {row["path"].split("/")[-2] for row in found}
+    assert right > 1.5 / len(names)
+
+
+def test_png_files_of_mnist(cnntrain, data_dir, tmp_path):
+    config = "data: {source: mnist, limit: 5000}\nnetwork: [{fully_connected: 30}, softmax]\n"
+    (tmp_path / "c.yaml").write_text(config + "training: {epochs: 2, batch_size: 10, optimizer: {sgd: 0.5}}")
+    train = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run", "--data-dir", data_dir, "-q")
+    assert train.code == 0
+    images = idx.mnist(Folders.standard(data_dir)).test
+    for index in range(200):
+        Image.fromarray(images.pixels[index, 0]).save(tmp_path / f"{images.labels[index]}-{index}.png")
+    assert accuracy(rows(cnntrain("predict", tmp_path / "run", tmp_path / "*.png").out)) > 0.75

@@ -1,11 +1,10 @@
-"""`.npz` files and CIFAR's binaries."""
+"""`.npz` files, right ones and damaged ones."""
 
 import numpy as np
 import pytest
 
 from cnntrain.data.images import Folders
 from cnntrain.data.sources.arrays import npz
-from cnntrain.data.sources.cifar import CIFAR10, cifar10, cifar100
 from cnntrain.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -79,27 +78,17 @@ def records(count, label_bytes=1):
     return data
 
 
-def test_cifar10(tmp_path):
-    files = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
-    arrays = [records(4) for _ in files]
-    for file, array in zip(files, arrays, strict=True):
-        array.tofile(tmp_path / file)
-    dataset = cifar10(Folders(tmp_path, tmp_path))
-    assert dataset.classes == tuple(CIFAR10)
-    assert np.array_equal(dataset.train.pixels[5], arrays[1][1, 1:].reshape(3, 32, 32))
-    assert dataset.test.labels.tolist() == arrays[5][:, 0].tolist()
-    (tmp_path / "test_batch.bin").write_bytes(arrays[5].tobytes()[:-1])
-    with pytest.raises(DataError, match=r"test_batch\.bin is truncated"):
-        cifar10(Folders(tmp_path, tmp_path))
-
-
-def test_cifar100(tmp_path):
-    train, test = records(5, 2), records(3, 2)
-    train.tofile(tmp_path / "train.bin")
-    test.tofile(tmp_path / "test.bin")
-    (tmp_path / "fine_label_names.txt").write_text("apple\nbear\nclock\n")
-    (tmp_path / "coarse_label_names.txt").write_text("fruit\nanimal\nthing\n")
-    folders = Folders(tmp_path, tmp_path)
-    assert cifar100(folders).train.labels.tolist() == train[:, 1].tolist()
-    assert cifar100(folders, "coarse").test.labels.tolist() == test[:, 0].tolist()
-    assert cifar100(folders, "coarse").classes == ("fruit", "animal", "thing")
+def test_any_damage_to_the_zip_file_is_one_message(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, x_train=np.zeros((3, 4, 4), np.uint8), y_train=np.arange(3))
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[random.integers(len(data))] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(data))
+        try:
+            npz(Folders(None, tmp_path), str(path))
+        except DataError as error:
+            refused += str(path) in str(error)
+    assert refused > 100

@@ -110,3 +110,35 @@ def test_emnist_stands_upright(tmp_path):
 def test_emnist_classes_have_the_published_counts():
     counts = {name: len(classes) for name, classes in idx.EMNIST_CLASSES.items()}
     assert counts == {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}
+
+
+def test_no_images(tmp_path):
+    write(tmp_path, struct.pack(">4I", 0x803, 0, 28, 28), struct.pack(">2I", 0x801, 0))
+    with pytest.raises(DataError, match="holds no images"):
+        idx.idx(Folders(tmp_path, tmp_path), "images", "labels")
+
+
+def relatives(folder):
+    """Files with the names that MNIST and its relatives share."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in idx.FILES:
+        array = PIXELS if "images" in name else LABELS
+        (folder / name).write_bytes(packed(0x803 if "images" in name else 0x801, array))
+
+
+def test_digits_are_not_taken_for_clothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise DataError("not at hand")
+
+    monkeypatch.setattr(idx, "fetch", refuse)
+    relatives(tmp_path / "data" / "mnist")
+    for named in (tmp_path / "data", tmp_path / "data" / "mnist"):
+        with pytest.raises(DataError, match="not at hand"):
+            idx.fashion_mnist(Folders(named, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("place", ["fashion_mnist", "FashionMNIST/raw", "fashion-mnist"])
+def test_clothing_is_found_under_its_own_name(tmp_path, place):
+    relatives(tmp_path / place)
+    assert len(idx.fashion_mnist(Folders(tmp_path, tmp_path / "cache")).train) == 12
+    assert len(idx.fashion_mnist(Folders(tmp_path / place.split("/")[0], tmp_path / "cache")).train) == 12

@@ -2,6 +2,7 @@
 
 import struct
 import tarfile
+import warnings
 import zlib
 
 import numpy as np
@@ -170,3 +171,36 @@ def test_cifar10_as_jpeg(data_dir, tmp_path):
     assert {"airplane", "automobile"} <= set(dataset.classes)
     assert dataset.train.pixels.shape[1:] == (3, 32, 32)
     assert dataset.train.pixels.std() > 30
+
+
+def test_a_test_folder_without_a_train_folder_is_no_class(tmp_path):
+    picture(tmp_path / "test" / "cat" / "0.png")
+    with pytest.raises(DataError, match="has `test`, but no `train` folder"):
+        read(tmp_path)
+
+
+def test_a_grey_palette_is_grey_and_a_coloured_one_is_not(tmp_path):
+    Image.new("L", (2, 2), 99).save(tmp_path / "grey.gif")
+    Image.new("RGB", (2, 2), (200, 0, 0)).save(tmp_path / "red.gif")
+    assert open_picture(tmp_path / "grey.gif").mode == "L"
+    assert open_picture(tmp_path / "red.gif").mode == "RGB"
+
+
+def test_postscript_is_not_handed_to_another_program(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    with pytest.raises(DataError, match="can't be read as an image"):
+        open_picture(tmp_path / "x.png")
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
+    for index in range(50):
+        picture(tmp_path / "a" / f"{index}.png")
+    before = list(warnings.filters)
+    read(tmp_path)
+    assert warnings.filters == before
+
+
+def test_height_and_width(tmp_path):
+    picture(tmp_path / "a" / "1.png", size=(9, 9))
+    assert read(tmp_path, size=[4, 6]).train.pixels.shape == (1, 3, 4, 6)

@@ -27,8 +27,6 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
 
     Images are (images, height, width), with channels last or second; uint8, or floats in 0..1.
     """
-    import zipfile
-
     import numpy as np
 
     file = folders.resolve(path)
@@ -37,7 +35,10 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
             parts = {split: _part(arrays, names, file) for split, names in NAMES.items()}
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except DataError:
+        raise
+    except Exception as error:
+        # A damaged zip file, or an array in it, fails in any of a dozen ways.
         raise DataError(f"{file}: not a whole .npz file of plain arrays ({error})") from error
     train = parts["train"]
     if train is None:
@@ -52,7 +53,7 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
 def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images | None:
     for images, labels in names:
         if images in arrays and labels in arrays:
-            return _checked(arrays[images], arrays[labels].squeeze(), f"{file}: {images}")
+            return _checked(arrays[images], arrays[labels].reshape(-1), f"{file}: {images}")
     return None
 
 

@@ -9,6 +9,7 @@ from cnntrain.errors import DataError
 from cnntrain.registry import sources
 
 BASE = "https://www.cs.toronto.edu/~kriz/"
+BATCH = 10_000
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 PIXELS = 3 * 32 * 32
 
@@ -18,7 +19,7 @@ def cifar10(folders: Folders, /) -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test photographs in 10 classes, 32x32 RGB (Krizhevsky 2009)."""
     files = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
     place = _place(folders, "cifar-10", files, "c32a1d4ab5d03f1284b67883e8d87530")
-    parts = [_read(place / file, label_bytes=1, column=0, classes=10) for file in files]
+    parts = [_read(place / file, BATCH, label_bytes=1, column=0, classes=10) for file in files]
     return Dataset(tuple(CIFAR10), _joined(parts[:5]), test=parts[5])
 
 
@@ -27,9 +28,12 @@ def cifar100(folders: Folders, /, labels: Literal["fine", "coarse"] = "fine") ->
     """CIFAR-100: 60,000 photographs in 100 fine or 20 coarse classes, 32x32 RGB (Krizhevsky 2009)."""
     names = f"{labels}_label_names.txt"
     place = _place(folders, "cifar-100", ["train.bin", "test.bin", names], "03b5dce01913d631647c71ecec9e9cb8")
-    classes = tuple((place / names).read_text(encoding="ascii").split())
+    classes = tuple((place / names).read_text(encoding="ascii", errors="replace").split())
     column = 1 if labels == "fine" else 0
-    train, test = (_read(place / file, 2, column, len(classes)) for file in ("train.bin", "test.bin"))
+    train, test = (
+        _read(place / file, count, 2, column, len(classes))
+        for file, count in (("train.bin", 5 * BATCH), ("test.bin", BATCH))
+    )
     return Dataset(classes, train, test=test)
 
 
@@ -46,12 +50,15 @@ def _unpack(archive: Path, files: list[str]) -> Path:
     return next(path.parent for path in archive.parent.rglob(files[0]))
 
 
-def _read(path: Path, label_bytes: int, column: int, classes: int) -> Images:
+def _read(path: Path, count: int, label_bytes: int, column: int, classes: int) -> Images:
     import numpy as np
 
     data = np.fromfile(path, np.uint8)
-    if len(data) == 0 or len(data) % (label_bytes + PIXELS):
-        raise DataError(f"{path} is truncated: {len(data):,} bytes are no whole number of records")
+    size = count * (label_bytes + PIXELS)
+    if len(data) != size:
+        raise DataError(
+            f"{path} is {'truncated' if len(data) < size else 'damaged'}: {len(data):,} bytes, not {size:,}"
+        )
     records = data.reshape(-1, label_bytes + PIXELS)
     labels = records[:, column].astype(np.int64)
     if labels.max() >= classes:

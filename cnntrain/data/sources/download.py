@@ -6,16 +6,29 @@ from cnntrain.data.images import Folders
 from cnntrain.errors import DataError
 
 
-def find(folders: Folders, name: str, files: list[str]) -> Path | None:
-    """The first folder that holds all of `files`, whole or gzipped: the user's own, then the cache."""
+def find(folders: Folders, name: str, files: list[str], is_mistakable: bool = False) -> Path | None:
+    """The first folder that holds all of `files`, whole or gzipped: the user's own, then the cache.
+
+    Files whose names other data sets use too are taken from a folder of the data set's name only.
+    """
     places = [folders.cache / name]
     if folders.named is not None:
-        # The last is where torchvision keeps its files.
-        places = [folders.named / name, folders.named, folders.named / name.upper() / "raw", *places]
+        around = [folders.named, *_subfolders(folders.named)]
+        own = [folder for folder in around if _letters(folder.name) == _letters(name)]
+        # torchvision keeps its files in FashionMNIST/raw.
+        places = [*own, *(folder / "raw" for folder in own), *([] if is_mistakable else [folders.named]), *places]
     for place in places:
         if all((place / file).is_file() or (place / f"{file}.gz").is_file() for file in files):
             return place
     return None
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:

@@ -8,7 +8,7 @@ from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.pictures import Channels, is_picture, read_pictures
 from cnntrain.errors import DataError
 from cnntrain.registry import sources
-from cnntrain.strict import PositiveInt
+from cnntrain.strict import Size, pair
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,19 +18,20 @@ SPLITS = {"train": ["train"], "validation": ["validation", "val"], "test": ["tes
 
 
 @sources.register("image_folder")
-def image_folder(
-    folders: Folders, /, path: str, size: PositiveInt | None = None, channels: Channels | None = None
-) -> Dataset:
+def image_folder(folders: Folders, /, path: str, size: Size | None = None, channels: Channels | None = None) -> Dataset:
     """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any format of Pillow's.
 
-    `size` resizes to a square; `channels` are 1 if all images are grey, else 3.
+    `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3.
     """
     root = folders.resolve(path)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder")
     found = {split: _first_folder(root, names) for split, names in SPLITS.items()}
     listings = {split: _listing(folder, root) for split, folder in found.items() if folder}
-    if "train" not in listings:
+    if listings and "train" not in listings:
+        there = next(folder for folder in found.values() if folder)
+        raise DataError(f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself")
+    if not listings:
         listings = {"train": _listing(root, root)}
     return _dataset(listings, size, channels)
 
@@ -41,7 +42,7 @@ def csv_file(
     /,
     path: str,
     test: str | None = None,
-    size: PositiveInt | None = None,
+    size: Size | None = None,
     channels: Channels | None = None,
 ) -> Dataset:
     """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
@@ -51,7 +52,7 @@ def csv_file(
     return _dataset(listings, size, channels)
 
 
-def _dataset(listings: dict[str, Listing], size: int | None, channels: Channels | None) -> Dataset:
+def _dataset(listings: dict[str, Listing], size: int | list[int] | None, channels: Channels | None) -> Dataset:
     # Classes are those of the training images, and every split's labels are found by name.
     classes = sorted({label for _, label in listings["train"]})
     numbers = {name: number for number, name in enumerate(classes)}
@@ -60,7 +61,7 @@ def _dataset(listings: dict[str, Listing], size: int | None, channels: Channels 
         if unknown:
             raise DataError(f"the {split} images have classes that the training images lack: {', '.join(unknown)}")
     everything = [item for listing in listings.values() for item in listing]
-    pixels = read_pictures([path for path, _ in everything], size, channels)
+    pixels = read_pictures([path for path, _ in everything], pair(size) if size else None, channels)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():

@@ -126,7 +126,8 @@ def idx(
 
 
 def _published(name: str, folders: Folders, classes: tuple[str, ...], content: list[str] | None = None) -> Dataset:
-    place = find(folders, name, FILES)
+    # Only of MNIST itself do we know the content, whatever folder it lies in.
+    place = find(folders, name, FILES, is_mistakable=content is None)
     if place is None:
         base, checksums = PUBLISHED[name]
         for file, md5 in zip(FILES, checksums, strict=True):
@@ -148,7 +149,7 @@ def _read_dataset(
     arrays = [
         read_idx(file, IMAGES if index % 2 == 0 else LABELS, checksums[index]) for index, file in enumerate(files)
     ]
-    known = classes or tuple(str(label) for label in range(int(arrays[1].max()) + 1))
+    known = classes or tuple(str(label) for label in range(int(arrays[1].max(initial=0)) + 1))
     parts = [
         _pair(arrays[i], arrays[i + 1], files[i], files[i + 1], len(known), first_label)
         for i in range(0, len(files), 2)
@@ -164,6 +165,8 @@ def _pair(
     classes: int,
     first_label: int,
 ) -> Images:
+    if images.size == 0:
+        raise DataError(f"{image_file}: holds no images")
     if len(images) != len(labels):
         raise DataError(f"{image_file} has {len(images):,} images, but {label_file} has {len(labels):,} labels")
     numbers = labels.astype("int64") - first_label

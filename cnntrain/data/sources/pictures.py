@@ -1,7 +1,8 @@
 """Image files to pixels, by Pillow: one reading for training, evaluation and prediction."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,19 +15,36 @@ if TYPE_CHECKING:
 
 Channels = Literal[1, 3]
 GREY = ("1", "L", "LA", "I;16", "I")
+# Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
+REFUSED = ("EPS", "WMF")
 
 
 @cache
-def _suffixes() -> frozenset[str]:
+def _formats() -> dict[str, str]:
+    """Pillow's format for each suffix of a file that it reads."""
     from PIL import Image
 
     Image.init()
-    return frozenset(Image.EXTENSION)
+    return {suffix: name for suffix, name in Image.EXTENSION.items() if name in Image.OPEN and name not in REFUSED}
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file's name is that of a visible image file."""
-    return path.suffix.lower() in _suffixes() and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in _formats() and not path.name.startswith(".") and path.is_file()
+
+
+@contextmanager
+def _bombs_refused() -> Iterator[None]:
+    """Pillow's warning of a huge image as an error, its others unheard.
+
+    Python's filters belong to the whole process, so this goes around threads, not into them.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def open_picture(path: Path) -> "Image":
@@ -34,14 +52,16 @@ def open_picture(path: Path) -> "Image":
 
     Raises `DataError` for a file that can't be read.
     """
+    with _bombs_refused():
+        return _open(path)
+
+
+def _open(path: Path) -> "Image":
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(path) as picture:
-                return _flattened(ImageOps.exif_transpose(picture))
+        with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
+            return _flattened(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(
             f"{path}: refused, for it would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels"
@@ -51,6 +71,17 @@ def open_picture(path: Path) -> "Image":
     except Exception as error:
         # Decoders fail in many ways over a damaged file, and each of them means the same to the user.
         raise DataError(f"{path}: can't be read as an image ({error or type(error).__name__})") from error
+
+
+def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None) -> "Image":
+    """In `channels` (1: grey by ITU-R 601, 3: RGB), then resized to `size` (height, width), antialiased."""
+    from PIL import Image
+
+    if channels is not None:
+        picture = picture.convert("L" if channels == 1 else "RGB")
+    if size is not None and picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    return picture
 
 
 def _flattened(picture: "Image") -> "Image":
@@ -65,29 +96,30 @@ def _flattened(picture: "Image") -> "Image":
         ground = Image.new("RGBA", layer.size, "black")
         flat = Image.alpha_composite(ground, layer).convert("RGB")
         return flat.convert("L") if picture.mode == "LA" else flat
-    return picture.convert("L") if picture.mode in GREY else picture.convert("RGB")
+    if picture.mode in GREY:
+        return picture.convert("L")
+    colours = picture.convert("RGB")
+    # A palette, as every GIF has one, may well be all greys.
+    red, green, blue = colours.split() if picture.mode == "P" else (None, None, 0)
+    return red if red is not None and red == green == blue else colours
 
 
-def read_pictures(paths: Sequence[Path], size: int | None, channels: Channels | None) -> "np.ndarray[Any, Any]":
+def read_pictures(
+    paths: Sequence[Path], size: tuple[int, int] | None, channels: Channels | None
+) -> "np.ndarray[Any, Any]":
     """All images as one array (images, channels, height, width) of uint8.
 
-    Without `size` they must have one size; without `channels` they are grey if all of them are.
+    Without `size` (height, width) they must have one size; without `channels` they are grey if all of them are.
     Raises `DataError` naming the file.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
-    from PIL import Image
 
     def read(path: Path) -> "np.ndarray[Any, Any]":
-        picture = open_picture(path)
-        if size is not None and picture.size != (size, size):
-            picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-        if channels is not None:
-            picture = picture.convert("L" if channels == 1 else "RGB")
-        return np.asarray(picture)
+        return np.asarray(fitted(_open(path), size, channels))
 
-    with ThreadPoolExecutor() as pool:
+    with _bombs_refused(), ThreadPoolExecutor() as pool:
         arrays = list(pool.map(read, paths))
     _check_sizes(arrays, paths)
     if any(array.ndim == 3 for array in arrays):

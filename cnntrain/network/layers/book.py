@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from cnntrain.config.spec import InitializerSpec
 from cnntrain.network.activations import Activation
 from cnntrain.network.initializers import Fans
-from cnntrain.network.layers.sizes import Size, check_fits, pair
+from cnntrain.network.layers.sizes import check_fits
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
-from cnntrain.strict import PositiveInt, Probability
+from cnntrain.strict import PositiveInt, Probability, Size, pair
 
 if TYPE_CHECKING:
     from torch import nn

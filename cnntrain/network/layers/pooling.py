@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from cnntrain.network.layers.sizes import Border, Size, check_fits, pair
+from cnntrain.network.layers.sizes import check_fits
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
+from cnntrain.strict import Border, Size, pair
 
 if TYPE_CHECKING:
     from torch import nn
