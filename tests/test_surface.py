@@ -71,7 +71,15 @@ VOCABULARY = {
         "one_cycle": "pct_start=0.3, div_factor=25.0, final_div_factor=10000.0",
         "step": "step_size, gamma=0.1",
     },
-    "augmentation": {"flip": "", "shift": "pixels=1"},
+    "augmentation": {
+        "affine": "degrees=0.0, shear=0.0, translate=0.0, scale=0.0",
+        "brightness": "amount=0.2",
+        "contrast": "amount=0.2",
+        "elastic": "alpha=34.0, sigma=4.0",
+        "erase": "size, p=1.0",
+        "flip": "p=0.5, direction='horizontal'",
+        "shift": "pixels=1",
+    },
     "data source": {
         "cifar10": "",
         "cifar100": "labels='fine'",

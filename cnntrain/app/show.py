@@ -1,22 +1,69 @@
-"""Looking at a config's network before it is trained."""
+"""Looking at a config before it is trained: its layers, its learning rate, its augmented images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from cnntrain.config.schema import Config
+from cnntrain.data.batches import derived_seed
 from cnntrain.data.images import Folders
+from cnntrain.data.preprocess import to_unit
 from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
+from cnntrain.reports.pictures import grid
+from cnntrain.reports.text import area_plot, table
+from cnntrain.run import atomic
+from cnntrain.training.schedules import warmed_up
+
+EXAMPLES, VARIANTS = 8, 9
 
 
 def layer_table(config: Config, data_dir: Path | None) -> str:
-    """The layers with output shapes, parameters and multiply-accumulates for one image, as a table."""
+    """The layers with output shapes, parameters, multiply-accumulates and memory for one image, as a table."""
     dataset = config.data.source.make(Folders.standard(data_dir))
     shape = dataset.train.pixels.shape[1:]
     rows = summarize(check(config, shape, len(dataset.classes)), shape)
-    cells = [("layer", "output", "parameters", "MACs"), ("input", str(shape), "", "")]
-    cells += [(row.name, str(row.output), f"{row.parameters:,}", f"{row.macs:,}") for row in rows]
-    cells.append(("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.macs for row in rows):,}"))
-    widths = [max(len(cell[column]) for cell in cells) for column in range(4)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in cells)
+    cells = [("layer", "output", "parameters", "MACs", "activations"), ("input", str(shape), "", "", "")]
+    cells += [
+        (row.name, str(row.output), f"{row.parameters:,}", f"{row.macs:,}", _kilobytes(row.memory)) for row in rows
+    ]
+    parameters, macs, memory = (sum(getattr(row, name) for row in rows) for name in ("parameters", "macs", "memory"))
+    cells.append(("total", "", f"{parameters:,}", f"{macs:,}", _kilobytes(memory)))
+    return table(cells, left=2)
+
+
+def _kilobytes(count: int) -> str:
+    return f"{count / 1024:,.1f} KiB"
+
+
+def schedule_plot(config: Config) -> str:
+    """The learning rate over all epochs, as text; what depends on results is drawn as if nothing ever improved."""
+    training = config.training
+    rate, epochs = training.optimizer.arguments.model_dump()["learning_rate"], training.epochs
+    schedule = training.schedule.make(epochs)
+    steps = 40
+    values: list[float] = []
+    epoch = 0
+    while epoch < epochs and not schedule.finished:
+        times = [epoch + step / steps for step in range(steps)]
+        values += [rate * warmed_up(schedule.factor(time), time, training.warmup_epochs, 1 / steps) for time in times]
+        schedule.observe(0.0)
+        epoch += 1
+    title = f"learning rate by epoch: {training.schedule.name}, {max(values):g} at most, {values[-1]:.3g} at the end"
+    ending = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {schedule.finished}"
+    return f"{title}\n{area_plot(values, 0, epoch)}" + (ending if schedule.finished else "")
+
+
+def augmented_picture(config: Config, data_dir: Path | None, path: Path) -> None:
+    """Write a grid: in each row an image as it is, and then as training may see it."""
+    images = config.data.source.make(Folders.standard(data_dir)).train
+    step = max(1, len(images) // EXAMPLES)
+    plain = to_unit(torch.from_numpy(images.pixels[: EXAMPLES * step : step]))
+    torch.manual_seed(derived_seed(config.seed, "training"))
+    augmented = plain.repeat_interleave(VARIANTS, dim=0)
+    for spec in config.data.augment:
+        augmented = spec.make()(augmented)
+    rows = torch.cat([plain[:, None], augmented.view(len(plain), VARIANTS, *plain.shape[1:])], dim=1)
+    atomic.write(path, grid(rows.flatten(0, 1).numpy(), columns=VARIANTS + 1))

@@ -1,6 +1,9 @@
-"""`cnntrain show`: the network of a config, layer by layer, before anything is trained."""
+"""`cnntrain show`: a config before it is trained: the network, the learning rate, the augmented images."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -9,11 +12,24 @@ from cnntrain.cli.options import ConfigPath, DataDir, Overrides, Plugins
 NAME = "show"
 
 
-def run(config: ConfigPath, overrides: Overrides = None, data_dir: DataDir = None, plugins: Plugins = None) -> None:
-    """Print each layer's output shape and number of parameters."""
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    schedule: Annotated[bool, typer.Option("--schedule", help="Plot the learning rate instead.")] = False,
+    augment: Annotated[
+        Path | None, typer.Option(help="Write a picture of augmented images here instead.", dir_okay=False)
+    ] = None,
+    data_dir: DataDir = None,
+    plugins: Plugins = None,
+) -> None:
+    """Print each layer's output shape, parameters, multiply-accumulates and activation memory."""
     from cnntrain.app.configure import load_config
 
     loaded = load_config(config, overrides or [], plugins or [])
-    from cnntrain.app.show import layer_table
+    from cnntrain.app.show import augmented_picture, layer_table, schedule_plot
 
-    typer.echo(layer_table(loaded, data_dir))
+    if augment is not None:
+        augmented_picture(loaded, data_dir, augment)
+        typer.echo(augment)
+    else:
+        typer.echo(schedule_plot(loaded) if schedule else layer_table(loaded, data_dir))

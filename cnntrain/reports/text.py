@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,3 +26,30 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"{result.images_per_second:>8,.0f} images/s",
     ]
     return "  ".join(parts)
+
+
+def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of cells in columns: the first `left` columns flush left, the others flush right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [f"{c:<{w}}" if i < left else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+
+
+def area_plot(values: Sequence[float], first: float, last: float, width: int = 64, height: int = 12) -> str:
+    """Values from `first` to `last` as columns of blocks over a line, the largest at full height."""
+    top = max(values) or 1.0
+    columns = [values[min(i * len(values) // width, len(values) - 1)] / top * height * 8 for i in range(width)]
+    lines = []
+    for row in range(height - 1, -1, -1):
+        label = (
+            f"{top * (row + 1) / height:>10.3g} |" if row % 3 == 2 else " " * 11 + "|"
+        )
+        lines.append(label + "".join(EIGHTHS[int(min(8, max(0, column - 8 * row)))] for column in columns))
+    end = f"{last:g}"
+    return "\n".join([*lines, " " * 11 + "+" + "-" * width, " " * 12 + f"{first:g}".ljust(width - len(end)) + end])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from cnntrain.data.augment import Augmentation
+    from cnntrain.data.augment.geometry import Augmentation
     from cnntrain.data.batches import Resident
 
 

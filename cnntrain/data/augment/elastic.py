@@ -1,0 +1,48 @@
+"""Images pulled like rubber, as the trembling of a hand does to writing."""
+
+import math
+from typing import TYPE_CHECKING
+
+from cnntrain.data.augment.geometry import Augmentation
+from cnntrain.registry import augmentations
+from cnntrain.strict import PositiveFloat
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@augmentations.register("elastic")
+def elastic(alpha: PositiveFloat = 34.0, sigma: PositiveFloat = 4.0) -> Augmentation:
+    """Elastic distortion (Simard, Steinkraus, Platt 2003): each pixel is moved by a smooth random field.
+
+    The field is noise, even in -1..1, smoothed by a Gaussian of deviation `sigma` pixels, times
+    `alpha` pixels; what comes in is black. The defaults are that paper's for MNIST.
+    """
+
+    def apply(images: "Tensor") -> "Tensor":
+        import torch
+        from torch.nn import functional
+
+        count, _, height, width = images.shape
+        noise = torch.rand(2 * count, 1, height, width, device=images.device) * 2 - 1
+        moves = alpha * _smooth(noise, sigma).view(count, 2, height, width)
+        still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
+        grid = functional.affine_grid(still, list(images.shape), align_corners=False)
+        in_halves = torch.tensor([2 / width, 2 / height], device=images.device)
+        return functional.grid_sample(images, grid + moves.permute(0, 2, 3, 1) * in_halves, align_corners=False)
+
+    return apply
+
+
+def _smooth(fields: "Tensor", sigma: float) -> "Tensor":
+    """Fields (count, 1, height, width) under a Gaussian, one direction after the other; zero outside."""
+    import torch
+    from torch.nn import functional
+
+    # Beyond three deviations, and beyond the field, there is nothing to add.
+    reach = min(math.ceil(3 * sigma), max(fields.shape[2:]) - 1)
+    places = torch.arange(-reach, reach + 1, device=fields.device, dtype=torch.float32)
+    weights = torch.exp(-(places**2) / (2 * sigma**2))
+    weights /= weights.sum()
+    across = functional.conv2d(fields, weights.view(1, 1, 1, -1), padding=(0, reach))
+    return functional.conv2d(across, weights.view(1, 1, -1, 1), padding=(reach, 0))

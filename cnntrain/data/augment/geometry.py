@@ -1,0 +1,110 @@
+"""Whole images moved, turned, mirrored, or covered in part."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from cnntrain.registry import augmentations
+from cnntrain.strict import NonNegativeFloat, PositiveInt, Size, pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Augmentation = Callable[["Tensor"], "Tensor"]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Tilt = Annotated[float, Field(ge=0, lt=90)]
+Stretch = Annotated[float, Field(ge=0, lt=1)]
+Chance = Annotated[float, Field(gt=0, le=1)]
+
+
+@augmentations.register("shift")
+def shift(pixels: PositiveInt = 1) -> Augmentation:
+    """Move each image by up to `pixels` whole pixels in both directions; what comes in is black."""
+
+    def apply(images: "Tensor") -> "Tensor":
+        import torch
+        from torch.nn import functional
+
+        count, _, height, width = images.shape
+        padded = functional.pad(images, [pixels] * 4)
+        down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        return windows[torch.arange(count, device=images.device), :, down, right]
+
+    return apply
+
+
+@augmentations.register("flip")
+def flip(p: Chance = 0.5, direction: Literal["horizontal", "vertical"] = "horizontal") -> Augmentation:
+    """Mirror each image left to right, or upside down, with probability `p`."""
+
+    def apply(images: "Tensor") -> "Tensor":
+        import torch
+
+        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < p
+        return torch.where(mirrored, images.flip(3 if direction == "horizontal" else 2), images)
+
+    return apply
+
+
+@augmentations.register("affine")
+def affine(
+    degrees: Degrees = 0.0, shear: Tilt = 0.0, translate: NonNegativeFloat = 0.0, scale: Stretch = 0.0
+) -> Augmentation:
+    """Rotate, skew, move and zoom each image in one bilinear resampling; what comes in is black.
+
+    Each is drawn evenly from its range: the angle and the tilt of the vertical from +-`degrees` and
+    +-`shear` degrees, both moves from +-`translate` pixels, the factor of size from 1 +- `scale`.
+    """
+
+    def apply(images: "Tensor") -> "Tensor":
+        from torch.nn import functional
+
+        maps = _random_maps(images, math.radians(degrees), math.radians(shear), translate, scale)
+        grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, align_corners=False)
+
+    return apply
+
+
+def _random_maps(images: "Tensor", angle: float, tilt: float, translate: float, scale: float) -> "Tensor":
+    """Maps (batch, 2, 3) from a place in the output to the place in the input, both in -1..1 from edge to edge."""
+    import torch
+
+    count, _, height, width = images.shape
+    turned, tilted, right, down, zoomed = torch.rand(5, count, device=images.device) * 2 - 1
+    factor = 1 / (1 + scale * zoomed)
+    cosine, sine = torch.cos(angle * turned) * factor, torch.sin(angle * turned) * factor
+    slope = torch.tan(tilt * tilted)
+    # Places count in half heights and half widths, so that in an oblong image a turn must change units.
+    rows = [
+        torch.stack([cosine, (cosine * slope - sine) * (height / width), right * (2 * translate / width)], dim=1),
+        torch.stack([sine * (width / height), sine * slope + cosine, down * (2 * translate / height)], dim=1),
+    ]
+    return torch.stack(rows, dim=1)
+
+
+@augmentations.register("erase")
+def erase(size: Size, p: Chance = 1.0) -> Augmentation:
+    """Cover a window of `size` at a random place with black, with probability `p`; at the border a part of it.
+
+    Cutout (DeVries and Taylor 2017), random erasing (Zhong et al. 2020).
+    """
+    tall, wide = pair(size)
+
+    def apply(images: "Tensor") -> "Tensor":
+        import torch
+
+        count, _, height, width = images.shape
+        device = images.device
+        top = (torch.rand(count, 1, device=device) * height - tall / 2).round()
+        left = (torch.rand(count, 1, device=device) * width - wide / 2).round()
+        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+        in_rows = (rows >= top) & (rows < top + tall) & (torch.rand(count, 1, device=device) < p)
+        in_columns = (columns >= left) & (columns < left + wide)
+        covered = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+        return images.masked_fill(covered, 0.0)
+
+    return apply

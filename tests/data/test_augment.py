@@ -1,0 +1,154 @@
+"""Augmentations: what each does to a known image, one transform an image, reproducible, shapes and range kept."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import cnntrain.app.configure  # noqa: F401  (the whole vocabulary)
+from cnntrain.config.load import from_resolved
+from cnntrain.data.augment import elastic
+from cnntrain.registry import augmentations
+
+SETTINGS = {
+    "shift": {"pixels": 2},
+    "flip": {},
+    "affine": {"degrees": 30.0, "shear": 10.0, "translate": 2.0, "scale": 0.2},
+    "erase": {"size": [3, 5]},
+    "elastic": {},
+    "brightness": {},
+    "contrast": {},
+}
+
+
+def make(name, **options):
+    return augmentations[name].factory(**options)
+
+
+def test_every_augmentation_is_tried_here():
+    assert set(SETTINGS) == set(augmentations)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("shape", [(7, 1, 8, 8), (5, 3, 12, 20)])
+def test_shape_range_and_one_transform_an_image(name, shape):
+    torch.manual_seed(0)
+    images = torch.rand(1, *shape[1:]).expand(shape)
+    before = images.clone()
+    changed = make(name, **SETTINGS[name])(images)
+    assert changed.shape == shape
+    assert changed.dtype == torch.float32
+    assert torch.equal(images, before)
+    assert 0 <= changed.min() <= changed.max() <= 1 + 1e-6
+    different = {image.numpy().tobytes() for image in changed}
+    assert len(different) > 1
+    assert name == "flip" or len(different) >= shape[0] - 2
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_same_from_the_same_seed(name):
+    images = torch.rand(6, 1, 9, 9)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(make(name, **SETTINGS[name])(images))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+def drawn(monkeypatch, *numbers):
+    """Let torch.rand give these numbers, in 0..1, in the place of random ones."""
+    values = torch.tensor(numbers)[:, None]
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: values)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (8, 14)])
+def test_a_quarter_turn_is_rot90(monkeypatch, size):
+    side = min(size)
+    images = torch.zeros(1, 1, *size)
+    start = [(whole - side) // 2 for whole in size]
+    square = torch.rand(1, 1, side, side)
+    images[..., start[0] : start[0] + side, start[1] : start[1] + side] = square
+    drawn(monkeypatch, 1.0, 0.5, 0.5, 0.5, 0.5)
+    turned = make("affine", degrees=90.0)(images)[..., start[0] : start[0] + side, start[1] : start[1] + side]
+    torch.testing.assert_close(turned, torch.rot90(square, 1, (2, 3)), atol=1e-5, rtol=0)
+
+
+def test_translate_is_in_pixels_and_scale_enlarges(monkeypatch):
+    images = torch.rand(1, 1, 6, 10)
+    drawn(monkeypatch, 0.5, 0.5, 1.0, 0.5, 0.5)
+    moved = make("affine", translate=2.0)(images)
+    torch.testing.assert_close(moved[..., :-2], images[..., 2:], atol=1e-5, rtol=0)
+    dot = torch.zeros(1, 1, 11, 11)
+    dot[..., 4:7, 4:7] = 1
+    drawn(monkeypatch, 0.5, 0.5, 0.5, 0.5, 1.0)
+    assert make("affine", scale=0.5)(dot).sum() == pytest.approx(9 * 1.5**2, rel=0.15)
+
+
+def test_shear_leaves_rows_where_they_are(monkeypatch):
+    images = torch.zeros(1, 1, 9, 9)
+    images[..., 4] = 1
+    drawn(monkeypatch, 0.5, 1.0, 0.5, 0.5, 0.5)
+    tilted = make("affine", shear=45.0)(images)[0, 0]
+    columns = (tilted * torch.arange(9)).sum(1) / tilted.sum(1)
+    assert columns.tolist() == pytest.approx([8, 7, 6, 5, 4, 3, 2, 1, 0], abs=1e-4)
+
+
+def test_shift_moves_by_whole_pixels():
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 5, 5) + 0.1
+    padded = torch.nn.functional.pad(image, [1, 1, 1, 1])[0, 0]
+    windows = {padded[i : i + 5, j : j + 5].numpy().tobytes() for i in range(3) for j in range(3)}
+    seen = {moved.numpy().tobytes() for moved in make("shift")(image.expand(200, 1, 5, 5))}
+    assert seen == windows
+
+
+def test_flip_mirrors_half_of_the_images():
+    torch.manual_seed(0)
+    image = torch.rand(1, 1, 4, 4)
+    for direction, axis in (("horizontal", 3), ("vertical", 2)):
+        flipped = make("flip", direction=direction)(image.expand(1000, 1, 4, 4))
+        same = (flipped == image).flatten(1).all(1)
+        mirrored = (flipped == image.flip(axis)).flatten(1).all(1)
+        assert (same | mirrored).all()
+        assert 0.4 < mirrored.float().mean() < 0.6
+
+
+def test_erase_covers_a_window():
+    torch.manual_seed(0)
+    images = torch.ones(500, 2, 12, 12)
+    erased = 1 - make("erase", size=[3, 4])(images)
+    area = erased[:, 0].sum((1, 2))
+    assert area.max() == 12
+    assert (area > 0).all()
+    assert torch.equal(erased[:, 0], erased[:, 1])
+    some = make("erase", size=4, p=0.5)(images)
+    assert 0.4 < (some == 1).flatten(1).all(1).float().mean() < 0.6
+
+
+def test_elastic_smooths_as_scipy_does():
+    noise = torch.rand(2, 1, 28, 28) * 2 - 1
+    smooth = elastic._smooth(noise, 4.0)
+    expected = ndimage.gaussian_filter(noise[0, 0].numpy().astype(np.float64), 4.0, mode="constant", truncate=3.0)
+    assert np.abs(smooth[0, 0].numpy() - expected).max() < 1e-6
+
+
+def test_elastic_moves_by_a_few_pixels():
+    torch.manual_seed(0)
+    ramp = torch.arange(28.0).expand(50, 1, 28, 28) / 27
+    moved = (make("elastic")(ramp) - ramp)[..., 6:-6, 6:-6] * 27
+    assert 0.3 < moved.abs().mean() < 3
+
+
+def test_brightness_and_contrast(monkeypatch):
+    images = torch.tensor([[[[0.2, 0.6]]]])
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(1, 1, 1, 1))
+    assert make("brightness", amount=0.3)(images).flatten().tolist() == pytest.approx([0.5, 0.9])
+    assert make("brightness", amount=0.5)(images).flatten().tolist() == pytest.approx([0.7, 1.0])
+    assert make("contrast", amount=0.5)(images).flatten().tolist() == pytest.approx([0.1, 0.7])
+
+
+def test_in_a_config_by_name_and_by_first_argument():
+    config = from_resolved({"data": {"augment": [{"affine": 15.0}, "flip", {"erase": 4}]}, "network": ["softmax"]})
+    assert [spec.name for spec in config.data.augment] == ["affine", "flip", "erase"]
+    assert config.data.augment[0].arguments.degrees == 15.0
