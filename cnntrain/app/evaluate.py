@@ -81,7 +81,7 @@ def evaluate_checkpoint(
         images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
     resident = Resident.of(images, model.preprocessing, model.device)
     logits = logits_of(model.network, resident)
-    report = _report(model.classes, images.labels, logits.argmax(1).cpu().numpy())
+    report = report_on(model.classes, images.labels, logits)
     result = score(logits, resident.labels)
     return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
 
@@ -153,7 +153,9 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     return (images[:, :3] * weights).sum(1, keepdim=True)
 
 
-def _report(classes: list[str], truth: Any, predicted: Any) -> dict[str, Any]:
+def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:
+    """Precision and recall by class, and the confusion matrix (rows: truth)."""
+    predicted = logits.argmax(1).cpu().numpy()
     labels = list(range(len(classes)))
     precision, recall, _, support = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
     by_class = [

@@ -14,7 +14,8 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.signals import Request, listening
-from cnntrain.config.load import from_resolved, resolved, to_yaml
+from cnntrain.app.transfer import transfer
+from cnntrain.config.load import from_resolved, load, resolved, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted
 from cnntrain.data.images import Folders
@@ -39,6 +40,12 @@ class Where:
     device: str = "auto"
     plugins: Sequence[Path] = ()
 
+    def options(self) -> list[str]:
+        """The same as words of a command line."""
+        words = ["--data-dir", str(self.data_dir)] if self.data_dir else []
+        words += ["--device", self.device] if self.device != "auto" else []
+        return words + [word for plugin in self.plugins for word in ("--plugin", str(plugin))]
+
 
 @dataclass
 class _Run:
@@ -50,6 +57,7 @@ class _Run:
     plan: Plan
     state: State
     plugins: dict[str, str]
+    where: Where
     directory: RunDirectory
     display: Display
 
@@ -83,31 +91,41 @@ def train_run(config: Config, run_dir: Path, where: Where, display: Display | No
     """
     display = display or Silent()
     prepared = _prepare(config, where)
-    directory = RunDirectory.create(run_dir, to_yaml(config))
-    with closing(directory):
-        return _train(_Run(*prepared, directory, display))
+    with closing(RunDirectory.create(run_dir, to_yaml(config))) as directory:
+        return _begin(_Run(*prepared, where, directory, display))
 
 
 def resume_run(run_dir: Path, overrides: Sequence[str], where: Where, display: Display | None = None) -> dict[str, Any]:
     """Go on with a run to the same bits as if it had never stopped; gives its summary.
 
-    Overrides change its config: with more `training.epochs` a finished run goes on.
+    Overrides change its config: with more `training.epochs` a finished run goes on. A run that was
+    cut off before its first checkpoint begins again.
     """
     display = display or Silent()
     import_plugins(where.plugins)
     with closing(RunDirectory.open(run_dir)) as directory:
+        if not directory.last.is_file():
+            config = load(directory.config, overrides)
+            return _begin(_Run(*_prepare(config, where), where, directory, display))
         saved = checkpoint.load(directory.last)
         if saved.training is None:
             raise CheckpointError(f"{directory.last}: holds no training state to resume from")
         config = from_resolved(saved.config, overrides)
         _check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
-        run = _Run(*_prepare(config, where), directory, display)
+        run = _Run(*_prepare(config, where), where, directory, display)
         if _fingerprints(run.splits) != saved.data:
             raise DataError(f"{run_dir}: the data has changed since this run began, so it can't be resumed exactly")
         _restore(run, saved.training, is_changed=bool(overrides))
         if overrides:
             directory.write_config(to_yaml(config))
         return _train(run)
+
+
+def _begin(run: _Run) -> dict[str, Any]:
+    """Train from the first epoch on."""
+    if run.config.init_from is not None:
+        run.say(transfer(Path(run.config.init_from), run.state.network))
+    return _train(run)
 
 
 def _check_changes(before: Config, after: Config, in_epoch: bool) -> None:
@@ -205,7 +223,7 @@ def _keep(run: _Run, result: EpochResult) -> None:
 def _interrupt(run: _Run, signal: str) -> None:
     check_finite(run.state)
     run.directory.save_last(run.checkpoint(with_state=True))
-    command = f"cnntrain train --resume {shlex.quote(str(run.directory.path))}"
+    command = shlex.join(["cnntrain", "train", "--resume", str(run.directory.path), *run.where.options()])
     run.directory.log(f"interrupted by {signal}; resume with: {command}")
     raise Interrupted(f"interrupted by {signal}; the state is saved. Resume with:\n  {command}")
 

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli import check, evaluate, layers, predict, schema, show, train
+from cnntrain.cli import (
+    check,
+    compare,
+    ensemble,
+    evaluate,
+    export,
+    layers,
+    predict,
+    probe,
+    report,
+    schema,
+    show,
+    train,
+    verify,
+)
 from cnntrain.errors import CnntrainError
 
 app = typer.Typer(
@@ -16,7 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, evaluate, predict, check, show, layers, schema):
+COMMANDS = (train, evaluate, predict, report, compare, verify, ensemble, export, check, show, probe, layers, schema)
+for command in COMMANDS:
     app.command(command.NAME)(command.run)
 
 

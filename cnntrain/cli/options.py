@@ -21,3 +21,4 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values in the place of the config's.")
 ]
+Jobs = Annotated[int | None, typer.Option(min=1, help="So many runs side by side; by default as many as cores.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cnntrain.cli.console import Terminal, print_json
-from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
+from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
 from cnntrain.errors import UsageError
 
 NAME = "train"
@@ -24,6 +24,10 @@ def run(
         Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")
     ] = None,
     data_dir: DataDir = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>.")
+    ] = None,
+    jobs: Jobs = None,
     device: Device = "auto",
     plugins: Plugins = None,
     quiet: Quiet = False,
@@ -36,15 +40,11 @@ def run(
     cnntrain train --resume runs/digits/20260101-120000
     """
     given = arguments or []
-    if resume is None and not given:
-        raise UsageError("name a config, as in `cnntrain train configs/digits.yaml`, or a run with `--resume RUN_DIR`")
-    if resume is not None and run_dir is not None:
-        raise UsageError("`--resume` goes on in the run's own directory; leave `--run-dir` away")
-    if resume is not None and given and "=" not in given[0]:
-        raise UsageError(f"`--resume` takes the run's own config; leave `{given[0]}` away")
+    _check(given, resume, run_dir, seeds, jobs)
     from cnntrain.app.configure import load_config
 
     config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
+    from cnntrain.app.report import report_run
     from cnntrain.app.train import Where, resume_run, train_run
     from cnntrain.run.directory import default_path
 
@@ -52,10 +52,42 @@ def run(
     with Terminal(quiet) as display:
         if config is None:
             assert resume is not None
-            summary = resume_run(resume, given, where, display)
+            summaries = [resume_run(resume, given, where, display)]
+        elif seeds is None:
+            summaries = [train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)]
         else:
-            summary = train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)
+            from cnntrain.app.seeds import as_many_as_cores, train_seeds
+
+            root = run_dir or Path("runs") / Path(given[0]).stem
+            summaries = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
+        if seeds is None:
+            report_run(Path(summaries[0]["run_dir"]), where, display)
     if as_json:
-        print_json(summary)
+        print_json(summaries[0] if seeds is None else {"runs": summaries})
     else:
-        typer.echo(summary["run_dir"])
+        typer.echo("\n".join(summary["run_dir"] for summary in summaries))
+
+
+def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: str | None, jobs: int | None) -> None:
+    """Raise `UsageError` for what does not go together."""
+    if resume is None and not given:
+        raise UsageError("name a config, as in `cnntrain train configs/digits.yaml`, or a run with `--resume RUN_DIR`")
+    if resume is not None and run_dir is not None:
+        raise UsageError("`--resume` goes on in the run's own directory; leave `--run-dir` away")
+    if resume is not None and given and "=" not in given[0]:
+        raise UsageError(f"`--resume` takes the run's own config; leave `{given[0]}` away")
+    if resume is not None and seeds is not None:
+        raise UsageError("`--resume` goes on with one run; the command with `--seeds` goes on by itself when repeated")
+    if jobs is not None and seeds is None:
+        raise UsageError("`--jobs` goes with `--seeds`")
+
+
+def _numbers(seeds: str) -> list[int]:
+    """`0-2,7` to [0, 1, 2, 7]."""
+    numbers: list[int] = []
+    for part in seeds.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise UsageError(f"`--seeds {seeds}`: write seeds as 0-4 or 1,3,5")
+        numbers += range(int(first), int(last or first) + 1)
+    return sorted(set(numbers))

@@ -98,6 +98,7 @@ class ClaimConfig(Strict):
     """A figure that a config expects of itself."""
 
     at_least: float = Field(ge=0, le=100, description="percent")
+    of: Literal["best", "mean"] = Field("best", description="the best seed by validation accuracy, or all seeds' mean")
     source: str | None = None
 
 
@@ -115,6 +116,9 @@ class Config(Strict):
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[list[LayerSpec], Field(min_length=1)]
     init: InitializerSpec = Field("auto", validate_default=True)
+    init_from: str | None = Field(
+        None, description="a checkpoint or run directory; its weights are taken where names and shapes match"
+    )
     dropout_scaling: Literal["inverted", "book"] = "inverted"
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     expect: ExpectConfig | None = None

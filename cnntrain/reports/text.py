@@ -47,9 +47,7 @@ def area_plot(values: Sequence[float], first: float, last: float, width: int = 6
     columns = [values[min(i * len(values) // width, len(values) - 1)] / top * height * 8 for i in range(width)]
     lines = []
     for row in range(height - 1, -1, -1):
-        label = (
-            f"{top * (row + 1) / height:>10.3g} |" if row % 3 == 2 else " " * 11 + "|"
-        )
+        label = f"{top * (row + 1) / height:>10.3g} |" if row % 3 == 2 else " " * 11 + "|"
         lines.append(label + "".join(EIGHTHS[int(min(8, max(0, column - 8 * row)))] for column in columns))
     end = f"{last:g}"
     return "\n".join([*lines, " " * 11 + "+" + "-" * width, " " * 12 + f"{first:g}".ljust(width - len(end)) + end])

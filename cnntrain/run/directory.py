@@ -52,9 +52,14 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
         """Open an existing run directory to go on with it."""
-        if not (path / "checkpoints" / "last.pt").is_file():
-            raise UsageError(f"{path}: no run directory with a `checkpoints/last.pt` to resume from")
+        if not (path / "config.yaml").is_file():
+            raise UsageError(f"{path}: no run directory to resume: it has no `config.yaml`")
         return cls(path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
 
     @property
     def last(self) -> Path:
@@ -87,6 +92,12 @@ class RunDirectory:
         """Write the final figures."""
         atomic.write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write a file of a report, in a folder of the run's if `name` says so."""
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        atomic.write(path, content)
+
     def log(self, line: str) -> None:
         """Append a line to `log.txt`."""
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:
@@ -95,6 +106,17 @@ class RunDirectory:
     def close(self) -> None:
         """Let other processes open it."""
         self._lock.release()
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """What a finished run wrote of itself, or None when it isn't finished."""
+    try:
+        summary: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UsageError(f"{path / 'summary.json'}: damaged ({error})") from error
+    return summary
 
 
 def _row(values: dict[str, Any]) -> dict[str, Any]:

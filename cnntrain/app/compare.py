@@ -1,0 +1,61 @@
+"""Runs side by side: what differs in their configs, what they reached, and their curves in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnntrain.config.document import read
+from cnntrain.errors import UsageError
+from cnntrain.reports import plots
+from cnntrain.reports.rows import Rows
+from cnntrain.run import atomic
+from cnntrain.run.directory import read_summary
+
+FIGURES = ("epochs", "parameters", "seconds", "device")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1)."""
+
+    differences: dict[str, dict[str, Any]]
+    figures: dict[str, dict[str, Any]]
+
+
+def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
+    """Compare finished runs, and draw their validation accuracies into `picture`."""
+    summaries = {str(run): _summary(run) for run in runs}
+    configs = {str(run): _flat(read(run / "config.yaml").value) for run in runs}
+    keys = sorted({key for config in configs.values() for key in config})
+    differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
+    differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
+    figures = {
+        run: {
+            "test_accuracy": summary["best"]["test_accuracy"],
+            "validation_accuracy": summary["best"]["validation_accuracy"],
+            "best_epoch": summary["best"]["epoch"],
+            **{name: summary[name] for name in FIGURES},
+        }
+        for run, summary in summaries.items()
+    }
+    rows = {str(run): Rows.read(run) for run in runs}
+    atomic.write(picture, plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)"))
+    return Comparison(differences, figures)
+
+
+def _summary(run: Path) -> dict[str, Any]:
+    summary = read_summary(run)
+    if summary is None:
+        raise UsageError(f"{run}: no finished run: it has no `summary.json`")
+    return summary
+
+
+def _flat(value: Any, above: str = "") -> dict[str, Any]:
+    """Nested values by dotted path, as an override writes it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {above: value}
+    return {k: v for key, inner in items for k, v in _flat(inner, f"{above}.{key}".lstrip(".")).items()}

@@ -1,0 +1,86 @@
+"""Several networks asked together: how right their vote is, and what it still gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.evaluate import Model, load_model
+from cnntrain.app.train import Where
+from cnntrain.data.batches import Resident
+from cnntrain.data.images import Folders
+from cnntrain.data.preprocess import to_unit
+from cnntrain.data.splits import split
+from cnntrain.errors import UsageError
+from cnntrain.reports.pictures import grid
+from cnntrain.run import atomic
+from cnntrain.training.evaluate import logits_of
+
+Vote = Literal["plurality", "mean"]
+COLUMNS = 11
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts images."""
+
+    vote: str
+    images: int
+    accuracy: float
+    alone: dict[str, float]
+    wrong: int
+
+
+def ensemble(
+    runs: Sequence[Path], vote: Vote, where: Where, picture: Path | None = None, display: Display | None = None
+) -> Ensemble:
+    """Ask the networks of several runs about the test images of the first one's data.
+
+    `plurality` counts one vote a network, and a tie goes to the class with the largest mean
+    probability; `mean` takes the class with the largest mean probability. `picture` is where
+    the images that the vote gets wrong are drawn, with truth and prediction.
+    """
+    display = display or Silent()
+    models = [load_model(path, where) for path in runs]
+    _check_same(models, runs)
+    data = models[0].config.data
+    test = split(data.source.make(Folders.standard(where.data_dir)), data).test
+    probabilities = []
+    for done, model in enumerate(models, start=1):
+        logits = logits_of(model.network, Resident.of(test, model.preprocessing, model.device))
+        probabilities.append(logits.softmax(1).cpu())
+        display.progress(done, len(models), "networks")
+    voted = decide(torch.stack(probabilities), vote).numpy()
+    alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
+    wrong = np.flatnonzero(voted != test.labels)
+    if picture is not None and len(wrong):
+        names = models[0].classes
+        captions = [f"{names[test.labels[i]]}, not {names[voted[i]]}" for i in wrong]
+        atomic.write(picture, grid(to_unit(torch.from_numpy(test.pixels[wrong])).numpy(), COLUMNS, captions))
+    accuracy = 1 - len(wrong) / len(test)
+    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong))
+
+
+def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:
+    """Classes (images,) from probabilities (networks, images, classes)."""
+    mean = probabilities.mean(0)
+    if vote == "mean":
+        return mean.argmax(1)
+    classes = probabilities.shape[2]
+    votes = torch.nn.functional.one_hot(probabilities.argmax(2), classes).sum(0)
+    # Votes are whole numbers, so that a mean below 1 decides between equals only.
+    return (votes + mean / 2).argmax(1)
+
+
+def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
+    for model, path in zip(models, runs, strict=True):
+        if model.classes != models[0].classes or model.config.data.source != models[0].config.data.source:
+            raise UsageError(f"{path}: was trained on other data than {runs[0]}")
+        if model.preprocessing.shape != models[0].preprocessing.shape:
+            raise UsageError(f"{path}: takes images of another shape than {runs[0]}")

@@ -1,0 +1,99 @@
+"""A finished run explained: its plots, its worst mistakes, its filters, and one page with all of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.evaluate import Model, load_model, report_on
+from cnntrain.app.train import Where
+from cnntrain.data.batches import Resident
+from cnntrain.data.images import Folders, Images
+from cnntrain.data.preprocess import to_unit
+from cnntrain.data.splits import split
+from cnntrain.errors import UsageError
+from cnntrain.reports import pictures, plots
+from cnntrain.reports.page import Page, render
+from cnntrain.reports.rows import Rows
+from cnntrain.reports.text import percent
+from cnntrain.run.directory import RunDirectory, read_summary
+from cnntrain.training.evaluate import logits_of
+
+MISTAKES, MISTAKE_COLUMNS = 40, 8
+FILTERS, FILTER_COLUMNS = 64, 10
+
+
+def report_run(run_dir: Path, where: Where, display: Display | None = None) -> Path:
+    """Draw `plots/*.png` and `report.html` of a finished run into its directory; gives the page's path."""
+    display = display or Silent()
+    with closing(RunDirectory.open(run_dir)) as directory:
+        summary = read_summary(run_dir)
+        if summary is None:
+            raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`")
+        rows, model = Rows.read(run_dir), load_model(run_dir, where)
+        data = model.config.data
+        test = split(data.source.make(Folders.standard(where.data_dir)), data).test
+        logits = logits_of(model.network, Resident.of(test, model.preprocessing, model.device)).cpu()
+        judged = report_on(model.classes, test.labels, logits)
+        drawn = _draw(rows, model, test, logits, judged)
+        for name, content in drawn.items():
+            directory.write(f"plots/{name}.png", content)
+        config = directory.config.read_text(encoding="utf-8")
+        directory.write("report.html", render(_page(run_dir, summary, judged, drawn, config)))
+    display.say(f"report: {run_dir / 'report.html'}")
+    return run_dir / "report.html"
+
+
+def _draw(rows: Rows, model: Model, test: Images, logits: torch.Tensor, judged: dict[str, Any]) -> dict[str, bytes]:
+    drawn = plots.curves(rows)
+    drawn["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
+    return {**drawn, **_mistakes(model.classes, test, logits), **_filters(model), **plots.gradients(rows)}
+
+
+def _mistakes(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, bytes]:
+    """The wrongly classified test images, those of which the network was surest first."""
+    confidence, predicted = (values.numpy() for values in logits.softmax(1).max(1))
+    wrong = np.flatnonzero(predicted != test.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    if len(worst) == 0:
+        return {}
+    captions = [f"{classes[test.labels[i]]}, said {classes[predicted[i]]}\n{100 * confidence[i]:.1f} %" for i in worst]
+    images = to_unit(torch.from_numpy(test.pixels[worst])).numpy()
+    return {"mistakes": pictures.grid(images, MISTAKE_COLUMNS, captions)}
+
+
+def _filters(model: Model) -> dict[str, bytes]:
+    """The first layer's weights as images: of a convolution its kernels, of a dense layer what each unit looks at."""
+    weight = next((value for value in model.network.parameters() if value.dim() > 1), None)
+    if weight is None:
+        return {}
+    images = weight.detach().cpu()[:FILTERS]
+    if images.dim() == 2:
+        images = images.view(len(images), *model.preprocessing.shape)
+    if images.shape[1] not in (1, 3):
+        images = images[:, :1]
+    low, high = (getattr(images.flatten(1), end)(1).values.view(-1, 1, 1, 1) for end in ("min", "max"))
+    shown = (images - low) / (high - low).clamp(min=1e-12)
+    return {"filters": pictures.grid(shown.numpy(), FILTER_COLUMNS)}
+
+
+def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn: dict[str, bytes], config: str) -> Page:
+    best, images = summary["best"], summary["images"]
+    figures = {
+        "test accuracy": percent(best["test_accuracy"]),
+        "validation accuracy": percent(best["validation_accuracy"]),
+        "best epoch": f"{best['epoch']} of {summary['epochs']}",
+        "training time": f"{summary['seconds']:,.1f} s",
+        "parameters": f"{summary['parameters']:,}",
+        "images": f"{images['train']:,} / {images['validation']:,} / {images['test']:,}",
+        "seed": str(summary["seed"]),
+        "device": summary["device"],
+    }
+    verdict = f"{summary['stopped'].capitalize()}. {summary['verdict']['text'].capitalize()}."
+    command = f"cnntrain train {run_dir / 'config.yaml'}"
+    return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command)

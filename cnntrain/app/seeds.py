@@ -1,0 +1,185 @@
+"""One run for each of several seeds, in processes of one thread each, side by side.
+
+Small networks gain little from a second thread, so that independent runs use the cores better.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from queue import Empty
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from cnntrain.app.configure import import_plugins
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.signals import listening
+from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.config.load import from_resolved, load, resolved
+from cnntrain.config.schema import Config
+from cnntrain.errors import CnntrainError, Interrupted, UsageError
+from cnntrain.run.directory import read_summary
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
+REPORT_SECONDS = 0.2
+
+
+@dataclass
+class _Seeds:
+    """What is known of all runs: how far each is, what they gave, what went wrong."""
+
+    display: Display
+    done: dict[int, tuple[int, int]] = field(default_factory=dict)
+    summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def hear(self, kind: str, seed: int, *content: Any) -> None:
+        """Take a message of a run."""
+        if kind == "progress":
+            self.done[seed] = (content[0], content[1])
+            done, total = (sum(column) for column in zip(*self.done.values(), strict=True))
+            self.display.progress(done, total, f"seeds {', '.join(map(str, self.done))}")
+        elif kind == "summary":
+            self.summaries[seed] = content[0]
+        elif kind == "failed":
+            self.failures[seed] = content[0]
+        else:
+            (self.display.warn if kind == "warn" else self.display.say)(f"seed {seed}: {content[0]}")
+
+
+def train_seeds(
+    config: Config, seeds: Sequence[int], root: Path, where: Where, jobs: int, display: Display | None = None
+) -> list[dict[str, Any]]:
+    """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
+
+    A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` where a run
+    there has another config; when a run fails the others go on, and then `CnntrainError` is raised.
+    """
+    told = _Seeds(display or Silent())
+    waiting = []
+    for seed in seeds:
+        one = config.model_copy(update={"seed": seed})
+        summary = _finished(root / f"seed-{seed}", one)
+        if summary:
+            told.hear("summary", seed, summary)
+        else:
+            waiting.append((seed, one))
+    _work(waiting, root, where, jobs, told)
+    if told.failures:
+        raise CnntrainError("\n".join(f"seed {seed}: {why}" for seed, why in sorted(told.failures.items())))
+    return [told.summaries[seed] for seed in seeds]
+
+
+def as_many_as_cores() -> int:
+    """How many processes of one thread this machine has room for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
+    """The summary of a finished run of the same config; claims may differ."""
+    if not (run_dir / "config.yaml").is_file():
+        return None
+    there, wanted = (
+        resolved(one.model_copy(update={"expect": None})) for one in (load(run_dir / "config.yaml"), config)
+    )
+    if there != wanted:
+        raise UsageError(f"{run_dir}: holds a run of another config; move it away, or name another `--run-dir`")
+    return read_summary(run_dir)
+
+
+def _work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> None:
+    """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end."""
+    context = multiprocessing.get_context("spawn")
+    messages: Queue[tuple[Any, ...]] = context.Queue()
+    running: dict[int, BaseProcess] = {}
+    is_told = False
+    with listening() as request:
+        while (waiting and not request.signal) or running:
+            while waiting and len(running) < jobs and not request.signal:
+                seed, config = waiting.pop(0)
+                arguments = (resolved(config), root / f"seed-{seed}", where, seed, messages)
+                running[seed] = context.Process(target=_run_one, args=arguments, name=f"seed {seed}")
+                running[seed].start()
+            _hear_all(messages, told)
+            for seed in [seed for seed, process in running.items() if not process.is_alive()]:
+                _hear_all(messages, told)
+                _bury(seed, running.pop(seed), told)
+            if request.signal and not is_told:
+                # Once: a second signal would end a process before its state is saved.
+                is_told = True
+                for process in running.values():
+                    process.terminate()
+    if request.signal:
+        again = "the same command goes on where they stopped"
+        raise Interrupted(f"interrupted by {request.signal}; the states are saved, and {again}")
+
+
+def _hear_all(messages: Queue[tuple[Any, ...]], told: _Seeds) -> None:
+    try:
+        message = messages.get(timeout=REPORT_SECONDS)
+        while True:
+            told.hear(*message)
+            message = messages.get_nowait()
+    except Empty:
+        return
+
+
+def _bury(seed: int, process: BaseProcess, told: _Seeds) -> None:
+    """A process that ends without a word has died of something it couldn't report."""
+    process.join()
+    if seed not in told.summaries and seed not in told.failures:
+        told.failures[seed] = f"its process ended with {process.exitcode}; the same command goes on where it stopped"
+
+
+@dataclass
+class _Relay:
+    """A display that sends everything to the parent process."""
+
+    seed: int
+    messages: Queue[tuple[Any, ...]]
+    sent: float = 0.0
+
+    def say(self, line: str) -> None:
+        self.messages.put(("say", self.seed, line))
+
+    def warn(self, line: str) -> None:
+        self.messages.put(("warn", self.seed, line))
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if monotonic() - self.sent < REPORT_SECONDS:
+            return
+        self.sent = monotonic()
+        self.messages.put(("progress", self.seed, done, total))
+        parent = multiprocessing.parent_process()
+        if parent and not parent.is_alive():
+            # Nobody is left to ask for an end, or to be told of one.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, messages: Queue[tuple[Any, ...]]) -> None:
+    """The work of one process."""
+    import torch
+
+    torch.set_num_threads(1)
+    if hasattr(os, "setsid"):
+        # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
+        os.setsid()
+    relay = _Relay(seed, messages)
+    try:
+        import_plugins(where.plugins)
+        if (run_dir / "config.yaml").is_file():
+            summary = resume_run(run_dir, (), where, relay)
+        else:
+            summary = train_run(from_resolved(values), run_dir, where, relay)
+        messages.put(("summary", seed, summary))
+    except Interrupted:
+        messages.put(("failed", seed, "interrupted"))
+    except (CnntrainError, OSError, MemoryError) as error:
+        messages.put(("failed", seed, str(error) or type(error).__name__))

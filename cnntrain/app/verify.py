@@ -1,0 +1,105 @@
+"""Whether a config keeps what it promises: its seeds are trained, and their figures held against the claim.
+
+The rule: a figure passes if it is not below the claim by more than two standard errors of an accuracy
+measured on so many test images, sqrt(p (1 - p) / n). The figure is the best of the seeds by *validation*
+accuracy, as in the book, or the mean of all seeds where the claim says `of: mean`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from cnntrain.app.display import Display, Silent
+from cnntrain.app.ensemble import ensemble
+from cnntrain.app.seeds import train_seeds
+from cnntrain.app.train import Where
+from cnntrain.config.schema import ClaimConfig, Config
+from cnntrain.errors import UsageError
+
+STANDARD_ERRORS = 2
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One claim of a config beside what was measured; accuracies in percent of test images.
+
+    `allowed` is how far below the claim a figure may be; `standard_error` is that of the seeds' mean.
+    """
+
+    config: str
+    claim: str
+    claimed: float
+    source: str | None
+    seeds: list[int]
+    mean: float
+    standard_error: float | None
+    best: float
+    figure: float
+    allowed: float
+    passed: bool
+
+
+def verify(
+    name: str,
+    config: Config,
+    seeds: Sequence[int],
+    root: Path,
+    where: Where,
+    jobs: int,
+    display: Display | None = None,
+) -> list[Verification]:
+    """Train what is not yet trained of `seeds` below `root`, and test every claim of the config."""
+    display = display or Silent()
+    expect = config.expect
+    if expect is None or (expect.test_accuracy is None and expect.ensemble_accuracy is None):
+        raise UsageError(f"{name}: claims nothing; add `expect: {{test_accuracy: {{at_least: 99}}}}`")
+    summaries = train_seeds(config, seeds, root, where, jobs, display)
+    accuracies = [100 * summary["best"]["test_accuracy"] for summary in summaries]
+    images = summaries[0]["images"]["test"]
+    found = []
+    if expect.test_accuracy:
+        figure = _best(summaries) if expect.test_accuracy.of == "best" else mean(accuracies)
+        found.append(_judge(name, "test_accuracy", expect.test_accuracy, seeds, accuracies, summaries, figure, images))
+    if expect.ensemble_accuracy:
+        vote = ensemble([root / f"seed-{seed}" for seed in seeds], "plurality", where, display=display)
+        figure, claim = 100 * vote.accuracy, expect.ensemble_accuracy
+        found.append(_judge(name, "ensemble_accuracy", claim, seeds, accuracies, summaries, figure, images))
+    return found
+
+
+def _best(summaries: Sequence[dict[str, Any]]) -> float:
+    """The test accuracy of the seed with the best validation accuracy, in percent."""
+    chosen = max(summaries, key=lambda summary: summary["best"]["validation_accuracy"])
+    return 100 * float(chosen["best"]["test_accuracy"])
+
+
+def _judge(
+    name: str,
+    what: str,
+    claim: ClaimConfig,
+    seeds: Sequence[int],
+    accuracies: Sequence[float],
+    summaries: Sequence[dict[str, Any]],
+    figure: float,
+    images: int,
+) -> Verification:
+    p = claim.at_least / 100
+    allowed = 100 * STANDARD_ERRORS * math.sqrt(p * (1 - p) / images)
+    return Verification(
+        config=name,
+        claim=what,
+        claimed=claim.at_least,
+        source=claim.source,
+        seeds=list(seeds),
+        mean=mean(accuracies),
+        standard_error=stdev(accuracies) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else None,
+        best=_best(summaries),
+        figure=figure,
+        allowed=allowed,
+        passed=figure >= claim.at_least - allowed,
+    )

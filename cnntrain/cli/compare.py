@@ -1,0 +1,52 @@
+"""`cnntrain compare`: runs side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnntrain.cli.console import print_json
+from cnntrain.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from cnntrain.app.compare import Comparison
+
+NAME = "compare"
+
+
+def run(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.")],
+    picture: Annotated[Path, typer.Option(help="Where to draw their curves.", dir_okay=False)] = Path("compare.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Print what differs in the configs of runs and what they reached; draw their curves in one picture."""
+    from cnntrain.app.compare import compare_runs
+
+    found = compare_runs(runs, picture)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print(found)
+        typer.echo(f"curves: {picture}")
+
+
+def _print(found: Comparison) -> None:
+    from cnntrain.reports.text import table
+
+    names = list(found.figures)
+    rows: list[list[str]] = [["", *names]]
+    for section in (found.differences, found.figures):
+        keys = next(iter(section.values()))
+        rows += [[key, *(_cell(key, section[name][key]) for name in names)] for key in keys]
+    typer.echo(table(rows))
+
+
+def _cell(key: str, value: Any) -> str:
+    if key.endswith("_accuracy"):
+        return f"{100 * value:.2f} %"
+    if key == "seconds":
+        return f"{value:,.1f}"
+    return "-" if value is None else f"{value:,}" if type(value) is int and key != "seed" else str(value)

@@ -1,0 +1,52 @@
+"""`cnntrain ensemble`: the vote of several networks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli.console import Terminal, print_json
+from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
+
+NAME = "ensemble"
+
+
+class Vote(StrEnum):
+    """How networks decide together."""
+
+    plurality = "plurality"
+    mean = "mean"
+
+
+def run(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or checkpoint files.")],
+    vote: Annotated[
+        Vote, typer.Option(help="One vote a network, or the mean of their probabilities.")
+    ] = Vote.plurality,
+    picture: Annotated[
+        Path, typer.Option(help="Where to draw the images that the vote gets wrong.", dir_okay=False)
+    ] = Path("ensemble-errors.png"),
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the test accuracy of several networks' vote, and draw what it gets wrong."""
+    from cnntrain.app.ensemble import ensemble
+    from cnntrain.app.train import Where
+
+    with Terminal(quiet) as display:
+        result = ensemble(runs, vote.value, Where(data_dir, device, plugins or []), picture, display)
+    if as_json:
+        print_json({**asdict(result), "picture": str(picture) if result.wrong else None})
+        return
+    for path, accuracy in result.alone.items():
+        typer.echo(f"{100 * accuracy:.2f} %  {path}")
+    typer.echo(f"{100 * result.accuracy:.2f} %  {result.vote} vote: {result.wrong} of {result.images:,} images wrong")
+    if result.wrong:
+        typer.echo(f"drawn in {picture}")

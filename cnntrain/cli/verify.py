@@ -1,0 +1,77 @@
+"""`cnntrain verify`: do configs keep what they promise?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnntrain.cli.console import Terminal, print_json
+from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.errors import ClaimNotMet
+
+if TYPE_CHECKING:
+    from cnntrain.app.verify import Verification
+
+NAME = "verify"
+
+
+def run(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files with `expect:`.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Train with the seeds 0 to N - 1.")] = 3,
+    jobs: Jobs = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the seeds of configs and hold the results against their claims; exits with 3 when one is not met.
+
+    Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, and resumed when not.
+    """
+    from cnntrain.app.configure import load_config
+
+    loaded = {path: load_config(path, (), plugins or []) for path in configs}
+    from cnntrain.app.seeds import as_many_as_cores
+    from cnntrain.app.train import Where
+    from cnntrain.app.verify import verify
+
+    where = Where(data_dir, device, plugins or [])
+    found: list[Verification] = []
+    with Terminal(quiet) as display:
+        for path, config in loaded.items():
+            root = Path("runs") / path.stem
+            found += verify(path.stem, config, range(seeds), root, where, jobs or as_many_as_cores(), display)
+    if as_json:
+        print_json({"claims": [asdict(one) for one in found]})
+    else:
+        _print(found)
+    failed = [f"{one.config} ({one.claim})" for one in found if not one.passed]
+    if failed:
+        raise ClaimNotMet(f"not met: {', '.join(failed)}")
+
+
+def _print(found: list[Verification]) -> None:
+    from cnntrain.reports.text import table
+
+    rows = [("config", "claim", "published", "seeds", "mean", "best of them", "figure", "passes from", "")]
+    for one in found:
+        spread = "" if one.standard_error is None else f" +- {one.standard_error:.2f}"
+        rows.append(
+            (
+                one.config,
+                one.claim,
+                f"{one.claimed:.2f}",
+                str(len(one.seeds)),
+                f"{one.mean:.2f}{spread}",
+                f"{one.best:.2f}",
+                f"{one.figure:.2f}",
+                f"{one.claimed - one.allowed:.2f}",
+                "passed" if one.passed else "FAILED",
+            )
+        )
+    typer.echo(table(rows, left=2))
+    typer.echo("percent of test images; best by validation accuracy; the claim less two standard errors passes")

@@ -1,0 +1,47 @@
+"""One self-contained HTML page about a run; pictures are within it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+CAPTIONS = {
+    "accuracy": "Training and validation accuracy on equally many images, seen alike: without dropout, unaugmented.",
+    "loss": "Where validation loss turns upwards while training loss falls, the network begins to overfit.",
+    "gap": "What the network knows of its training images and not of others.",
+    "learning_rate": "As the schedule gave it.",
+    "confusion": "Rows are what the images show, columns what the network says; only mistakes are coloured.",
+    "mistakes": "The worst mistakes first: truth, prediction, and how sure the network was.",
+    "filters": "The first layer's weights, each filter from its darkest to its brightest.",
+    "gradients": "From the input (dark) to the output (bright); lines far apart mean that layers learn unequally fast.",
+    "weights": "Growing weights without a falling loss ask for `training.l2` or `weight_decay`.",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows: a title, the verdict, figures by name, pictures (PNG) by name, a table by class."""
+
+    title: str
+    verdict: str
+    figures: Mapping[str, str]
+    pictures: Mapping[str, bytes]
+    classes: Sequence[Mapping[str, Any]]
+    config: str
+    command: str
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    pictures = [
+        {"name": name, "caption": CAPTIONS[name], "data": base64.b64encode(content).decode("ascii")}
+        for name, content in page.pictures.items()
+    ]
+    return template.render(page=page, pictures=pictures)

@@ -1,0 +1,173 @@
+"""Curves, the confusion matrix and gradients as PNG files, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cnntrain.reports.rows import Rows
+
+STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "font.size": 10,
+}
+TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
+
+
+def curves(rows: Rows) -> dict[str, bytes]:
+    """The plots that a run's metrics give, by name."""
+    return {
+        "accuracy": _accuracy(rows),
+        "loss": _loss(rows),
+        "gap": _gap(rows),
+        "learning_rate": _learning_rate(rows),
+    }
+
+
+def _accuracy(rows: Rows) -> bytes:
+    def draw(axes: Axes) -> None:
+        epochs = rows.column("epoch")
+        for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
+            values = [100 * value for value in rows.column(f"{name}_accuracy")]
+            axes.plot(epochs, values, color=colour, label="training" if name == "sample" else name)
+        test = [100 * value for value in rows.column("test_accuracy")]
+        axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where validation is best so far")
+        axes.set_ylim(_low([*rows.column("validation_accuracy"), *rows.column("sample_accuracy")]), 100.2)
+        _mark_best(axes, rows)
+
+    return _figure("Accuracy (%)", draw)
+
+
+def _low(accuracies: Sequence[float]) -> float:
+    """A lower end that shows the later epochs, where differences are small."""
+    later = sorted(value for value in accuracies if not math.isnan(value))
+    return max(0.0, 100 * later[len(later) // 5] - 2)
+
+
+def _loss(rows: Rows) -> bytes:
+    def draw(axes: Axes) -> None:
+        epochs = rows.column("epoch")
+        axes.plot(epochs, rows.column("sample_loss"), color=TRAIN, label="training")
+        axes.plot(epochs, rows.column("validation_loss"), color=VALIDATION, label="validation")
+        if min(rows.column("sample_loss")) > 0:
+            axes.set_yscale("log")
+        _mark_best(axes, rows)
+
+    return _figure("Loss (nats)", draw)
+
+
+def _gap(rows: Rows) -> bytes:
+    def draw(axes: Axes) -> None:
+        pairs = zip(rows.column("sample_accuracy"), rows.column("validation_accuracy"), strict=True)
+        axes.plot(rows.column("epoch"), [100 * (one - other) for one, other in pairs], color="#8172b3")
+        axes.axhline(0, color="grey", linewidth=0.8)
+
+    return _figure("Training accuracy minus validation accuracy (points)", draw)
+
+
+def _learning_rate(rows: Rows) -> bytes:
+    def draw(axes: Axes) -> None:
+        axes.step(rows.column("epoch"), rows.column("learning_rate"), where="post", color="#937860")
+        axes.set_ylim(bottom=0)
+
+    return _figure("Learning rate at the end of the epoch", draw)
+
+
+def gradients(rows: Rows) -> dict[str, bytes]:
+    """Gradient and weight norms of each layer over the epochs; nothing where they were not recorded."""
+    if not rows.diagnostics:
+        return {}
+    return {
+        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights (last batch of the epoch)"),
+        "weights": _norms(rows, "weight_norm", "Norm of each layer's weights"),
+    }
+
+
+def _norms(rows: Rows, column: str, title: str) -> bytes:
+    def draw(axes: Axes) -> None:
+        layers = list(dict.fromkeys(str(row["layer"]) for row in rows.diagnostics))
+        for index, layer in enumerate(layers):
+            own = [row for row in rows.diagnostics if row["layer"] == layer]
+            values = [float(row[column] or 0) for row in own]
+            # From the input (dark) to the output (bright).
+            colour = _gradual(index / max(1, len(layers) - 1))
+            label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
+            axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
+        if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
+            axes.set_yscale("log")
+
+    return _figure(title, draw)
+
+
+def _gradual(share: float) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.9 * share)
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
+    """Counts of truth (rows) and prediction (columns); the right ones are left uncoloured, to show the others."""
+    side = max(4.0, min(9.0, 0.5 * len(classes) + 1))
+    wrong = [[0 if i == j else count for j, count in enumerate(row)] for i, row in enumerate(matrix)]
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1, *(count for row in wrong for count in row)))
+        axes.grid(visible=False)
+        axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xlabel("prediction")
+        axes.set_ylabel("truth")
+        if len(classes) <= 26:
+            for i, row in enumerate(matrix):
+                for j, count in enumerate(row):
+                    if count:
+                        axes.text(j, i, str(count), ha="center", va="center", fontsize=8, alpha=0.45 if i == j else 1)
+
+    return _figure("Test images by truth and prediction", draw, size=(side, side))
+
+
+def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
+    """One column of several runs' metrics in one picture."""
+
+    def draw(axes: Axes) -> None:
+        lows = []
+        for name, rows in runs.items():
+            axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], label=name, linewidth=1.3)
+            lows.append(_low(rows.column(column)))
+        axes.set_ylim(min(lows), None)
+
+    return _figure(title, draw)
+
+
+def _mark_best(axes: Axes, rows: Rows) -> None:
+    axes.axvline(rows.best_epoch, color="grey", linestyle=":", linewidth=1, label=f"best: epoch {rows.best_epoch}")
+
+
+def _figure(title: str, draw: Any, size: tuple[float, float] = (6.4, 4.0)) -> bytes:
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(title, fontsize=11)
+        if not axes.get_xlabel():
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=9)
+        file = io.BytesIO()
+        figure.savefig(file, dpi=130)
+    return file.getvalue()

@@ -1,0 +1,160 @@
+"""`train --seeds`, `verify` and `ensemble`: runs side by side, kept, reused, resumed, and held against claims."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cnntrain.app.ensemble import decide
+
+CLAIM = "\nexpect: {test_accuracy: {at_least: %s, source: somebody}}\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def weights(path):
+    return torch.load(path / "checkpoints" / "last.pt", weights_only=True)["weights"]
+
+
+def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here):
+    first = cnntrain("train", tiny, "--seeds", "0-1", "--jobs", "2")
+    assert (first.code, first.out) == (0, "runs/tiny/seed-0\nruns/tiny/seed-1\n")
+    assert "seed 1: epoch 3/3" in first.err
+    again = cnntrain("train", tiny, "--seeds", "0,1")
+    assert (again.code, again.out) == (0, first.out)
+    assert "epoch" not in again.err
+    assert cnntrain("train", tiny, "seed=1", "--run-dir", "alone", "-q").code == 0
+    for name, value in weights(here / "alone").items():
+        assert torch.equal(value, weights(here / "runs/tiny/seed-1")[name]), name
+    other = cnntrain("train", tiny, "training.epochs=4", "--seeds", "0")
+    assert other.code == 2
+    assert "another config" in other.err
+
+
+@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1"])
+def test_bad_seeds(cnntrain, tiny, seeds):
+    outcome = cnntrain("train", tiny, "--seeds", seeds)
+    assert outcome.code == 2
+    assert "--seeds" in outcome.err
+
+
+def test_what_does_not_go_together(cnntrain, tiny, trained):
+    assert "--jobs" in cnntrain("train", tiny, "--jobs", "2").err
+    assert "--seeds" in cnntrain("train", "--resume", trained, "--seeds", "1").err
+
+
+def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, here):
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=12", "--seeds", "0-1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not all((here / f"runs/tiny/seed-{n}/metrics.csv").exists() for n in (0, 1)):
+        assert time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the states are saved" in said
+    assert not (here / "runs/tiny/seed-0/summary.json").exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after epoch" in done.stderr
+    rows = (here / "runs/tiny/seed-0/metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 13)]
+
+
+def test_a_run_that_dies_is_reported_and_the_others_go_on(cnntrain, tiny, here):
+    plugin = here / "deadly.py"
+    plugin.write_text(
+        "import os\nfrom torch import nn\nfrom cnntrain.registry import layers\n\n"
+        "@layers.register('deadly')\ndef deadly(given, /):\n"
+        "    '''Ends the process whose seed is 1.'''\n"
+        "    import torch\n"
+        "    if torch.initial_seed() == 1 and os.getppid() != 1:\n        os._exit(9)\n    return nn.Identity()\n"
+    )
+    layers = "network=[{fully_connected: 4}, deadly, softmax]"
+    outcome = cnntrain("train", tiny, layers, "--plugin", plugin, "--seeds", "0-1")
+    assert outcome.code == 1
+    assert "seed 1: its process ended with 9" in outcome.err
+    assert (here / "runs/tiny/seed-0/summary.json").exists()
+
+
+def test_verify(cnntrain, tiny, here):
+    tiny.write_text(tiny.read_text() + CLAIM % 60)
+    outcome = cnntrain("verify", tiny, "--seeds", "2", "--json")
+    assert outcome.code == 0
+    [claim] = json.loads(outcome.out)["claims"]
+    figures = [json.loads((here / f"runs/tiny/seed-{n}/summary.json").read_text())["best"] for n in (0, 1)]
+    best = max(figures, key=lambda one: one["validation_accuracy"])
+    assert claim["figure"] == claim["best"] == pytest.approx(100 * best["test_accuracy"])
+    assert claim["mean"] == pytest.approx(50 * sum(one["test_accuracy"] for one in figures))
+    assert claim["allowed"] == pytest.approx(200 * (0.6 * 0.4 / 359) ** 0.5)
+    tiny.write_text(tiny.read_text().replace("at_least: 60", "at_least: 100"))
+    outcome = cnntrain("verify", tiny, "--seeds", "2")
+    assert outcome.code == 3
+    assert "FAILED" in outcome.out
+    assert "not met: tiny (test_accuracy)" in outcome.err
+
+
+def test_a_config_without_claims(cnntrain, tiny):
+    outcome = cnntrain("verify", tiny)
+    assert outcome.code == 2
+    assert "claims nothing" in outcome.err
+
+
+def test_ensemble(cnntrain, tiny, here):
+    assert cnntrain("train", tiny, "--seeds", "0-2", "-q").code == 0
+    runs = [f"runs/tiny/seed-{n}" for n in range(3)]
+    for vote in ("plurality", "mean"):
+        result = json.loads(cnntrain("ensemble", *runs, "--vote", vote, "--json").out)
+        assert result["images"] == 359
+        assert result["wrong"] == round((1 - result["accuracy"]) * 359)
+        assert result["accuracy"] >= min(result["alone"].values())
+        assert (here / "ensemble-errors.png").stat().st_size > 1000
+    one = json.loads(cnntrain("eval", runs[1], "--json").out)
+    assert result["alone"][runs[1]] == pytest.approx(one["accuracy"])
+    assert "images wrong" in cnntrain("ensemble", *runs).out
+
+
+def test_networks_of_other_data_do_not_vote_together(cnntrain, trained, here):
+    np.savez(here / "x.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 10)
+    config = here / "other.yaml"
+    config.write_text("data: {source: {npz: {path: x.npz}}}\nnetwork: [softmax]\ntraining: {epochs: 1}\n")
+    assert cnntrain("train", config, "--run-dir", "other", "-q").code == 0
+    outcome = cnntrain("ensemble", trained, "other")
+    assert outcome.code == 2
+    assert "other: was trained on other data" in outcome.err
+
+
+def test_a_plurality_and_its_ties():
+    first = torch.tensor([[0.6, 0.3, 0.1]])
+    second = torch.tensor([[0.1, 0.9, 0.0]])
+    third = torch.tensor([[0.4, 0.35, 0.25]])
+    assert decide(torch.stack([first, second, third]), "plurality").tolist() == [0]
+    assert decide(torch.stack([first, second, third]), "mean").tolist() == [1]
+    # One vote each for 0 and 1: the larger mean probability decides.
+    assert decide(torch.stack([first, second]), "plurality").tolist() == [1]
+
+
+def test_orphans_end_by_themselves(tiny, here):
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=100000", "--seeds", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    log = here / "runs/tiny/seed-0/log.txt"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and "epoch" in log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while "interrupted by SIGTERM" not in log.read_text():
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.05)
