@@ -61,7 +61,7 @@ def ensemble(
     wrong = np.flatnonzero(voted != test.labels)
     if picture is not None and len(wrong):
         names = models[0].classes
-        captions = [f"{names[test.labels[i]]}, not {names[voted[i]]}" for i in wrong]
+        captions = [f"{names[test.labels[i]]}\nsaid {names[voted[i]]}" for i in wrong]
         atomic.write(picture, grid(to_unit(torch.from_numpy(test.pixels[wrong])).numpy(), COLUMNS, captions))
     accuracy = 1 - len(wrong) / len(test)
     return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong))

@@ -24,7 +24,7 @@ from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, read_summary
 from cnntrain.training.evaluate import logits_of
 
-MISTAKES, MISTAKE_COLUMNS = 40, 8
+MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
 
 
@@ -45,7 +45,9 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8")
         directory.write("report.html", render(_page(run_dir, summary, judged, drawn, config)))
-    display.say(f"report: {run_dir / 'report.html'}")
+        said = f"report: {run_dir / 'report.html'}"
+        display.say(said)
+        directory.log(said)
     return run_dir / "report.html"
 
 
@@ -62,7 +64,7 @@ def _mistakes(classes: list[str], test: Images, logits: torch.Tensor) -> dict[st
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     if len(worst) == 0:
         return {}
-    captions = [f"{classes[test.labels[i]]}, said {classes[predicted[i]]}\n{100 * confidence[i]:.1f} %" for i in worst]
+    captions = [f"{classes[test.labels[i]]}\nsaid {classes[predicted[i]]}\n{100 * confidence[i]:.1f} %" for i in worst]
     images = to_unit(torch.from_numpy(test.pixels[worst])).numpy()
     return {"mistakes": pictures.grid(images, MISTAKE_COLUMNS, captions)}
 
@@ -94,6 +96,6 @@ def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn:
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    verdict = f"{summary['stopped'].capitalize()}. {summary['verdict']['text'].capitalize()}."
+    verdict = ". ".join(text[:1].upper() + text[1:] for text in (summary["stopped"], summary["verdict"]["text"])) + "."
     command = f"cnntrain train {run_dir / 'config.yaml'}"
     return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command)

@@ -1,4 +1,4 @@
-"""A config's layers to a network: first on the meta device, where shapes cost nothing, then for real."""
+"""A config's layers to a network: with weights, or on the meta device, where shapes cost nothing."""
 
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,16 @@ def build(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
     """
     import torch
 
-    check(config, shape, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return _stack(config, shape, classes)
 
 
 def check(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
-    """The network without weights, on the meta device; raises `ConfigError` where a layer does not fit."""
+    """The network without weights, on the meta device; raises `ConfigError` where a layer does not fit.
+
+    For looking at only: torch needs a second to load what computes shapes there.
+    """
     import torch
 
     with torch.device("meta"):

@@ -61,9 +61,7 @@ def orthogonal(weight: "Tensor", bias: "Tensor | None", fans: Fans, /, gain: Pos
     """Orthogonal rows or columns, times `gain`; biases zero (Saxe et al. 2014)."""
     from torch.nn import init
 
-    # Orthogonalisation needs values; on the meta device, where only shapes are checked, there are none.
-    if not weight.is_meta:
-        init.orthogonal_(weight, gain)
+    init.orthogonal_(weight, gain)
     _fill_bias(bias, 0.0)
 
 

@@ -51,8 +51,12 @@ class Input:
         return self.shape[0]
 
     def fill(self, weight: "Tensor", bias: "Tensor | None", fans: Fans, init: Spec | None) -> None:
-        """Initialize a layer's parameters by its own `init`, else the network's."""
-        (init or self.init).make(weight, bias, fans)
+        """Initialize a layer's parameters by its own `init`, else the network's.
+
+        On the meta device there are no values, and torch would load its compiler to draw none.
+        """
+        if not weight.is_meta:
+            (init or self.init).make(weight, bias, fans)
 
     def build(self, layers: Sequence[Spec], *within: int | str) -> "tuple[nn.Sequential, Shape]":
         """Build layers nested in this one; `within` leads to them from here in the config."""

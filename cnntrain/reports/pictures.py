@@ -14,17 +14,20 @@ if TYPE_CHECKING:
 
 SIDE = 72
 GAP = 6
-LINE = 13
+FONT, LINE = 13, 15
 
 
 def grid(images: NDArray[Any], columns: int, captions: Sequence[str] = ()) -> bytes:
     """A PNG of `images` (count, channels, height, width) in 0..1, enlarged, row by row; captions go below each."""
+    font = ImageFont.load_default(FONT)
+    lines = [line for caption in captions for line in caption.split("\n")]
     below = LINE * max((caption.count("\n") + 1 for caption in captions), default=0)
     pictures = [_enlarged(image) for image in images]
-    wide, tall = pictures[0].width + GAP, pictures[0].height + GAP + below
+    wide = GAP + max(pictures[0].width, *(_width(font, line) for line in lines), 0)
+    tall = pictures[0].height + GAP + below
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (columns * wide + GAP, rows * tall + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    draw = ImageDraw.Draw(sheet)
     for index, picture in enumerate(pictures):
         left, top = GAP + index % columns * wide, GAP + index // columns * tall
         sheet.paste(picture, (left, top))
@@ -33,6 +36,10 @@ def grid(images: NDArray[Any], columns: int, captions: Sequence[str] = ()) -> by
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
+
+
+def _width(font: Any, line: str) -> int:
+    return int(font.getlength(line)) + 1
 
 
 def _enlarged(image: NDArray[Any]) -> Image.Image:

@@ -76,7 +76,7 @@ def _gap(rows: Rows) -> bytes:
         axes.plot(rows.column("epoch"), [100 * (one - other) for one, other in pairs], color="#8172b3")
         axes.axhline(0, color="grey", linewidth=0.8)
 
-    return _figure("Training accuracy minus validation accuracy (points)", draw)
+    return _figure("Training minus validation accuracy (points)", draw)
 
 
 def _learning_rate(rows: Rows) -> bytes:
@@ -92,7 +92,7 @@ def gradients(rows: Rows) -> dict[str, bytes]:
     if not rows.diagnostics:
         return {}
     return {
-        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights (last batch of the epoch)"),
+        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights, last batch"),
         "weights": _norms(rows, "weight_norm", "Norm of each layer's weights"),
     }
 
@@ -157,7 +157,7 @@ def _mark_best(axes: Axes, rows: Rows) -> None:
     axes.axvline(rows.best_epoch, color="grey", linestyle=":", linewidth=1, label=f"best: epoch {rows.best_epoch}")
 
 
-def _figure(title: str, draw: Any, size: tuple[float, float] = (6.4, 4.0)) -> bytes:
+def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> bytes:
     with rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -169,5 +169,5 @@ def _figure(title: str, draw: Any, size: tuple[float, float] = (6.4, 4.0)) -> by
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
         file = io.BytesIO()
-        figure.savefig(file, dpi=130)
+        figure.savefig(file, dpi=160)
     return file.getvalue()

@@ -63,7 +63,10 @@ def verdict(history: Sequence[EpochResult]) -> Verdict:
     rise = last.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
     gap = last.sample_accuracy - last.validation_accuracy
     overfits = rise > RISE and last.sample_loss < turn.sample_loss
-    text = _overfitting(turn, last, rise) if overfits else _not_overfitting(history, gap)
+    if overfits:
+        text = _overfitting(turn, last, rise)
+    else:
+        text = _unsteady(turn, last, rise) if rise > RISE else _not_overfitting(history, gap)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
@@ -73,6 +76,14 @@ def _overfitting(turn: EpochResult, last: EpochResult, rise: float) -> str:
         f"{last.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
         f"{last.validation_loss:.4f}); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, "
         f"or `training.early_stopping`"
+    )
+
+
+def _unsteady(turn: EpochResult, last: EpochResult, rise: float) -> str:
+    return (
+        f"unsteady: both losses were lower in epoch {turn.epoch} (training {turn.sample_loss:.4f}, validation "
+        f"{turn.validation_loss:.4f}, now higher by {100 * rise:.0f} %) than at the end; try a lower learning rate, "
+        f"or a `training.schedule` that ends low, such as cosine"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnntrain import registry
 from cnntrain.app.ensemble import decide
 
 CLAIM = "\nexpect: {test_accuracy: {at_least: %s, source: somebody}}\n"
@@ -72,7 +73,8 @@ def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, her
     assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 13)]
 
 
-def test_a_run_that_dies_is_reported_and_the_others_go_on(cnntrain, tiny, here):
+def test_a_run_that_dies_is_reported_and_the_others_go_on(cnntrain, tiny, here, monkeypatch):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
     plugin = here / "deadly.py"
     plugin.write_text(
         "import os\nfrom torch import nn\nfrom cnntrain.registry import layers\n\n"
@@ -126,7 +128,7 @@ def test_ensemble(cnntrain, tiny, here):
 
 
 def test_networks_of_other_data_do_not_vote_together(cnntrain, trained, here):
-    np.savez(here / "x.npz", images=np.zeros((40, 8, 8), np.uint8), labels=np.arange(40) % 10)
+    np.savez(here / "x.npz", images=np.zeros((200, 8, 8), np.uint8), labels=np.arange(200) % 10)
     config = here / "other.yaml"
     config.write_text("data: {source: {npz: {path: x.npz}}}\nnetwork: [softmax]\ntraining: {epochs: 1}\n")
     assert cnntrain("train", config, "--run-dir", "other", "-q").code == 0

@@ -32,7 +32,9 @@ def test_overfitting_since_the_turn():
 
 
 def test_a_loss_that_rises_on_both_sides_is_no_overfitting():
-    assert not verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7])).overfits
+    judged = verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7]))
+    assert not judged.overfits
+    assert judged.text.startswith("unsteady: both losses were lower in epoch 2")
 
 
 def test_a_gap_without_a_turn():

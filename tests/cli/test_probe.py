@@ -1,0 +1,66 @@
+"""`cnntrain probe`: signals at initialization, and the law of scaled weights."""
+
+import json
+
+import pytest
+
+DEEP = """
+init: %s
+network:
+  - repeat: {times: 6, layers: [{fully_connected: {units: 100, activation: %s}}]}
+  - dense: 10
+"""
+
+
+def probed(cnntrain, tmp_path, text, *overrides):
+    (tmp_path / "c.yaml").write_text(text)
+    outcome = cnntrain("probe", tmp_path / "c.yaml", *overrides, "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_relu_scales_by_c_to_the_number_of_layers(cnntrain, tmp_path):
+    found = probed(cnntrain, tmp_path, DEEP % ("he", "relu"))
+    assert found["depth"] == 7
+    for one in found["scaling"]:
+        assert one["predicted"] == one["factor"] ** 7
+        assert one["ratio"] == pytest.approx(one["predicted"], rel=1e-4)
+    confidences = [one["confidence"] for one in found["scaling"]]
+    assert confidences == sorted(confidences)
+    assert confidences[-1] > 0.9
+
+
+def test_sigmoid_does_not(cnntrain, tmp_path):
+    found = probed(cnntrain, tmp_path, DEEP % ("glorot", "sigmoid"))
+    assert found["scaling"][-1]["ratio"] < found["scaling"][-1]["predicted"] / 10
+
+
+def test_he_keeps_the_signal_and_lecun_halves_its_square(cnntrain, tmp_path):
+    def squares(init):
+        layers = probed(cnntrain, tmp_path, DEEP % (init, "relu"), "data.normalize=true")["layers"]
+        found = [one["mean"] ** 2 + one["std"] ** 2 for one in layers if one["name"].endswith("activation")]
+        assert len(found) == 6
+        return found
+
+    he, lecun = squares("he"), squares("lecun")
+    assert 0.3 < he[-1] / he[0] < 3
+    assert (lecun[-1] / lecun[0]) / (he[-1] / he[0]) == pytest.approx(2**-5, rel=1e-3)
+
+
+def test_dead_and_saturated(cnntrain, tmp_path):
+    relu = "network: [{fully_connected: {units: 50, activation: relu}}, softmax]\ninit: book"
+    layers = {one["name"]: one for one in probed(cnntrain, tmp_path, relu)["layers"]}
+    assert 0 <= layers["0_fully_connected.activation"]["dead"] < 0.9
+    assert layers["0_fully_connected.activation"]["saturated"] is None
+    sigmoid = "network: [{fully_connected: 50}, softmax]\ninit: {normal: {std: 20}}"
+    layers = {one["name"]: one for one in probed(cnntrain, tmp_path, sigmoid)["layers"]}
+    assert layers["0_fully_connected.activation"]["saturated"] > 0.8
+    assert layers["0_fully_connected.linear"]["gradient"] > 0
+
+
+def test_text_and_a_network_whose_logits_are_zero(cnntrain, tmp_path):
+    (tmp_path / "c.yaml").write_text("network: [{conv_pool: {filters: 3, kernel_size: 3}}, softmax]\ninit: book")
+    text = cnntrain("probe", tmp_path / "c.yaml").out
+    assert "gradient norm" in text
+    assert "c^2" in text
+    assert "c = 2            -" in " ".join(text.split("\n")) or " - " in text

@@ -1,0 +1,87 @@
+"""`report` and `compare`: pictures and one page from what a run left on disk."""
+
+import base64
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnntrain.reports import pictures
+
+PLOTS = {"accuracy", "loss", "gap", "learning_rate", "confusion", "mistakes", "filters", "gradients", "weights"}
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_pictures_and_page(cnntrain, run):
+    outcome = cnntrain("report", run)
+    assert (outcome.code, outcome.out) == (0, f"{run / 'report.html'}\n")
+    assert {path.stem for path in (run / "plots").iterdir()} == PLOTS
+    for path in (run / "plots").iterdir():
+        assert np.asarray(Image.open(path).convert("L")).std() > 5, path
+    page = (run / "report.html").read_text()
+    # Self-contained: every picture is within it, and nothing is fetched.
+    embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert {base64.b64decode(data) for data in embedded} == {path.read_bytes() for path in (run / "plots").iterdir()}
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    summary = json.loads((run / "summary.json").read_text())
+    assert f"{100 * summary['best']['test_accuracy']:.2f} %" in page
+    assert "max_pool" in page
+    assert f"cnntrain train {run}/config.yaml" in page
+
+
+def test_names_of_classes_are_escaped(cnntrain, tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 255, (60, 8, 8), dtype=np.uint8), np.arange(60) % 2
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    config = f"data: {{source: {{npz: {{path: {tmp_path}/x.npz, classes: ['<script>', 'b']}}}}}}\nnetwork: [softmax]"
+    (tmp_path / "c.yaml").write_text(config + "\ntraining: {epochs: 1}")
+    assert cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run", "-q").code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_train_ends_with_a_report(cnntrain, tiny, tmp_path):
+    outcome = cnntrain("train", tiny, "training.epochs=1", "--run-dir", tmp_path / "r")
+    assert outcome.code == 0
+    assert f"report: {tmp_path / 'r' / 'report.html'}" in outcome.err
+    assert (tmp_path / "r" / "report.html").is_file()
+
+
+def test_an_unfinished_run(cnntrain, run):
+    (run / "summary.json").unlink()
+    outcome = cnntrain("report", run)
+    assert outcome.code == 2
+    assert f"--resume {run}" in outcome.err
+
+
+def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cnntrain("train", tiny, "network.0.conv.filters=4", "seed=3", "--run-dir", "other", "-q").code == 0
+    found = json.loads(cnntrain("compare", run, "other", "--json").out)
+    assert found["differences"][str(run)] == {"network.0.conv.filters": 8, "seed": 0}
+    assert found["differences"]["other"] == {"network.0.conv.filters": 4, "seed": 3}
+    summary = json.loads((tmp_path / "other" / "summary.json").read_text())
+    assert found["figures"]["other"]["test_accuracy"] == summary["best"]["test_accuracy"]
+    with Image.open("compare.png") as drawn:
+        assert drawn.width > 500
+    text = cnntrain("compare", run, "other").out
+    assert re.search(r"network\.0\.conv\.filters\s+8\s+4", text)
+    assert cnntrain("compare", run, tmp_path).code == 2
+
+
+def test_a_grid_has_a_place_for_every_image_and_caption():
+    images = np.stack([np.full((1, 4, 4), value, np.float32) for value in (0.0, 0.5, 1.0)])
+    sheet = np.asarray(Image.open(io.BytesIO(pictures.grid(images, 2, ["a very long caption", "b", "c\nd"]))))
+    greys = {int(value) for value in np.unique(sheet)}
+    assert {0, 128, 255} <= greys
+    assert sheet.shape[0] > 2 * pictures.SIDE + 2 * 2 * pictures.LINE
+    assert sheet.shape[1] > 2 * pictures.SIDE + 40

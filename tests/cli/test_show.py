@@ -1,0 +1,62 @@
+"""`cnntrain show`: the layer table, the learning rate, the augmented images."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCHEDULES = [
+    "constant", "{step: 3}", "{multi_step: [2, 5]}", "{exponential: 0.8}", "linear", "cosine", "one_cycle",
+    "halve_on_plateau",
+]  # fmt: skip
+
+
+def test_layers(cnntrain, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("network:\n- conv_pool: {filters: 4, kernel_size: 3, activation: relu}\n- dropout\n- softmax\n")
+    lines = [line.split() for line in cnntrain("show", config).out.splitlines()]
+    assert lines[0] == ["layer", "output", "parameters", "MACs", "activations"]
+    assert lines[2][-4:-2] == [str(4 * 9 + 4), "1,296"]
+    # Kept for the gradient: the image, the convolution, indices of 8 bytes and outputs of the pooling.
+    assert float(lines[2][-2]) == pytest.approx((64 * 4 + 4 * 36 * 4 + 4 * 9 * 8 + 4 * 9 * 4) / 1024, abs=0.05)
+    # Dropout keeps one byte a value: where it let something through.
+    assert float(lines[3][-2]) == pytest.approx(36 / 1024, abs=0.2)
+    assert lines[-1][0:2] == ["total", str(40 + 370)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_is_plotted(cnntrain, tiny, schedule):
+    outcome = cnntrain("show", tiny, "--schedule", f"training.schedule={schedule}", "training.epochs=8")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith(f"learning rate by epoch: {schedule.strip('{').partition(':')[0]}, 0.1 at most")
+    columns = list(zip(*(line[12:].ljust(64) for line in lines[1:13]), strict=True))
+    heights = [sum(" ▁▂▃▄▅▆▇█".index(cell) for cell in column) for column in columns]
+    assert max(heights) >= 8 * 12 - 1
+    if schedule in ("linear", "cosine", "{exponential: 0.8}"):
+        assert heights == sorted(heights, reverse=True)
+    if schedule == "linear":
+        assert abs(heights[32] - 48) <= 2
+
+
+def test_the_books_rule_ends_at_a_128th(cnntrain, tiny):
+    text = cnntrain("show", tiny, "--schedule", "training.schedule=halve_on_plateau", "training.epochs=100").out
+    assert "training would end after epoch 71" in text
+    assert "1/128" in text
+
+
+def test_warm_up_is_plotted(cnntrain, tiny):
+    text = cnntrain("show", tiny, "--schedule", "training.schedule=constant", "training.warmup_epochs=2").out
+    assert text.splitlines()[1][12:].startswith(" " * 30)
+
+
+def test_augmented_images(cnntrain, tiny, tmp_path):
+    picture = tmp_path / "a.png"
+    outcome = cnntrain("show", tiny, "--augment", picture)
+    assert (outcome.code, outcome.out) == (0, f"{picture}\n")
+    first = picture.read_bytes()
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.shape[1] > pixels.shape[0] > 300
+    assert cnntrain("show", tiny, "--augment", picture).code == 0
+    assert picture.read_bytes() == first
+    assert cnntrain("show", tiny, "--augment", picture, "seed=1").code == 0
+    assert picture.read_bytes() != first

@@ -1,0 +1,75 @@
+"""`export` and `init_from`: weights out of a checkpoint."""
+
+import json
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import safe_open
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.train import Where, train_run
+from cnntrain.config.load import from_resolved
+
+
+def weights(run, name="best"):
+    return torch.load(run / "checkpoints" / f"{name}.pt", weights_only=True)["weights"]
+
+
+def test_safetensors(cnntrain, trained, tmp_path):
+    outcome = cnntrain("export", trained, "--output", tmp_path / "n.safetensors")
+    assert (outcome.code, outcome.out) == (0, f"{tmp_path / 'n.safetensors'}\n")
+    loaded, own = safetensors.torch.load_file(tmp_path / "n.safetensors"), weights(trained)
+    assert loaded.keys() == own.keys()
+    assert all(torch.equal(loaded[name], own[name]) for name in own)
+    with safe_open(tmp_path / "n.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classes"]) == [str(digit) for digit in range(10)]
+    # The config in it builds the same network.
+    assert from_resolved(json.loads(metadata["config"])).network[0].name == "conv"
+
+
+def test_npz_without_pickle(cnntrain, trained, tmp_path):
+    copy = tmp_path / "one.pt"
+    copy.write_bytes((trained / "checkpoints" / "best.pt").read_bytes())
+    assert cnntrain("export", copy, "--format", "npz").out == f"{tmp_path / 'one.npz'}\n"
+    with np.load(tmp_path / "one.npz", allow_pickle=False) as arrays:
+        for name, tensor in weights(trained).items():
+            assert np.array_equal(arrays[name], tensor.numpy())
+        assert "preprocessing" in json.loads(str(arrays["metadata"]))
+
+
+def test_a_bad_checkpoint(cnntrain, tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"nothing")
+    assert cnntrain("export", tmp_path / "x.pt").code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_init_from_takes_what_matches_and_says_what_not(cnntrain, trained, tiny, tmp_path):
+    overrides = [
+        f"init_from={trained}",
+        "network.3.fully_connected.units=20",
+        "training.optimizer.sgd.learning_rate=1e-12",
+    ]
+    outcome = cnntrain("train", tiny, *overrides, "training.epochs=1", "--run-dir", tmp_path / "run")
+    assert outcome.code == 0
+    table = {line.split()[0]: line for line in outcome.err.splitlines() if "." in line.split(" ")[0]}
+    assert table["0_conv.0.weight"].endswith("yes")
+    assert "no: its shape there is (32, 72)" in table["3_fully_connected.linear.weight"]
+    assert "8 of 11 tensors taken" in outcome.err
+    assert torch.allclose(weights(tmp_path / "run")["0_conv.0.weight"], weights(trained)["0_conv.0.weight"], atol=1e-6)
+
+
+def test_a_network_goes_on_from_where_another_stopped(trained, tiny, tmp_path):
+    config = load_config(tiny, [f"init_from={trained}", "training.epochs=1"])
+    summary = train_run(config, tmp_path / "run", Where())
+    first = json.loads((trained / "summary.json").read_text())["best"]["validation_accuracy"]
+    # The tiny network needs three epochs from nothing for what it now has after one.
+    assert summary["best"]["validation_accuracy"] >= first - 0.05
+
+
+def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"init_from: {trained}\nnetwork: [{{fully_connected: 5}}, softmax]\n")
+    outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
+    assert outcome.code == 2
+    assert "no tensor matches by name and shape" in outcome.err
