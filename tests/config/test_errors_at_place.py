@@ -122,7 +122,9 @@ def test_nothing_near_lists_all(problems):
     [(_, _, message)] = problems("network: [zzz]\n")
     assert message.startswith("unknown layer `zzz`; known: activation, avg_pool, ")
     [(_, _, message)] = problems("network: [softmax]\nxyz: 3\n")
-    assert message == "unknown key `xyz`; known: data, dropout_scaling, expect, init, init_from, network, seed, training"
+    assert (
+        message == "unknown key `xyz`; known: data, dropout_scaling, expect, init, init_from, network, seed, training"
+    )
 
 
 @pytest.mark.parametrize(
