@@ -65,7 +65,14 @@ class DataError(CnntrainError):
 
 
 class Diverged(CnntrainError):
-    """Training met a loss that is not finite."""
+    """Training met a value that is not finite."""
+
+
+class OutOfMemory(CnntrainError):
+    """The computer's or the device's memory did not suffice."""
+
+    def __init__(self, kept: str = "") -> None:
+        super().__init__(f"out of memory; lower `training.batch_size`, make the network smaller, or `data.limit`{kept}")
 
 
 class ClaimNotMet(CnntrainError):
@@ -78,3 +85,16 @@ class Interrupted(CnntrainError):
     """A signal stopped the run after its state was saved."""
 
     exit_code = 130
+
+
+class Signalled(BaseException):
+    """A signal asks for an end at once; like KeyboardInterrupt no `Exception`, so that nothing holds it up."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy, torch's CPU allocator or a device ran out of memory."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

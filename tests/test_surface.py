@@ -101,14 +101,17 @@ KEYS = {
     "DataConfig": "source, validation=None, test=None, limit=None, normalize=False, expand=None, augment=[]",
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
-    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', early_stopping=None",
+    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', early_stopping=None, checkpoint_every=None, "
+    "on_divergence='stop', deterministic=False",
+    "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",
     "ExpectConfig": "test_accuracy=None, ensemble_accuracy=None",
     "ClaimConfig": "at_least, of='best', source=None",
 }
 
 COMMANDS = {
-    "train": "[CONFIG [KEY=VALUE]...] --resume --run-dir --data-dir --seeds --jobs --device --plugin --quiet/-q --json",
+    "train": "[CONFIG [KEY=VALUE]...] --resume --force --run-dir --data-dir --seeds --jobs --device --plugin "
+    "--quiet/-q --json",
     "eval": "CHECKPOINT --data --split --fail-under --data-dir --device --plugin --quiet/-q --json",
     "predict": "CHECKPOINT INPUTS... --top-k --invert --format --device --plugin --quiet/-q",
     "report": "RUN --data-dir --device --plugin --quiet/-q",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.splits import split
-from cnntrain.errors import UsageError
+from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
@@ -49,6 +50,20 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         display.say(said)
         directory.log(said)
     return run_dir / "report.html"
+
+
+def report_after_training(run_dir: Path, where: Where, display: Display) -> None:
+    """Draw a report of what has just been trained; whatever hinders it, the training is done and is said to be."""
+    command = shlex.join(["cnntrain", "report", str(run_dir), *where.options()])
+    kept = f"the training is done and kept in {run_dir}; draw the report with:\n  {command}"
+    try:
+        report_run(run_dir, where, display)
+    except Signalled as error:
+        raise Interrupted(f"interrupted by {error} while drawing the report; {kept}") from error
+    except Exception as error:
+        where_ = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise CnntrainError(f"no report: {where_}{said or type(error).__name__}; {kept}") from error
 
 
 def _draw(rows: Rows, model: Model, test: Images, logits: torch.Tensor, judged: dict[str, Any]) -> dict[str, bytes]:

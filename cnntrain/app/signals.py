@@ -1,13 +1,14 @@
-"""Signals that ask for an end: the first is remembered, so that the work can be saved; the second ends at once."""
+"""Signals that ask for an end: training remembers the first, so that the work can be saved; all else ends at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+
+from cnntrain.errors import Signalled
 
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -21,23 +22,46 @@ class Request:
 
 @contextmanager
 def listening() -> Iterator[Request]:
-    """Remember the first signal instead of dying of it."""
+    """Remember the first signal instead of ending by it; the second does what it did before."""
     request = Request()
+    with handling(lambda name: setattr(request, "signal", name), once=True):
+        yield request
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Let every signal that asks for an end raise `Signalled`, so that what is half-written is taken away."""
+
+    def end(name: str) -> None:
+        raise Signalled(name)
+
+    with handling(end):
+        yield
+
+
+@contextmanager
+def handling(act: Callable[[str], None], once: bool = False) -> Iterator[None]:
+    """Call `act` with a signal's name; what was before is put back at the end, or after the first signal."""
     # Only the main thread may set handlers; elsewhere the caller's own stay in force.
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
-    before: dict[int, Any] = {}
+    before = {number: signal.getsignal(number) for number in _ASKING}
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        request.signal = signal.Signals(number).name
-        for asking in _ASKING:
-            signal.signal(asking, signal.SIG_DFL if before[asking] is None else before[asking])
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    for asking in _ASKING:
-        before[asking] = signal.signal(asking, remember)
+    def handle(number: int, frame: FrameType | None) -> None:
+        if once:
+            put_back()
+        act(signal.Signals(number).name)
+
+    for number, handler in before.items():
+        # What is ignored from outside stays so: `nohup` wants a run to outlive its terminal.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
     try:
-        yield request
+        yield
     finally:
-        for asking in _ASKING:
-            signal.signal(asking, signal.SIG_DFL if before[asking] is None else before[asking])
+        put_back()

@@ -13,22 +13,24 @@ from cnntrain.app import device as devices
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
+from cnntrain.app.interval import Interval
+from cnntrain.app.resume import check_changes, check_data, load_state, saved_epoch
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
+from cnntrain.app.trouble import explained
 from cnntrain.config.load import from_resolved, load, resolved, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, duplicates, split
-from cnntrain.errors import CheckpointError, DataError, Diverged, Interrupted, UsageError
+from cnntrain.errors import CheckpointError, Interrupted, UsageError
 from cnntrain.network.build import build
 from cnntrain.reports.text import epoch_line, percent
-from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
-from cnntrain.training.loop import Feeds, Plan, check_finite, prepare, train
+from cnntrain.training.loop import Feeds, Plan, RolledBack, prepare, settle, train
 from cnntrain.training.state import EpochResult, State
 
 
@@ -77,7 +79,7 @@ class _Run:
             preprocessing=self.preprocessing.to_dict(),
             weights=self.state.network.state_dict(),
             result=asdict(result) if result else None,
-            data=_fingerprints(self.splits),
+            data=self.splits.fingerprints(),
             plugins=self.plugins,
             training=self.state.save() if with_state else None,
         )
@@ -95,30 +97,50 @@ def train_run(config: Config, run_dir: Path, where: Where, display: Display | No
         return _begin(_Run(*prepared, where, directory, display))
 
 
-def resume_run(run_dir: Path, overrides: Sequence[str], where: Where, display: Display | None = None) -> dict[str, Any]:
+def resume_run(
+    run_dir: Path, overrides: Sequence[str], where: Where, display: Display | None = None, force: bool = False
+) -> dict[str, Any]:
     """Go on with a run to the same bits as if it had never stopped; gives its summary.
 
     Overrides change its config: with more `training.epochs` a finished run goes on. A run that was
-    cut off before its first checkpoint begins again.
+    cut off before its first checkpoint begins again. A checkpoint of a run in the place of its
+    directory goes on from there. Raises `DataError` where the data has changed, unless forced.
     """
     display = display or Silent()
     import_plugins(where.plugins)
-    with closing(RunDirectory.open(run_dir)) as directory:
-        if not directory.last.is_file():
+    file = run_dir if run_dir.is_file() else None
+    with closing(RunDirectory.open(file.parent.parent if file else run_dir)) as directory:
+        if directory.left_by:
+            note = f"process {directory.left_by} ended without closing this run; going on where it was"
+            display.say(note)
+            directory.log(note)
+        if file is None and not directory.last.is_file() and not directory.previous.is_file():
             config = load(directory.config, overrides)
-            return _begin(_Run(*_prepare(config, where), where, directory, display))
-        saved = checkpoint.load(directory.last)
-        if saved.training is None:
-            raise CheckpointError(f"{directory.last}: holds no training state to resume from")
-        config = from_resolved(saved.config, overrides)
-        _check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
-        run = _Run(*_prepare(config, where), where, directory, display)
-        if _fingerprints(run.splits) != saved.data:
-            raise DataError(f"{run_dir}: the data has changed since this run began, so it can't be resumed exactly")
-        _restore(run, saved.training, is_changed=bool(overrides))
-        if overrides:
+            run = _Run(*_prepare(config, where), where, directory, display)
             directory.write_config(to_yaml(config))
-        return _train(run)
+            return _begin(run)
+        return _go_on(directory, file or directory.last, overrides, where, display, force)
+
+
+def _go_on(
+    directory: RunDirectory, file: Path, overrides: Sequence[str], where: Where, display: Display, force: bool
+) -> dict[str, Any]:
+    """Train on from a checkpoint."""
+    saved = load_state(directory, file)
+    assert saved.training is not None
+    config = from_resolved(saved.config, overrides)
+    check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
+    known = Preprocessing.from_dict(saved.preprocessing)
+    run = _Run(*_prepare(config, where, known), where, directory, display)
+    changed = check_data(saved, run.splits, force)
+    if file != directory.last:
+        directory.go_back_to(file)
+    _restore(run, saved.training, is_changed=bool(overrides))
+    if changed:
+        run.warn(f"{changed}; going on as asked")
+        run.state.begin_epoch_again()
+    _mend(run, is_changed=bool(overrides or changed))
+    return _train(run)
 
 
 def _begin(run: _Run) -> dict[str, Any]:
@@ -126,19 +148,6 @@ def _begin(run: _Run) -> dict[str, Any]:
     if run.config.init_from is not None:
         run.say(transfer(Path(run.config.init_from), run.state.network))
     return _train(run)
-
-
-def _check_changes(before: Config, after: Config, in_epoch: bool) -> None:
-    """Raise `UsageError` for a change that the saved state does not fit."""
-    fixed = ["seed", "data", "network", "init", "dropout_scaling"]
-    changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
-    if before.training.optimizer.name != after.training.optimizer.name:
-        changed.append("training.optimizer")
-    if in_epoch:
-        keys = ["batch_size", "shuffle"]
-        changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
-    if changed:
-        raise UsageError(f"a run can't be resumed with another {', '.join(changed)}; begin a new run instead")
 
 
 def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
@@ -155,11 +164,43 @@ def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
         run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {epochs} epochs")
 
 
-def _prepare(config: Config, where: Where) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
+def _mend(run: _Run, is_changed: bool) -> None:
+    """Bring every file to where the state is: a crash may have come between any two of them."""
+    _mend_best(run, is_changed)
+    if not run.state.stopped:
+        run.directory.forget_summary()
+    if is_changed:
+        run.directory.save_last(run.checkpoint(with_state=True))
+    config = to_yaml(run.config)
+    if run.directory.config.read_text(encoding="utf-8") != config:
+        if not is_changed:
+            run.warn(f"{run.directory.config} was not the checkpoint's config, which counts; it is written anew")
+        run.directory.write_config(config)
+    _write_rows(run)
+
+
+def _mend_best(run: _Run, is_changed: bool) -> None:
+    """See that `best.pt` is of the best epoch."""
+    state, best, there = run.state, run.state.best, saved_epoch(run.directory.best)
+    if there == (best.epoch if best else None):
+        return
+    if best and state.history[-1] is best and not state.batch:
+        run.directory.save_best(run.checkpoint(with_state=False))
+    elif there and there > state.epoch and is_changed:
+        raise UsageError(
+            f"{run.directory.best} is of epoch {there}, which is still ahead; resume without changes first"
+        )
+    elif not there or there <= state.epoch:
+        run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
+
+
+def _prepare(
+    config: Config, where: Where, known: Preprocessing | None = None
+) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
     device = devices.choose(where.device)
     plugins = import_plugins(where.plugins)
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
-    preprocessing = Preprocessing.of(splits.train, config.data.normalize)
+    preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
     feeds = Feeds(
         (Shifted if config.data.expand else Resident).of(splits.train, preprocessing, device),
@@ -190,49 +231,67 @@ def _count_parameters(state: State) -> int:
 
 
 def _train(run: _Run) -> dict[str, Any]:
-    _introduce(run)
-    with listening() as request:
-        try:
+    with explained(run.directory, _resume_command(run)):
+        _introduce(run)
+        with devices.deterministic(run.config.training.deterministic), listening() as request:
             _iterate(run, request)
-        except Diverged as error:
-            raise Diverged(_with_last_good(run, str(error))) from error
-    return _finish(run)
+        return _finish(run)
 
 
 def _iterate(run: _Run, request: Request) -> None:
+    interval = Interval(run.config.training.checkpoint_every, run.state.step)
     for item in train(run.plan, run.state):
         if isinstance(item, EpochResult):
             _keep(run, item)
+            interval.begin(run.state.step)
+        elif isinstance(item, RolledBack):
+            _tell_of(run, item)
         else:
             epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
             run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")
         if request.signal and not run.state.stopped:
             _interrupt(run, request.signal)
+        if interval.is_over(run.state.step):
+            _save_within(run)
+            interval.begin(run.state.step)
 
 
 def _keep(run: _Run, result: EpochResult) -> None:
-    # `last` comes after `best`, so that a resumed run finds a best checkpoint that is not behind it.
+    # `best` comes after `last`: a resumed run can write it again from there, and it is never ahead of the state.
+    run.directory.save_last(run.checkpoint(with_state=True))
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
-    run.directory.save_last(run.checkpoint(with_state=True))
-    run.directory.write_rows("metrics.csv", run.state.history)
-    run.directory.write_rows("diagnostics.csv", run.state.health)
+    _write_rows(run)
     run.say(epoch_line(result, run.config.training.epochs))
 
 
-def _interrupt(run: _Run, signal: str) -> None:
-    check_finite(run.state)
+def _write_rows(run: _Run) -> None:
+    run.directory.write_rows("metrics.csv", run.state.history)
+    run.directory.write_rows("diagnostics.csv", run.state.health)
+
+
+def _save_within(run: _Run) -> None:
+    """Save the state in the middle of an epoch."""
+    rolled_back = settle(run.plan, run.state)
+    if rolled_back:
+        _tell_of(run, rolled_back)
     run.directory.save_last(run.checkpoint(with_state=True))
-    command = shlex.join(["cnntrain", "train", "--resume", str(run.directory.path), *run.where.options()])
+
+
+def _tell_of(run: _Run, rollback: RolledBack) -> None:
+    where = f"epoch {rollback.epoch + 1} begins again with {rollback.factor:g} times the learning rate"
+    run.warn(f"{rollback.why}; rolled back: {where}")
+
+
+def _interrupt(run: _Run, signal: str) -> None:
+    _save_within(run)
+    command = _resume_command(run)
     run.directory.log(f"interrupted by {signal}; resume with: {command}")
     raise Interrupted(f"interrupted by {signal}; the state is saved. Resume with:\n  {command}")
 
 
-def _with_last_good(run: _Run, message: str) -> str:
-    run.directory.log(message)
-    if not run.directory.last.exists():
-        return f"{message}. No epoch was finished, so there is no checkpoint"
-    return f"{message}. The state after the last good epoch is kept in {run.directory.last}"
+def _resume_command(run: _Run) -> str:
+    return shlex.join(["cnntrain", "train", "--resume", str(run.directory.path), *run.where.options()])
 
 
 def _finish(run: _Run) -> dict[str, Any]:
@@ -253,7 +312,7 @@ def _finish(run: _Run) -> dict[str, Any]:
             "validation": len(run.splits.validation),
             "test": len(run.splits.test),
         },
-        "data": _fingerprints(run.splits),
+        "data": run.splits.fingerprints(),
         "environment": environment(),
     }
     run.directory.write_summary(summary)
@@ -264,7 +323,3 @@ def _finish(run: _Run) -> dict[str, Any]:
         )
     run.say(judged.text)
     return summary
-
-
-def _fingerprints(splits: Splits) -> dict[str, str]:
-    return {name: getattr(splits, name).fingerprint for name in ("train", "validation", "test")}

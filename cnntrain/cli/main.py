@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cnntrain.app.signals import ending
 from cnntrain.cli import (
     check,
     compare,
@@ -22,7 +23,7 @@ from cnntrain.cli import (
     train,
     verify,
 )
-from cnntrain.errors import CnntrainError
+from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, Signalled, is_out_of_memory
 
 app = typer.Typer(
     help="Train convolutional networks from the command line: a readable YAML file in, a trained network out.",
@@ -55,14 +56,19 @@ def _options(
 def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
     try:
-        app()
+        with ending():
+            app()
     except CnntrainError as error:
         _fail(str(error), error.exit_code)
-    except MemoryError:
-        _fail("out of memory; lower `training.batch_size`, or make the network smaller", 1)
+    except Signalled as error:
+        _fail(f"interrupted by {error}", Interrupted.exit_code)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail(str(OutOfMemory()), OutOfMemory.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

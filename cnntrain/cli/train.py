@@ -20,6 +20,7 @@ def run(
         typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, and values in the place of its own."),
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Resume though the data has changed.")] = False,
     run_dir: Annotated[
         Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")
     ] = None,
@@ -41,10 +42,12 @@ def run(
     """
     given = arguments or []
     _check(given, resume, run_dir, seeds, jobs)
+    if force and resume is None:
+        raise UsageError("`--force` goes with `--resume`")
     from cnntrain.app.configure import load_config
 
     config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
-    from cnntrain.app.report import report_run
+    from cnntrain.app.report import report_after_training
     from cnntrain.app.train import Where, resume_run, train_run
     from cnntrain.run.directory import default_path
 
@@ -52,7 +55,7 @@ def run(
     with Terminal(quiet) as display:
         if config is None:
             assert resume is not None
-            summaries = [resume_run(resume, given, where, display)]
+            summaries = [resume_run(resume, given, where, display, force)]
         elif seeds is None:
             summaries = [train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)]
         else:
@@ -61,7 +64,7 @@ def run(
             root = run_dir or Path("runs") / Path(given[0]).stem
             summaries = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
         if seeds is None:
-            report_run(Path(summaries[0]["run_dir"]), where, display)
+            report_after_training(Path(summaries[0]["run_dir"]), where, display)
     if as_json:
         print_json(summaries[0] if seeds is None else {"runs": summaries})
     else:

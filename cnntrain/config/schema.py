@@ -77,6 +77,19 @@ class EarlyStoppingConfig(Strict):
     restore_best: bool = Field(False, description="end with the best epoch's weights, also in `last.pt`")
 
 
+class CheckpointEveryConfig(Strict):
+    """Checkpoints within epochs too: so many minutes or steps after the one before."""
+
+    minutes: PositiveFloat | None = None
+    steps: PositiveInt | None = Field(None, description="batches")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> CheckpointEveryConfig:
+        if self.minutes is None and self.steps is None:
+            raise ValueError("`checkpoint_every` takes `minutes`, `steps`, or both: whichever comes first")
+        return self
+
+
 class TrainingConfig(Strict):
     """How it is learned."""
 
@@ -92,6 +105,13 @@ class TrainingConfig(Strict):
         "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
     )
     early_stopping: EarlyStoppingConfig | None = None
+    checkpoint_every: CheckpointEveryConfig | None = Field(
+        None, description="save within epochs too, every so many `minutes` or `steps`; by default at epochs' ends only"
+    )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop", description="at a value that isn't finite: stop, or begin the epoch again with half the learning rate"
+    )
+    deterministic: bool = Field(False, description="the same bits on a GPU too, at some cost; a CPU gives them anyway")
 
 
 class ClaimConfig(Strict):

@@ -23,6 +23,14 @@ class Splits:
     validation: Images
     test: Images
 
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each split's pixels and labels."""
+        return {
+            "train": self.train.fingerprint,
+            "validation": self.validation.fingerprint,
+            "test": self.test.fingerprint,
+        }
+
 
 def split(dataset: Dataset, config: DataConfig) -> Splits:
     """Set validation and test images apart where the source has not done so, or the config says how.

@@ -4,27 +4,65 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+# What a file is called while it is written; a process that is killed leaves it behind.
+PART = ".part"
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Put `content` at `path` so that a reader, or a crash, meets the old file or the new one."""
+    """Put `content` at `path` so that a reader, or a crash, meets the old file or the new one.
+
+    Raises `OSError` that names `path`.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with naming(path):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o666 & ~umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def keep(path: Path, name: Path) -> None:
+    """Let what `path` holds be found under `name` too, also when `path` is written anew; both are whole throughout."""
+    temporary = name.with_name(f".{name.name}{PART}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        temporary.unlink(missing_ok=True)
+        os.link(path, temporary)
+        temporary.replace(name)
+        # Renaming does nothing where both names lead to one file already.
+        temporary.unlink(missing_ok=True)
+    except OSError:  # not every file system has two names for one file
+        write(name, path.read_bytes())
 
 
-def _umask() -> int:
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half-written in `folder`."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name `path` in an `OSError`: that of a full disk names no file, that of a temporary file one nobody knows."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def umask() -> int:
+    """The bits of a mode that this process takes away."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,14 +1,21 @@
 """A run's folder: named, locked, and written whole file by whole file.
 
-`config.yaml`, `metrics.csv`, `checkpoints/best.pt` and `last.pt`, `summary.json`, `log.txt`.
+`config.yaml`, `metrics.csv`, `checkpoints/best.pt`, `last.pt` and `previous.pt`, `summary.json`, `log.txt`.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import glob
 import io
 import json
+import os
+import shutil
+import socket
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -23,18 +30,43 @@ if TYPE_CHECKING:
     from cnntrain.run.checkpoint import Checkpoint
 
 
+# What makes a folder unfit for a run; a full disk is a failure of another kind, and says so itself.
+UNFIT = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+}
+
+
 class RunDirectory:
-    """An open run directory; no other process can open it meanwhile."""
+    """An open run directory; no other process can open it meanwhile.
+
+    `left_by` names the process that had it open before and ended without closing it: killed, most likely.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # The system's lock, which ends with the process that holds it, whatever it dies of.
         self._lock = FileLock(path / ".lock")
+        self._owner = path / ".owner"
         try:
             self._lock.acquire(timeout=0)
+            self.left_by = self._read_owner()
+            atomic.write(self._owner, f"{os.getpid()} on {socket.gethostname()}")
         except Timeout as error:
-            raise UsageError(f"{path}: another process is writing to this run directory") from error
+            owner = self._read_owner()
+            who = f"another process ({owner})" if owner else "another process"
+            raise UsageError(f"{path}: {who} is writing to this run directory") from error
         except OSError as error:
-            raise UsageError(f"{path}: can't be written to ({error.strerror})") from error
+            self._lock.release()
+            raise _unfit(path, "can't be written to", error) from error
+        for folder in (path, path / "checkpoints", path / "plots"):
+            atomic.sweep(folder)
 
     @classmethod
     def create(cls, path: Path, config: str) -> RunDirectory:
@@ -42,12 +74,11 @@ class RunDirectory:
         if path.exists():
             raise UsageError(f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`")
         try:
-            (path / "checkpoints").mkdir(parents=True)
-            run = cls(path)
-            atomic.write(path / "config.yaml", config)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _furnish(path, config)
         except OSError as error:
-            raise UsageError(f"{path}: can't make the run directory ({error.strerror})") from error
-        return run
+            raise _unfit(path, "can't make the run directory", error) from error
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -66,21 +97,38 @@ class RunDirectory:
         """The checkpoint to resume from."""
         return self.path / "checkpoints" / "last.pt"
 
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch so far."""
+        return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint to resume from before the last one."""
+        return self.path / "checkpoints" / "previous.pt"
+
     def save_best(self, content: Checkpoint) -> None:
         """Write the checkpoint of the best epoch so far."""
-        checkpoint.save(self.path / "checkpoints" / "best.pt", content)
+        checkpoint.save(self.best, content)
 
     def save_last(self, content: Checkpoint) -> None:
-        """Write the checkpoint to resume from."""
+        """Write the checkpoint to resume from; the one before it stays as `previous.pt`."""
+        if self.last.is_file():
+            atomic.keep(self.last, self.previous)
         checkpoint.save(self.last, content)
+
+    def go_back_to(self, file: Path) -> None:
+        """Let `file`, a checkpoint of this run, be the one to resume from."""
+        atomic.keep(file, self.last)
 
     def write_config(self, config: str) -> None:
         """Replace the resolved config, when a resumed run goes on with another."""
         atomic.write(self.path / "config.yaml", config)
 
     def write_rows(self, name: str, rows: Sequence[Any]) -> None:
-        """Write dataclasses as a CSV file: whole, so that no row can be missing or double."""
+        """Write dataclasses as a CSV file: whole, so that no row can be missing or double; without rows, none."""
         if not rows:
+            (self.path / name).unlink(missing_ok=True)
             return
         text = io.StringIO()
         writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
@@ -92,6 +140,10 @@ class RunDirectory:
         """Write the final figures."""
         atomic.write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
+    def forget_summary(self) -> None:
+        """Take the final figures away, as they are no longer final when a finished run goes on."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
     def write(self, name: str, content: bytes | str) -> None:
         """Write a file of a report, in a folder of the run's if `name` says so."""
         path = self.path / name
@@ -99,13 +151,43 @@ class RunDirectory:
         atomic.write(path, content)
 
     def log(self, line: str) -> None:
-        """Append a line to `log.txt`."""
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        """Append a line to `log.txt`, on a line of its own even where a crash cut the last one off."""
+        path = self.path / "log.txt"
+        with atomic.naming(path), path.open("a+b") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+            torn = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * torn + line.encode("utf-8", "replace") + b"\n")
 
     def close(self) -> None:
         """Let other processes open it."""
+        with suppress(OSError):
+            self._owner.unlink()
         self._lock.release()
+
+    def _read_owner(self) -> str | None:
+        with suppress(OSError):
+            return self._owner.read_text(encoding="utf-8", errors="replace")
+        return None
+
+
+def _furnish(path: Path, config: str) -> None:
+    """Make the folder beside its place and rename it, so that there is never a run without its config."""
+    unfinished = f".{path.name}."
+    for old in path.parent.glob(f"{glob.escape(unfinished)}*{atomic.PART}"):
+        shutil.rmtree(old, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
+    try:
+        new.chmod(0o777 & ~atomic.umask())
+        (new / "checkpoints").mkdir()
+        atomic.write(new / "config.yaml", config)
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _unfit(path: Path, what: str, error: OSError) -> Exception:
+    return UsageError(f"{path}: {what} ({error.strerror})") if error.errno in UNFIT else error
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

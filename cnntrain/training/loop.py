@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import torch
 from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.training.diagnostics import layer_health
+from cnntrain.training.divergence import first_not_finite, is_finite, loss_of
 from cnntrain.training.evaluate import evaluate
 from cnntrain.training.optimizers import Trainable
 from cnntrain.training.schedules import NoImprovement, warmed_up
@@ -20,12 +21,14 @@ from cnntrain.training.state import EpochResult, State
 from cnntrain.training.step import Step, Totals
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from cnntrain.config.schema import Config
 
 # How often a CPU looks whether the loss is still finite; elsewhere it waits for the epoch's end.
 FINITE_CHECK_BATCHES = 100
+# What a rollback multiplies the learning rate by, and how many there may be in a run.
+LOWERED, ROLLBACKS = 0.5, 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Progress:
     epoch: int
     batch: int
     batches: int
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """Training has diverged, `why`, and begins again after `epoch` epochs, the learning rate times `factor`."""
+
+    why: str
+    epoch: int
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -80,35 +92,58 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, device: torch.devi
     return Plan(config, feeds, step), state
 
 
-def train(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
+def train(plan: Plan, state: State) -> Iterator[Progress | RolledBack | EpochResult]:
     """Train until the state says why to stop; between any two items it can be saved and resumed exactly.
 
-    Raises `Diverged` when the loss is no longer finite.
+    Raises `Diverged` when a loss or a weight is no longer finite, and it is not to be rolled back.
     """
+    state.keeps_anchor = plan.config.training.on_divergence == "rollback"
     while not state.stopped:
-        yield from _train_epoch(plan, state)
-        yield _finish_epoch(plan, state)
+        if state.batch == 0 or state.anchor is None:
+            state.drop_anchor()
+        try:
+            yield from _train_epoch(plan, state)
+            yield from _finish_epoch(plan, state)
+        except Diverged as error:
+            yield _roll_back(plan, state, str(error))
+
+
+def settle(plan: Plan, state: State) -> RolledBack | None:
+    """See that the state is worth saving within an epoch; one that is not finite is rolled back, as `train` does it."""
+    try:
+        check_finite(state)
+    except Diverged as error:
+        return _roll_back(plan, state, str(error))
+    return None
 
 
 def _train_epoch(plan: Plan, state: State) -> Iterator[Progress]:
-    config = plan.config
-    order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
-    batches = torch.split(order.to(state.device), config.training.batch_size)
+    batches = _batches(plan, state)
     state.network.train()
     while state.batch < len(batches):
         started = perf_counter()
-        _set_learning_rate(plan, state)
-        plan.step(batches[state.batch], state.totals)
-        state.batch += 1
-        state.step += 1
+        _train_batch(plan, state, batches)
         state.seconds += perf_counter() - started
         if state.step == 1:
             state.health = layer_health(state.network, epoch=0)
         if state.device.type == "cpu" and state.batch % FINITE_CHECK_BATCHES == 0:
-            check_finite(state)
-        # After the last batch comes the epoch's result, which looks at that batch's gradients.
-        if state.batch < len(batches):
-            yield Progress(state.epoch + 1, state.batch, len(batches))
+            check_loss(state)
+        if state.batch == len(batches):
+            state.health += layer_health(state.network, state.epoch + 1)
+        yield Progress(state.epoch + 1, state.batch, len(batches))
+
+
+def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
+    config = plan.config
+    order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
+    return torch.split(order.to(state.device), config.training.batch_size)
+
+
+def _train_batch(plan: Plan, state: State, batches: Sequence[Tensor]) -> None:
+    _set_learning_rate(plan, state)
+    plan.step(batches[state.batch], state.totals)
+    state.batch += 1
+    state.step += 1
 
 
 def _set_learning_rate(plan: Plan, state: State) -> None:
@@ -116,25 +151,71 @@ def _set_learning_rate(plan: Plan, state: State) -> None:
     time = state.epoch + state.batch * step
     factor = warmed_up(state.schedule.factor(time), time, plan.config.training.warmup_epochs, step)
     for group in state.optimizer.param_groups:
-        group["lr"] = state.learning_rate = group["initial_lr"] * factor
+        group["lr"] = state.learning_rate = group["initial_lr"] * factor * LOWERED**state.rollbacks
+
+
+def check_loss(state: State) -> None:
+    """Raise `Diverged` when the loss summed so far is not finite."""
+    loss = loss_of(state)
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is {loss} in epoch {state.epoch + 1} at or before batch {state.batch}")
 
 
 def check_finite(state: State) -> None:
-    """Raise `Diverged` when the loss summed so far is not finite."""
-    loss = state.totals.loss.item()
-    if not math.isfinite(loss):
-        raise Diverged(
-            f"the loss is {loss} in epoch {state.epoch + 1} at or before batch {state.batch}, with a learning rate "
-            f"of {state.learning_rate:g}; lower it, or set `training.clip_grad_norm` or `training.warmup_epochs`"
-        )
+    """Raise `Diverged` when the loss so far, a weight or a running statistic is not finite."""
+    check_loss(state)
+    if not is_finite(state):
+        raise Diverged(f"weights are no longer finite in epoch {state.epoch + 1} at or before batch {state.batch}")
 
 
-def _finish_epoch(plan: Plan, state: State) -> EpochResult:
+def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
+    """Go back to the epoch's beginning with a lower learning rate; raise `Diverged` when that is not to be."""
+    learning_rate = state.learning_rate
+    error += _first_not_finite(plan, state)
+    if not state.keeps_anchor:
+        raise Diverged(f"{error}; {_advice(learning_rate)}")
+    if state.rollbacks == ROLLBACKS:
+        raise Diverged(f"{error}, though the learning rate was lowered {ROLLBACKS} times; {_advice(learning_rate)}")
+    state.go_back()
+    state.rollbacks += 1
+    state.drop_anchor()
+    return RolledBack(error, state.epoch, LOWERED**state.rollbacks)
+
+
+def _first_not_finite(plan: Plan, state: State) -> str:
+    """What went wrong first; found by training again from the epoch's beginning."""
+    state.go_back()
+    state.network.train()
+    batches = _batches(plan, state)
+
+    def train_a_batch() -> bool:
+        is_one_left = state.batch < len(batches)
+        if is_one_left:
+            _train_batch(plan, state, batches)
+        return is_one_left
+
+    first = first_not_finite(state, train_a_batch)
+    return f"; first to be not finite: {first}" if first else ""
+
+
+def _advice(learning_rate: float) -> str:
+    return (
+        f"the learning rate was {learning_rate:g}: lower it, or set `training.clip_grad_norm`, "
+        f"`training.warmup_epochs` or `training.on_divergence: rollback`"
+    )
+
+
+def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     started = perf_counter()
     check_finite(state)
     seconds = state.seconds + perf_counter() - started
     images = len(plan.feeds.train)
-    sample, validation = (evaluate(state.network, part) for part in (plan.feeds.sample, plan.feeds.validation))
+    # Whoever asks for an end waits for a part of the images at most.
+    evaluated = Progress(state.epoch + 1, state.batch, state.batch)
+    sample = evaluate(state.network, plan.feeds.sample)
+    yield evaluated
+    validation = evaluate(state.network, plan.feeds.validation)
+    yield evaluated
     # Of equals the later epoch counts, as in the book; the test set is read then, and selects nothing.
     is_best = validation.accuracy >= state.best_accuracy
     result = EpochResult(
@@ -153,14 +234,13 @@ def _finish_epoch(plan: Plan, state: State) -> EpochResult:
         images_per_second=images / seconds,
     )
     _advance(plan, state, result)
-    return result
+    yield result
 
 
 def _advance(plan: Plan, state: State, result: EpochResult) -> None:
     """Count the epoch as done, and see whether it was the last."""
     early = plan.config.training.early_stopping
     state.history.append(result)
-    state.health += layer_health(state.network, result.epoch)
     state.epoch, state.batch, state.seconds = result.epoch, 0, 0.0
     state.totals = Totals.zero(state.device)
     state.schedule.observe(result.validation_accuracy)

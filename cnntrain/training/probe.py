@@ -62,7 +62,7 @@ def probe(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[LayerP
     return [_describe(name, modules[name], output) for name, output in outputs.items()]
 
 
-def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+def layers_of(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Modules with weights of their own, and activations that stand alone; containers are opened."""
     children = list(module.named_children())
     if name and (isinstance(getattr(module, "weight", None), nn.Parameter) or not children):
@@ -70,7 +70,7 @@ def _layers(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]
             yield name, module
         return
     for child_name, child in children:
-        yield from _layers(child, f"{name}.{child_name}".lstrip("."))
+        yield from layers_of(child, f"{name}.{child_name}".lstrip("."))
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def _watching(network: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
     def note(name: str) -> Callable[..., None]:
         return lambda module, given, output: outputs.__setitem__(name, output.detach())
 
-    handles = [module.register_forward_hook(note(name)) for name, module in _layers(network)]
+    handles = [module.register_forward_hook(note(name)) for name, module in layers_of(network)]
     try:
         yield
     finally:

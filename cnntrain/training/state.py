@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,11 @@ class EpochResult:
 
 @dataclass
 class State:
-    """Where training stands: `epoch` epochs are done, and `batch` batches of the next one."""
+    """Where training stands: `epoch` epochs are done, and `batch` batches of the next one.
+
+    `anchor` is what `save` gave at the epoch's beginning: what a rollback goes back to. It goes into
+    checkpoints where `keeps_anchor` says so.
+    """
 
     network: nn.Module
     optimizer: Optimizer
@@ -62,6 +67,9 @@ class State:
     stopped: str = ""
     history: list[EpochResult] = field(default_factory=list)
     health: list[LayerHealth] = field(default_factory=list)
+    rollbacks: int = 0
+    keeps_anchor: bool = False
+    anchor: dict[str, Any] | None = None
 
     @property
     def best(self) -> EpochResult | None:
@@ -81,6 +89,7 @@ class State:
             "health": [asdict(layer) for layer in self.health],
             "random": _random_state(self.device),
             **{name: getattr(self, name) for name in _NUMBERS},
+            "anchor": self.anchor if self.keeps_anchor and self.batch else None,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -98,9 +107,28 @@ class State:
         _set_random_state(self.device, saved["random"])
         for name in _NUMBERS:
             setattr(self, name, saved[name])
+        self.anchor = saved["anchor"]
+
+    def begin_epoch_again(self) -> None:
+        """Forget how far the epoch is, but not what was learned in it."""
+        self.batch, self.seconds, self.totals, self.anchor = 0, 0.0, Totals.zero(self.device), None
+        self.health = [layer for layer in self.health if layer.epoch <= self.epoch]
+
+    def drop_anchor(self) -> None:
+        """Let this be the state that a rollback goes back to."""
+        self.anchor = None
+        self.anchor = deepcopy(self.save())
+
+    def go_back(self) -> None:
+        """Be again what was at the anchor."""
+        assert self.anchor is not None
+        anchor = self.anchor
+        # A copy, since optimizers work in the tensors that they are given.
+        self.restore(deepcopy(anchor))
+        self.anchor = anchor
 
 
-_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped")
+_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -1,0 +1,79 @@
+"""What a run must pass before it goes on: a whole state, a config that fits it, the data that it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnntrain.config.schema import Config
+from cnntrain.data.splits import Splits
+from cnntrain.errors import CheckpointError, DataError, UsageError
+from cnntrain.run import checkpoint
+from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.directory import RunDirectory
+
+
+def load_state(directory: RunDirectory, file: Path) -> Checkpoint:
+    """The checkpoint to go on from; raises `CheckpointError` that offers the one before it where that is whole."""
+    try:
+        saved = checkpoint.load(file)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_offer(directory, file)}") from error
+    if saved.training is None:
+        raise CheckpointError(f"{file}: holds no training state to resume from")
+    return saved
+
+
+def _offer(directory: RunDirectory, file: Path) -> str:
+    if file == directory.previous:
+        return ""
+    try:
+        before = checkpoint.load(directory.previous).training
+    except CheckpointError:
+        before = None
+    if before is None:
+        return f"; no other state of this run is whole, so begin a new one from {directory.config}"
+    where = f"after epoch {before['epoch']}, batch {before['batch']}"
+    return (
+        f". The one before it, {where}, is whole; go on from it with:\n  cnntrain train --resume {directory.previous}"
+    )
+
+
+def saved_epoch(file: Path) -> int | None:
+    """The epoch whose end a checkpoint holds; None where it is missing, damaged or of none."""
+    try:
+        result = checkpoint.load(file).result
+    except CheckpointError:
+        return None
+    return int(result["epoch"]) if result else None
+
+
+def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
+    """Raise `UsageError` for a change that the saved state does not fit."""
+    fixed = ["seed", "data", "network", "init", "dropout_scaling"]
+    changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
+    if before.training.optimizer.name != after.training.optimizer.name:
+        changed.append("training.optimizer")
+    if in_epoch:
+        keys = ["batch_size", "shuffle"]
+        changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
+    if changed:
+        raise UsageError(f"a run can't be resumed with another {', '.join(changed)}; begin a new run instead")
+
+
+def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:
+    """What is no longer as it was when the run began; raises `DataError` for it unless forced.
+
+    Other classes, or images of another shape, are refused in any case: they don't fit the network.
+    """
+    if list(splits.classes) != saved.classes:
+        raise DataError(f"the classes were {', '.join(saved.classes)}, and are {', '.join(splits.classes)} now")
+    found = splits.fingerprints()
+    changed = [name for name in found if saved.data.get(name) != found[name]]
+    if not changed:
+        return None
+    said = f"the {' and '.join(changed)} images or labels have changed since this run began"
+    if splits.train.pixels.shape[1:] != tuple(saved.preprocessing["shape"]):
+        raise DataError(f"{said}, and so has the images' shape")
+    if not force:
+        raise DataError(f"{said}, so it can't be resumed exactly; put them back, or go on all the same with `--force`")
+    return said

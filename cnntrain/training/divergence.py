@@ -1,0 +1,80 @@
+"""Where the first value arose that is not finite: found by training again from a good state, and watching."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from cnntrain.training.probe import layers_of
+
+if TYPE_CHECKING:
+    from cnntrain.training.state import State
+
+
+def loss_of(state: State) -> float:
+    """The loss summed over the epoch so far, in one transfer from the device."""
+    return state.totals.loss.item()
+
+
+def is_finite(state: State) -> bool:
+    """Whether the loss so far, all weights and all running statistics are finite."""
+    tensors = chain(state.network.parameters(), state.network.buffers())
+    finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return math.isfinite(loss_of(state)) and (not finite or bool(torch.stack(finite).all().item()))
+
+
+def first_not_finite(state: State, train_a_batch: Callable[[], bool]) -> str | None:
+    """What was not finite first: a layer's output, the loss, a layer's gradient or weights; in which batch.
+
+    `train_a_batch` trains on the next batch, and is false when there is none.
+    """
+    network = state.network
+    with _watching(network) as found:
+        while not found and train_a_batch():
+            found += _not_finite_after_a_batch(state)
+    return f"{found[0]} in epoch {state.epoch + 1}, batch {state.batch}" if found else None
+
+
+def _not_finite_after_a_batch(state: State) -> Iterator[str]:
+    """In the order of computation: the loss, gradients from the output backwards, then what the update made of it."""
+    if not math.isfinite(loss_of(state)):
+        yield "the loss"
+    named = list(state.network.named_parameters())
+    for name, parameter in reversed(named):
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            yield f"the gradient of layer `{_layer(name)}`"
+    for name, tensor in chain(named, state.network.named_buffers()):
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            yield f"a weight or statistic of layer `{_layer(name)}`"
+
+
+def _layer(name: str) -> str:
+    """`1_residual.layers.0_conv.weight` to `1_residual.layers.0_conv`."""
+    return name.rpartition(".")[0]
+
+
+@contextmanager
+def _watching(network: nn.Module) -> Iterator[list[str]]:
+    """Note the input of the network, and the output of each layer, that is not finite."""
+    found: list[str] = []
+
+    def look(what: str, values: Tensor) -> None:
+        if not values.isfinite().all():
+            found.append(what)
+
+    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        return layer.register_forward_hook(lambda _, given, output: look(f"the output of layer `{name}`", output))
+
+    handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0]))]
+    handles += [watch(name, layer) for name, layer in layers_of(network)]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
