@@ -10,11 +10,11 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from queue import Empty
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
@@ -22,11 +22,8 @@ from cnntrain.app.signals import listening
 from cnntrain.app.train import Where, resume_run, train_run
 from cnntrain.config.load import from_resolved, load, resolved
 from cnntrain.config.schema import Config
-from cnntrain.errors import CnntrainError, Interrupted, UsageError
+from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, UsageError, is_out_of_memory
 from cnntrain.run.directory import read_summary
-
-if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
 
 REPORT_SECONDS = 0.2
 
@@ -94,48 +91,73 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     return read_summary(run_dir)
 
 
+@dataclass
+class _Worker:
+    """A process at work on one seed, and a pipe of its own: one that is killed takes no lock of others with it."""
+
+    process: BaseProcess
+    ear: Connection
+
+    def listen(self, told: _Seeds) -> None:
+        """Take what it has said."""
+        try:
+            while not self.ear.closed and self.ear.poll():
+                told.hear(*self.ear.recv())
+        except (EOFError, OSError):  # it has ended, perhaps in the middle of a word
+            self.ear.close()
+
+
 def _work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> None:
     """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end."""
-    context = multiprocessing.get_context("spawn")
-    messages: Queue[tuple[Any, ...]] = context.Queue()
-    running: dict[int, BaseProcess] = {}
+    running: dict[int, _Worker] = {}
     is_told = False
     with listening() as request:
         while (waiting and not request.signal) or running:
             while waiting and len(running) < jobs and not request.signal:
                 seed, config = waiting.pop(0)
-                arguments = (resolved(config), root / f"seed-{seed}", where, seed, messages)
-                running[seed] = context.Process(target=_run_one, args=arguments, name=f"seed {seed}")
-                running[seed].start()
-            _hear_all(messages, told)
-            for seed in [seed for seed, process in running.items() if not process.is_alive()]:
-                _hear_all(messages, told)
-                _bury(seed, running.pop(seed), told)
+                running[seed] = _start(seed, config, root, where)
+            _wait(list(running.values()))
+            for seed, worker in list(running.items()):
+                has_ended = not worker.process.is_alive()
+                worker.listen(told)
+                if has_ended:
+                    _bury(seed, running.pop(seed), told)
             if request.signal and not is_told:
                 # Once: a second signal would end a process before its state is saved.
                 is_told = True
-                for process in running.values():
-                    process.terminate()
+                for worker in running.values():
+                    worker.process.terminate()
     if request.signal:
         again = "the same command goes on where they stopped"
         raise Interrupted(f"interrupted by {request.signal}; the states are saved, and {again}")
 
 
-def _hear_all(messages: Queue[tuple[Any, ...]], told: _Seeds) -> None:
-    try:
-        message = messages.get(timeout=REPORT_SECONDS)
-        while True:
-            told.hear(*message)
-            message = messages.get_nowait()
-    except Empty:
-        return
+def _start(seed: int, config: Config, root: Path, where: Where) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ear, mouth = context.Pipe(duplex=False)
+    arguments = (resolved(config), root / f"seed-{seed}", where, seed, mouth)
+    process = context.Process(target=_run_one, args=arguments, name=f"seed {seed}")
+    process.start()
+    # The process has the only other end, so that the pipe ends with it.
+    mouth.close()
+    return _Worker(process, ear)
 
 
-def _bury(seed: int, process: BaseProcess, told: _Seeds) -> None:
+def _wait(workers: Sequence[_Worker]) -> None:
+    """Until one says something or ends; not for long, as a signal may come meanwhile."""
+    ears = [worker.ear for worker in workers if not worker.ear.closed]
+    wait([*ears, *(worker.process.sentinel for worker in workers)], timeout=REPORT_SECONDS)
+
+
+def _bury(seed: int, worker: _Worker, told: _Seeds) -> None:
     """A process that ends without a word has died of something it couldn't report."""
-    process.join()
-    if seed not in told.summaries and seed not in told.failures:
-        told.failures[seed] = f"its process ended with {process.exitcode}; the same command goes on where it stopped"
+    worker.process.join()
+    worker.ear.close()
+    if seed in told.summaries or seed in told.failures:
+        return
+    code = worker.process.exitcode or 0
+    cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    told.failures[seed] = f"its process {cause}; the same command goes on where it stopped"
 
 
 @dataclass
@@ -143,27 +165,32 @@ class _Relay:
     """A display that sends everything to the parent process."""
 
     seed: int
-    messages: Queue[tuple[Any, ...]]
+    mouth: Connection
     sent: float = 0.0
+    is_orphan: bool = False
+
+    def tell(self, kind: str, *content: Any) -> None:
+        try:
+            self.mouth.send((kind, self.seed, *content))
+        except OSError:
+            # Nobody is left to ask for an end, or to be told of one; a second signal would end it unsaved.
+            if not self.is_orphan:
+                self.is_orphan = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def say(self, line: str) -> None:
-        self.messages.put(("say", self.seed, line))
+        self.tell("say", line)
 
     def warn(self, line: str) -> None:
-        self.messages.put(("warn", self.seed, line))
+        self.tell("warn", line)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        if monotonic() - self.sent < REPORT_SECONDS:
-            return
-        self.sent = monotonic()
-        self.messages.put(("progress", self.seed, done, total))
-        parent = multiprocessing.parent_process()
-        if parent and not parent.is_alive():
-            # Nobody is left to ask for an end, or to be told of one.
-            os.kill(os.getpid(), signal.SIGTERM)
+        if monotonic() - self.sent >= REPORT_SECONDS:
+            self.sent = monotonic()
+            self.tell("progress", done, total)
 
 
-def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, messages: Queue[tuple[Any, ...]]) -> None:
+def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, mouth: Connection) -> None:
     """The work of one process."""
     import torch
 
@@ -171,15 +198,19 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, mes
     if hasattr(os, "setsid"):
         # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
         os.setsid()
-    relay = _Relay(seed, messages)
+    relay = _Relay(seed, mouth)
     try:
         import_plugins(where.plugins)
         if (run_dir / "config.yaml").is_file():
             summary = resume_run(run_dir, (), where, relay)
         else:
             summary = train_run(from_resolved(values), run_dir, where, relay)
-        messages.put(("summary", seed, summary))
+        relay.tell("summary", summary)
     except Interrupted:
-        messages.put(("failed", seed, "interrupted"))
-    except (CnntrainError, OSError, MemoryError) as error:
-        messages.put(("failed", seed, str(error) or type(error).__name__))
+        relay.tell("failed", "interrupted")
+    except (CnntrainError, OSError) as error:
+        relay.tell("failed", str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        relay.tell("failed", str(OutOfMemory()))

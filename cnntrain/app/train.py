@@ -171,10 +171,10 @@ def _mend(run: _Run, is_changed: bool) -> None:
         run.directory.forget_summary()
     if is_changed:
         run.directory.save_last(run.checkpoint(with_state=True))
-    config = to_yaml(run.config)
-    if run.directory.config.read_text(encoding="utf-8") != config:
+    config, path = to_yaml(run.config), run.directory.config
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != config:
         if not is_changed:
-            run.warn(f"{run.directory.config} was not the checkpoint's config, which counts; it is written anew")
+            run.warn(f"{path} was not the checkpoint's config, which counts; it is written anew")
         run.directory.write_config(config)
     _write_rows(run)
 

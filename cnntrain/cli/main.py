@@ -11,6 +11,7 @@ from cnntrain.app.signals import ending
 from cnntrain.cli import (
     check,
     compare,
+    doctor,
     ensemble,
     evaluate,
     export,
@@ -31,7 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (train, evaluate, predict, report, compare, verify, ensemble, export, check, show, probe, layers, schema)
+COMMANDS = (
+    train,
+    evaluate,
+    predict,
+    report,
+    doctor,
+    compare,
+    verify,
+    ensemble,
+    export,
+    check,
+    show,
+    probe,
+    layers,
+    schema,
+)
 for command in COMMANDS:
     app.command(command.NAME)(command.run)
 

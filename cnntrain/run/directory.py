@@ -56,10 +56,10 @@ class RunDirectory:
         self._owner = path / ".owner"
         try:
             self._lock.acquire(timeout=0)
-            self.left_by = self._read_owner()
+            self.left_by = left_by(path)
             atomic.write(self._owner, f"{os.getpid()} on {socket.gethostname()}")
         except Timeout as error:
-            owner = self._read_owner()
+            owner = left_by(path)
             who = f"another process ({owner})" if owner else "another process"
             raise UsageError(f"{path}: {who} is writing to this run directory") from error
         except OSError as error:
@@ -82,8 +82,8 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Open an existing run directory to go on with it."""
-        if not (path / "config.yaml").is_file():
+        """Open an existing run directory to go on with it; a checkpoint carries the config, too."""
+        if not (path / "config.yaml").is_file() and not (path / "checkpoints" / "last.pt").is_file():
             raise UsageError(f"{path}: no run directory to resume: it has no `config.yaml`")
         return cls(path)
 
@@ -130,11 +130,7 @@ class RunDirectory:
         if not rows:
             (self.path / name).unlink(missing_ok=True)
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_row(asdict(row)) for row in rows)
-        atomic.write(self.path / name, text.getvalue())
+        atomic.write(self.path / name, as_csv(rows))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""
@@ -164,11 +160,6 @@ class RunDirectory:
             self._owner.unlink()
         self._lock.release()
 
-    def _read_owner(self) -> str | None:
-        with suppress(OSError):
-            return self._owner.read_text(encoding="utf-8", errors="replace")
-        return None
-
 
 def _furnish(path: Path, config: str) -> None:
     """Make the folder beside its place and rename it, so that there is never a run without its config."""
@@ -190,6 +181,28 @@ def _unfit(path: Path, what: str, error: OSError) -> Exception:
     return UsageError(f"{path}: {what} ({error.strerror})") if error.errno in UNFIT else error
 
 
+def writer_of(path: Path) -> str | None:
+    """Who is writing to a run directory at this moment, or None; changes nothing there."""
+    if not (path / ".lock").is_file():
+        return None
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return left_by(path) or "a process"
+    except OSError:  # where it can't be opened, nobody writes
+        return None
+    lock.release()
+    return None
+
+
+def left_by(path: Path) -> str | None:
+    """The process that opened a run directory and has not closed it, or None."""
+    with suppress(OSError):
+        return (path / ".owner").read_text(encoding="utf-8", errors="replace")
+    return None
+
+
 def read_summary(path: Path) -> dict[str, Any] | None:
     """What a finished run wrote of itself, or None when it isn't finished."""
     try:
@@ -199,6 +212,15 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise UsageError(f"{path / 'summary.json'}: damaged ({error})") from error
     return summary
+
+
+def as_csv(rows: Sequence[Any]) -> str:
+    """Dataclasses of one kind, at least one, as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(asdict(row)) for row in rows)
+    return text.getvalue()
 
 
 def _row(values: dict[str, Any]) -> dict[str, Any]:

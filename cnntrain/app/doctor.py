@@ -1,0 +1,201 @@
+"""Whether a run directory is sound: every file whole, all of them telling the same story, and the run fit to go on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.evaluate import load_model
+from cnntrain.app.train import Where
+from cnntrain.config.load import resolved
+from cnntrain.errors import CheckpointError, ConfigError, UsageError
+from cnntrain.run import checkpoint
+from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.directory import as_csv, left_by, writer_of
+from cnntrain.training.diagnostics import LayerHealth
+from cnntrain.training.state import EpochResult
+
+FIGURES = ("epochs", "best", "last")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and what mends it."""
+
+    what: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Where a run stands, in words; everything wrong with it; notes on what needs no mending."""
+
+    run_dir: str
+    status: str
+    problems: list[Problem]
+    notes: list[str]
+
+
+def examine(run_dir: Path, plugins: Sequence[Path] = ()) -> Examination:
+    """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
+    if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
+        raise UsageError(f"{run_dir}: no run directory: it has neither `config.yaml` nor `checkpoints`")
+    patient = _Patient(run_dir, plugins)
+    writer = writer_of(run_dir)
+    problems = [*patient.checkpoints()]
+    if writer is None:
+        # While somebody writes, one file may be ahead of another.
+        problems += [*patient.config(), *patient.rows(), *patient.summary()]
+    return Examination(str(run_dir), patient.status(writer), problems, [*patient.notes(writer)])
+
+
+class _Patient:
+    """A run directory and what of its checkpoints can be read."""
+
+    def __init__(self, run_dir: Path, plugins: Sequence[Path]) -> None:
+        self.run_dir = run_dir
+        self.plugins = plugins
+        self.resume = self._resume(run_dir)
+        self.files = {name: run_dir / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "best")}
+        self.damage: dict[str, str] = {}
+        self.saved: dict[str, Checkpoint] = {}
+        for name, file in self.files.items():
+            if file.exists():
+                self._read(name, file)
+        last = self.saved.get("last")
+        self.state: dict[str, Any] = (last and last.training) or {}
+
+    def _read(self, name: str, file: Path) -> None:
+        try:
+            self.saved[name] = checkpoint.load(file)
+        except CheckpointError as error:
+            self.damage[name] = str(error)
+
+    def status(self, writer: str | None) -> str:
+        """Finished, being written, or where a resumed run would begin."""
+        if writer:
+            return f"being written by {writer}"
+        if self.state.get("stopped"):
+            return f"finished: {self.state['stopped']}"
+        if self.state:
+            where = f"epoch {self.state['epoch']}, batch {self.state['batch']}"
+            return f"not finished; goes on after {where} with: {self.resume}"
+        return "can't go on" if self.damage or self._has_rows() else f"no checkpoint yet; begins with: {self.resume}"
+
+    def _has_rows(self) -> bool:
+        return (self.run_dir / "metrics.csv").is_file()
+
+    def checkpoints(self) -> Iterator[Problem]:
+        """Checksums, a state to go on from, weights that fit the config and are finite."""
+        fixes = {"last": self._instead_of_last(), "previous": "none needed: the next checkpoint replaces it"}
+        for name, said in self.damage.items():
+            yield Problem(said, fixes.get(name, self.resume))
+        if not self.files["last"].exists() and (self._has_rows() or "previous" in self.saved):
+            yield Problem(f"{self.files['last']}: missing", self._instead_of_last())
+        if self.saved.get("last") and not self.state:
+            yield Problem(f"{self.files['last']}: holds no training state", self._instead_of_last())
+        for name, saved in self.saved.items():
+            yield from self._weights(self.files[name], saved)
+        if self.state:
+            yield from self._best()
+
+    def _instead_of_last(self) -> str:
+        if "previous" in self.saved:
+            return self._resume(self.files["previous"])
+        return f"begin again with: {shlex.join(['cnntrain', 'train', str(self.run_dir / 'config.yaml')])}"
+
+    def _resume(self, path: Path) -> str:
+        options = Where(plugins=self.plugins).options()
+        return shlex.join(["cnntrain", "train", "--resume", str(path), *options])
+
+    def _weights(self, file: Path, saved: Checkpoint) -> Iterator[Problem]:
+        try:
+            load_model(file, Where(device="cpu", plugins=self.plugins))
+        except CheckpointError as error:
+            yield Problem(str(error), "name the plugins that the run was trained with: --plugin FILE")
+        wrong = [name for name, tensor in saved.weights.items() if not tensor.isfinite().all()]
+        if wrong:
+            yield Problem(f"{file}: `{wrong[0]}` is not finite", "begin again with a lower learning rate")
+
+    def _best(self) -> Iterator[Problem]:
+        best = next((row["epoch"] for row in reversed(self.state["history"]) if row["best"]), None)
+        there = self.saved["best"].result if "best" in self.saved else None
+        if "best" not in self.damage and best is not None and (there is None or there["epoch"] != best):
+            which = f"is of epoch {there['epoch']}" if there else "missing"
+            yield Problem(f"{self.files['best']}: {which}; the best epoch so far is {best}", self.resume)
+
+    def config(self) -> Iterator[Problem]:
+        """`config.yaml` is there, loads, and is the checkpoint's."""
+        path = self.run_dir / "config.yaml"
+        known = self.saved.get("last") or self.saved.get("previous")
+        fix = self.resume if "last" in self.saved else "mend it"
+        if not path.is_file():
+            yield Problem(f"{path}: missing", fix)
+            return
+        try:
+            config = resolved(load_config(path, (), self.plugins))
+        except ConfigError as error:
+            yield Problem(str(error), fix)
+            return
+        if known and config != known.config:
+            yield Problem(f"{path}: is not the config of {self.files['last']}, which counts", fix)
+
+    def rows(self) -> Iterator[Problem]:
+        """`metrics.csv` and `diagnostics.csv` are, to the letter, what the state says."""
+        if not self.state:
+            return
+        kinds: tuple[tuple[str, str, Any], ...] = (
+            ("metrics", "history", EpochResult),
+            ("diagnostics", "health", LayerHealth),
+        )
+        for name, key, kind in kinds:
+            path = self.run_dir / f"{name}.csv"
+            rows = [kind(**row) for row in self.state[key]]
+            there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+            if there != (as_csv(rows) if rows else ""):
+                found = max(len(there.splitlines()) - 1, 0)
+                said = f"has {found} rows, not {len(rows)}" if found != len(rows) else "has other values"
+                yield Problem(f"{path}: {said}, compared with {self.files['last']}", self.resume)
+
+    def summary(self) -> Iterator[Problem]:
+        """`summary.json` is there when the run is finished, and then only, and gives its figures."""
+        path = self.run_dir / "summary.json"
+        if not self.state:
+            return
+        if not path.is_file():
+            if self.state["stopped"]:
+                yield Problem(f"{path}: missing, though the run is finished", self.resume)
+            return
+        if not self.state["stopped"]:
+            yield Problem(f"{path}: there, though the run is not finished", self.resume)
+            return
+        history = self.state["history"]
+        best = next((row for row in reversed(history) if row["best"]), None)
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            same = [summary[name] for name in FIGURES] == [self.state["epoch"], best, history[-1]]
+        except (ValueError, KeyError, TypeError) as error:
+            yield Problem(f"{path}: damaged ({error!r})", self.resume)
+            return
+        if not same:
+            yield Problem(f"{path}: has other figures than {self.files['last']}", self.resume)
+
+    def notes(self, writer: str | None) -> Iterator[str]:
+        """What is left from a process that was killed; the next one to open the run clears it away."""
+        if writer:
+            yield "files were not compared with each other, as they are being written"
+            return
+        gone = left_by(self.run_dir)
+        if gone:
+            yield f"process {gone} ended without closing this run"
+        yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(".*.part")))
+
+
+def as_data(found: Examination) -> dict[str, Any]:
+    """Plain data for `--json`."""
+    return {**asdict(found), "sound": not found.problems}

@@ -1,0 +1,41 @@
+"""`cnntrain doctor`: is a run directory sound?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli.console import print_json
+from cnntrain.cli.options import AsJson, Plugins
+from cnntrain.errors import UsageError
+
+NAME = "doctor"
+
+
+def run(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a run directory: checksums, config, metrics, summary, lock; exits with 2 when anything is wrong.
+
+    Every problem is listed with what mends it. Nothing is changed.
+    """
+    from cnntrain.app.doctor import as_data, examine
+
+    found = examine(run_dir, plugins or [])
+    if as_json:
+        print_json(as_data(found))
+    else:
+        typer.echo(f"{found.run_dir}: {found.status}")
+        for problem in found.problems:
+            typer.echo(f"problem: {problem.what}\n    fix: {problem.fix}")
+        for note in found.notes:
+            typer.echo(f"note: {note}")
+    if found.problems:
+        count = len(found.problems)
+        raise UsageError(f"{run_dir}: {count} problem{'s' if count > 1 else ''}")
+    if not as_json:
+        typer.echo("sound")
