@@ -107,7 +107,7 @@ def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn:
         "best epoch": f"{best['epoch']} of {summary['epochs']}",
         "training time": f"{summary['seconds']:,.1f} s",
         "parameters": f"{summary['parameters']:,}",
-        "images": f"{images['train']:,} / {images['validation']:,} / {images['test']:,}",
+        "images (training / validation / test)": f"{images['train']:,} / {images['validation']:,} / {images['test']:,}",
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 # A validation loss that rises by less than this over its minimum is taken for noise.
 RISE = 0.05
-# A difference of accuracies that deserves a word.
+# A difference of accuracies that deserves a word, between splits and between epochs.
 GAP = 0.02
+FALL = 0.005
+# So many wrong training images are too many to speak of overfitting, or of nothing at all.
+UNDERFIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ def verdict(history: Sequence[EpochResult]) -> Verdict:
     if overfits:
         text = _overfitting(turn, last, rise)
     else:
-        text = _unsteady(turn, last, rise) if rise > RISE else _not_overfitting(history, gap)
+        has_fallen = last.validation_accuracy < turn.validation_accuracy - FALL
+        text = _unsteady(turn, last, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
@@ -92,14 +96,20 @@ def _not_overfitting(history: Sequence[EpochResult], gap: float) -> str:
     figures = (
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
     )
-    if gap > GAP:
+    training_error = 1 - last.sample_accuracy
+    if gap > max(GAP, training_error):
         return (
-            f"a gap, though validation loss does not rise: {figures}; {_trend(history)}; try more images or "
+            f"a gap, but no overfitting: {figures}; {_trend(history)}; try more images or "
             f"`data.augment`, `dropout`, or `training.l2`"
         )
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
     if is_falling and last.learning_rate > 0.01 * max(result.learning_rate for result in history):
         return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
+    if training_error > UNDERFIT:
+        return (
+            f"underfitting: {100 * training_error:.2f} % of the training images are still wrong ({figures}); try more "
+            f"`training.epochs`, another learning rate, a larger network, or look at it with `cnntrain probe`"
+        )
     return f"no overfitting: {figures}"
 
 

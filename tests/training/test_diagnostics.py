@@ -32,20 +32,30 @@ def test_overfitting_since_the_turn():
 
 
 def test_a_loss_that_rises_on_both_sides_is_no_overfitting():
-    judged = verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7]))
+    accuracies = [(0.8, 0.8), (0.9, 0.9), (0.8, 0.8)]
+    judged = verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7], accuracies))
     assert not judged.overfits
     assert judged.text.startswith("unsteady: both losses were lower in epoch 2")
+
+
+def test_losses_that_rise_alike_while_accuracy_stays_are_nothing_to_worry_about():
+    assert verdict(history([0.5, 0.3, 0.32], [0.6, 0.4, 0.43])).text.startswith("no overfitting: 90.00 %")
 
 
 def test_a_gap_without_a_turn():
     accuracies = [(0.8, 0.79), (0.9, 0.85), (0.99, 0.86)]
     judged = verdict(history([0.5, 0.3, 0.1], [0.6, 0.4, 0.39], accuracies))
-    assert judged.text.startswith("a gap, though validation loss does not rise: 99.00 % of training, 86.00 %")
+    assert judged.text.startswith("a gap, but no overfitting: 99.00 % of training, 86.00 %")
     assert "the gap grew by 8.0 points since epoch 2" in judged.text
 
 
 def test_still_falling():
     assert "more `training.epochs`" in verdict(history([0.5, 0.4], [0.5, 0.4])).text
+
+
+def test_underfitting():
+    judged = verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(0.7, 0.66)] * 3))
+    assert judged.text.startswith("underfitting: 30.00 % of the training images are still wrong (70.00 %")
 
 
 def test_all_well():
