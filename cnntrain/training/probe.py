@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnntrain.network.modules import BookDropout
+
 # Beyond this a sigmoid or tanh is taken for saturated: its slope is below 1/25 of the largest.
 SATURATED = 0.99
 SCALES = (0.5, 1.0, 2.0, 3.0)
@@ -51,9 +53,12 @@ class Scaling:
 
 
 def probe(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[LayerProbe]:
-    """One forward and backward pass, without dropout, layer by layer; blocks are opened."""
-    network.eval()
-    network.zero_grad()
+    """One forward and backward pass as in training, but without dropout, layer by layer; blocks are opened."""
+    # Batch normalization takes note of what it sees; the network itself is to stay as it began.
+    network = deepcopy(network).train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | BookDropout):
+            module.eval()
     outputs: dict[str, Tensor] = {}
     with _watching(network, outputs):
         loss = functional.cross_entropy(network(images), labels)

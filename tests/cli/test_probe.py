@@ -64,3 +64,10 @@ def test_text_and_a_network_whose_logits_are_zero(cnntrain, tmp_path):
     assert "gradient norm" in text
     assert "c^2" in text
     assert "c = 2            -" in " ".join(text.split("\n")) or " - " in text
+
+
+def test_batch_norm_normalizes_by_the_batch_as_in_training(cnntrain, tmp_path):
+    text = "network: [flatten, {dense: 20}, {scale: 9}, batch_norm, {dropout: 0.9}, {activation: relu}, softmax]"
+    layers = {one["name"]: one for one in probed(cnntrain, tmp_path, text)["layers"]}
+    assert layers["3_batch_norm"]["std"] == pytest.approx(1, abs=0.05)
+    assert layers["5_activation"]["std"] > 0.5
