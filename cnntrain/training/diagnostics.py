@@ -7,7 +7,8 @@ seen without dropout and augmentation, so that both sides are measured alike.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,7 +51,10 @@ def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a run overfits, since when, and what to do about it, in plain language."""
+    """Whether a run overfits, since when, and what to do about it, in plain language.
+
+    `validation_loss_rise` is relative, from the epoch of the lowest validation loss, where it `turned`, to the end.
+    """
 
     text: str
     overfits: bool
@@ -59,31 +63,45 @@ class Verdict:
     accuracy_gap: float
 
 
+@dataclass(frozen=True)
+class _End:
+    """Medians over the last quarter of the epochs since the turn: a single one may be far off."""
+
+    sample_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+    @classmethod
+    def of(cls, since: Sequence[EpochResult]) -> _End:
+        late = since[-max(1, len(since) // 4) :]
+        return cls(*(median(getattr(result, field.name) for result in late) for field in fields(cls)))
+
+
 def verdict(history: Sequence[EpochResult]) -> Verdict:
     """Judge a run by its losses on equal samples of training and validation images."""
     turn = min(history, key=lambda result: result.validation_loss)
-    last = history[-1]
-    rise = last.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
+    last, end = history[-1], _End.of(history[turn.epoch :] or history[-1:])
+    rise = end.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
     gap = last.sample_accuracy - last.validation_accuracy
-    overfits = rise > RISE and last.sample_loss < turn.sample_loss
+    overfits = rise > RISE and end.sample_loss < turn.sample_loss
     if overfits:
-        text = _overfitting(turn, last, rise)
+        text = _overfitting(turn, end, rise)
     else:
-        has_fallen = last.validation_accuracy < turn.validation_accuracy - FALL
-        text = _unsteady(turn, last, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
+        has_fallen = end.validation_accuracy < turn.validation_accuracy - FALL
+        text = _unsteady(turn, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
-def _overfitting(turn: EpochResult, last: EpochResult, rise: float) -> str:
+def _overfitting(turn: EpochResult, end: _End, rise: float) -> str:
     return (
         f"overfitting since epoch {turn.epoch}: training loss kept falling ({turn.sample_loss:.4f} to "
-        f"{last.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
-        f"{last.validation_loss:.4f}); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, "
+        f"{end.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
+        f"{end.validation_loss:.4f}); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, "
         f"or `training.early_stopping`"
     )
 
 
-def _unsteady(turn: EpochResult, last: EpochResult, rise: float) -> str:
+def _unsteady(turn: EpochResult, rise: float) -> str:
     return (
         f"unsteady: both losses were lower in epoch {turn.epoch} (training {turn.sample_loss:.4f}, validation "
         f"{turn.validation_loss:.4f}, now higher by {100 * rise:.0f} %) than at the end; try a lower learning rate, "

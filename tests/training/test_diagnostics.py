@@ -31,6 +31,13 @@ def test_overfitting_since_the_turn():
     assert "rose by 50 %" in judged.text
 
 
+def test_one_odd_epoch_at_the_end_does_not_hide_it():
+    sample, validation = [0.5, 0.3, *[0.1] * 12, 0.9], [0.6, 0.4, *[0.5] * 12, 2.0]
+    judged = verdict(history(sample, validation))
+    assert judged.overfits
+    assert judged.validation_loss_rise == pytest.approx(0.25)
+
+
 def test_a_loss_that_rises_on_both_sides_is_no_overfitting():
     accuracies = [(0.8, 0.8), (0.9, 0.9), (0.8, 0.8)]
     judged = verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7], accuracies))
