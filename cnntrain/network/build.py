@@ -19,7 +19,9 @@ def build(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return _stack(config, shape, classes)
+        network = _stack(config, shape, classes)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def check(config: Config, shape: Shape, classes: int) -> "nn.Sequential":

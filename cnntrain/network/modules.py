@@ -5,6 +5,9 @@ Shapes: images are (batch, channels, height, width).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +41,88 @@ class ConvPool(nn.Module):
         return f"{tuple(self.weight.shape)}, pool={self.pool}"
 
 
+class Flatten(nn.Flatten):
+    """torch's Flatten; its gradient is laid out as the images are, or max-pooling's would take ten times as long."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) or (batch, features) -> (batch, features)."""
+        if images.dim() == 2:
+            return images
+        flat: Tensor = _Flattened.apply(images)  # type: ignore[no-untyped-call]
+        return flat
+
+
+class _Flattened(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        ctx.shape = images.shape
+        return images.flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].view(ctx.shape).contiguous(memory_format=torch.channels_last)
+
+
+# Takes a linear layer's weight, bias, inputs, and the gradient of its outputs.
+Update = Callable[[Tensor, Tensor | None, Tensor, Tensor], None]
+
+
+class Linear(nn.Linear):
+    """torch's Linear; while `update` is set, the backward pass calls it instead of filling `.grad`.
+
+    A gradient as large as the weights is then neither written nor read again.
+    """
+
+    update: Update | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch, inputs) -> (batch, outputs)."""
+        if self.update is None or not torch.is_grad_enabled():
+            return super().forward(values)
+        output: Tensor = _Updated.apply(values, self.weight, self.bias, self.update)  # type: ignore[no-untyped-call]
+        return output
+
+
+class _Updated(torch.autograd.Function):
+    """A linear map whose parameters are changed as soon as the gradient of its inputs is known."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, update: Update) -> Tensor:
+        ctx.save_for_backward(values)
+        ctx.parameters, ctx.update = (weight, bias), update
+        return functional.linear(values, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        (values,), (gradient,), (weight, bias) = ctx.saved_tensors, gradients, ctx.parameters
+        passed = gradient.mm(weight) if ctx.needs_input_grad[0] else None
+        ctx.update(weight, bias, values, gradient)
+        return passed, None, None, None
+
+
+def kept(values: Tensor, p: float) -> Tensor:
+    """1 where a value is kept, and 0 with probability `p` where it is dropped; shape and type are those of `values`.
+
+    On a CPU a draw of 64 bits serves four values, with `p` in steps of 2^-16: torch would draw 64 for each.
+    """
+    if not values.is_cpu:
+        return torch.empty_like(values).bernoulli_(1 - p)
+    count = values.numel()
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    threshold = min(round(p * 2**16), 2**16 - 1) - 2**15
+    return (draws.view(torch.int16)[:count].view(values.shape) >= threshold).to(values.dtype)
+
+
+class Dropout(nn.Dropout):
+    """torch's Dropout, drawn by `kept` on a CPU."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        if not (self.training and values.is_cpu):
+            return super().forward(values)
+        return values * kept(values, self.p).mul_(1 / (1 - self.p))
+
+
 class BookDropout(nn.Module):
     """Dropout as the book has it: values are zeroed in training, and scaled by 1 - p in testing.
 
@@ -52,7 +137,7 @@ class BookDropout(nn.Module):
         """Any shape -> the same shape."""
         if not self.training:
             return values * (1 - self.p)
-        return values * torch.empty_like(values).bernoulli_(1 - self.p)
+        return values * kept(values, self.p)
 
     def extra_repr(self) -> str:
         """What `print` shows of it."""
@@ -61,7 +146,7 @@ class BookDropout(nn.Module):
 
 def make_dropout(p: float, scaling: str) -> nn.Module:
     """Dropout with torch's scaling in training (`inverted`), or the book's in testing (`book`)."""
-    return BookDropout(p) if scaling == "book" else nn.Dropout(p)
+    return BookDropout(p) if scaling == "book" else Dropout(p)
 
 
 class Scale(nn.Module):

@@ -141,7 +141,9 @@ def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
 
 def _train_batch(plan: Plan, state: State, batches: Sequence[Tensor]) -> None:
     _set_learning_rate(plan, state)
-    plan.step(batches[state.batch], state.totals)
+    # The health of the layers is read after these.
+    keeps_gradients = state.step == 0 or state.batch == len(batches) - 1
+    plan.step(batches[state.batch], state.totals, keeps_gradients)
     state.batch += 1
     state.step += 1
 

@@ -13,7 +13,7 @@ from cnntrain.registry import optimizers
 from cnntrain.strict import NonNegativeFloat, PositiveFloat, Probability
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
 Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
@@ -33,6 +33,28 @@ class Trainable:
         others = [p for p in parameters if p.dim() <= 1]
         groups = [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
+
+
+def is_plain_sgd(optimizer: "Optimizer") -> bool:
+    """Whether an update is a multiple of the gradient and of the weight alone."""
+    from torch.optim import SGD
+
+    return type(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
+
+
+def group_of(optimizer: "Optimizer", parameter: "Tensor") -> dict[str, Any]:
+    """The settings of the group that `parameter` is in; a schedule changes its learning rate in place."""
+    return next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
+
+
+def descend(
+    group: dict[str, Any], weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor"
+) -> None:
+    """Plain SGD on a linear layer, from its inputs and the gradient of its outputs: the product is the update."""
+    rate = group["lr"]
+    weight.addmm_(gradient.t(), values, beta=1 - rate * group["weight_decay"], alpha=-rate)
+    if bias is not None:
+        bias.sub_(gradient.sum(0), alpha=rate)
 
 
 @optimizers.register("sgd")

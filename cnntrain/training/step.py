@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
+
+from cnntrain.network.modules import Linear, Update
+from cnntrain.training.optimizers import descend, group_of, is_plain_sgd
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,17 +47,42 @@ class Step:
     label_smoothing: float
     clip_grad_norm: float | None
 
-    def __call__(self, indices: Tensor, totals: Totals) -> None:
-        """One update from the images at `indices` (batch,), counted into `totals`."""
+    def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
+        """One update from the images at `indices` (batch,), counted into `totals`.
+
+        With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
+        """
         batch, labels = self.images.gather(indices)
         for augment in self.augmentations:
             batch = augment(batch)
-        logits = self.network(self.images.preprocessing.normalize(batch))
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with updating_within_backward({} if keeps_gradients else self._updates):
+            logits = self.network(self.images.preprocessing.normalize(batch))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()
         totals.loss += loss.detach() * len(indices)
         totals.correct += (logits.argmax(1) == labels).sum()
+
+    @cached_property
+    def _updates(self) -> dict[Linear, Update]:
+        """The layers that can be updated within the backward pass: none where somebody needs all gradients first."""
+        is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+        if self.clip_grad_norm is None and is_alone and is_plain_sgd(self.optimizer):
+            layers = [module for module in self.network.modules() if isinstance(module, Linear)]
+            return {layer: partial(descend, group_of(self.optimizer, layer.weight)) for layer in layers}
+        return {}
+
+
+@contextmanager
+def updating_within_backward(updates: dict[Linear, Update]) -> Iterator[None]:
+    """Let each layer be changed as soon as its gradient is known; its `.grad` stays empty."""
+    for layer, update in updates.items():
+        layer.update = update
+    try:
+        yield
+    finally:
+        for layer in updates:
+            layer.update = None

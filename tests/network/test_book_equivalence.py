@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved
+from cnntrain.network import modules
 from cnntrain.network.build import build
 from cnntrain.network.modules import BookDropout
 from cnntrain.training.optimizers import Trainable
@@ -335,14 +336,14 @@ DROPPED = [
 
 
 def with_fixed_masks(monkeypatch, masks):
-    """Let `bernoulli_` give `masks` one after the other, and say how often it was asked with what."""
+    """Let `kept` give `masks` one after the other, and say how often it was asked with what."""
     asked, waiting = [], iter(masks)
 
-    def fixed(self, p=0.5, *, generator=None):
-        asked.append((tuple(self.shape), p))
-        return self.copy_(torch.from_numpy(next(waiting)))
+    def fixed(values, p):
+        asked.append((tuple(values.shape), p))
+        return torch.from_numpy(next(waiting))
 
-    monkeypatch.setattr(torch.Tensor, "bernoulli_", fixed)
+    monkeypatch.setattr(modules, "kept", fixed)
     return asked
 
 
@@ -357,8 +358,8 @@ def test_one_step_of_sgd_with_dropout(monkeypatch):
     layers = restated(net, DROPPED, masks)
     assert our_step(net, x, y) == pytest.approx(step(layers, x, y), rel=1e-12)
     check_equal(net, layers)
-    # Dropout acts on what comes into a layer, and keeps 1 - p of it.
-    assert asked == [((7, 27), 0.5), ((7, 8), 0.75), ((7, 6), 0.25)]
+    # Dropout acts on what comes into a layer.
+    assert asked == [((7, 27), 0.5), ((7, 8), 0.25), ((7, 6), 0.75)]
 
 
 def test_dropout_in_testing_scales_the_weights():
@@ -382,7 +383,7 @@ def test_book_dropout_alone(monkeypatch):
     mask = np.array([[1, 0, 1, 1], [0, 0, 1, 1], [1, 1, 1, 0]], dtype=np.float32)
     asked = with_fixed_masks(monkeypatch, [mask])
     assert torch.equal(dropout.train()(values), values * torch.from_numpy(mask))
-    assert asked == [((3, 4), 0.75)]
+    assert asked == [((3, 4), 0.25)]
     assert torch.equal(dropout.eval()(values), values * 0.75)
 
 

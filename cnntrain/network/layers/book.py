@@ -76,15 +76,15 @@ def _full(given: Input, units: int, activation: str, dropout: float, init: Initi
     from torch import nn
 
     from cnntrain.network.activations import make_activation
-    from cnntrain.network.modules import make_dropout
+    from cnntrain.network.modules import Flatten, Linear, make_dropout
 
     inputs = math.prod(given.shape)
     layer = nn.Sequential()
     if len(given.shape) > 1:
-        layer.add_module("flatten", nn.Flatten())
+        layer.add_module("flatten", Flatten())
     if dropout:
         layer.add_module("dropout", make_dropout(dropout, given.dropout_scaling))
-    linear = nn.Linear(inputs, units)
+    linear = Linear(inputs, units)
     given.fill(linear.weight, linear.bias, Fans(inputs, units, activation), init)
     layer.add_module("linear", linear)
     if activation not in ("linear", "softmax"):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @layers.register("flatten")
 def flatten(given: Input, /) -> "nn.Module":
     """All values of an image in one row: (channels, height, width) -> (channels * height * width,)."""
-    from torch import nn
+    from cnntrain.network.modules import Flatten
 
-    return nn.Flatten()
+    return Flatten()
 
 
 @layers.register("dense")
@@ -33,6 +33,8 @@ def dense(
     """torch's Linear, with an activation behind it: (features,) -> (units,)."""
     from torch import nn
 
-    layer = nn.Linear(given.features, units, bias=bias)
+    from cnntrain.network.modules import Linear
+
+    layer = Linear(given.features, units, bias=bias)
     given.fill(layer.weight, layer.bias, Fans(given.features, units, activation), init)
     return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))

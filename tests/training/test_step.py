@@ -1,0 +1,156 @@
+"""The fast step does what the plain one does."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
+from cnntrain.config.load import from_resolved
+from cnntrain.data.batches import Resident
+from cnntrain.data.images import Images
+from cnntrain.data.preprocess import Preprocessing, channels_last
+from cnntrain.network.build import build
+from cnntrain.network.modules import Dropout, Flatten, Linear, kept
+from cnntrain.training.optimizers import Trainable, sgd
+from cnntrain.training.step import Step, Totals
+
+SHAPE = (1, 12, 12)
+NETWORK = [
+    {"conv_pool": {"filters": 4, "kernel_size": 3, "activation": "relu"}},
+    {"residual": {"layers": [{"conv": {"filters": 6, "padding": "same"}}, "batch_norm"]}},
+    "flatten",
+    {"residual": {"layers": [{"dense": {"units": 7, "activation": "tanh"}}]}},
+    {"dense": {"units": 9, "bias": False}},
+    "softmax",
+]
+
+
+def resident(count=64):
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, *SHAPE), generator=random, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (count,), generator=random)
+    images = Images(pixels.numpy(), labels.numpy())
+    return Resident.of(images, Preprocessing.of(images, normalize=True), torch.device("cpu"))
+
+
+def step_of(clip_grad_norm=None, **settings):
+    network = build(from_resolved({"network": NETWORK}), SHAPE, 10).train()
+    optimizer = sgd(Trainable(network, 0.01), 0.1, **settings)
+    return Step(network, optimizer, resident(), [], 0.0, clip_grad_norm)
+
+
+def trained(step, steps=5, **options):
+    totals = Totals.zero(torch.device("cpu"))
+    for indices in torch.arange(64).split(8)[:steps]:
+        step(indices, totals, **options)
+    return step.network.state_dict(), totals
+
+
+def test_updates_within_the_backward_pass_are_torchs():
+    (ours, fused), (theirs, plain) = trained(step_of()), trained(step_of(), keeps_gradients=True)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fused.loss, plain.loss)
+    assert torch.equal(fused.correct, plain.correct)
+
+
+def test_updates_equal_a_plain_loop():
+    step = step_of()
+    network = copy.deepcopy(step.network)
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p for p in network.parameters() if p.dim() > 1], "weight_decay": 0.01},
+            {"params": [p for p in network.parameters() if p.dim() <= 1]},
+        ],
+        lr=0.1,
+    )
+    for indices in torch.arange(64).split(8)[:5]:
+        images, labels = step.images.gather(indices)
+        optimizer.zero_grad()
+        functional.cross_entropy(network(step.images.preprocessing.normalize(images)), labels).backward()
+        optimizer.step()
+    for name, value in trained(step)[0].items():
+        torch.testing.assert_close(value, network.state_dict()[name], rtol=1e-5, atol=1e-6)
+
+
+def gradients_of_linears(step):
+    return [module.weight.grad for module in step.network.modules() if isinstance(module, Linear)]
+
+
+def test_gradients_are_there_when_they_are_asked_for():
+    step = step_of()
+    trained(step, 1)
+    assert all(gradient is None for gradient in gradients_of_linears(step))
+    assert len(gradients_of_linears(step)) == 3
+    trained(step, 1, keeps_gradients=True)
+    assert all(parameter.grad is not None for parameter in step.network.parameters())
+
+
+@pytest.mark.parametrize("settings", [{"clip_grad_norm": 1.0}, {"momentum": 0.9}])
+def test_gradients_stay_where_somebody_needs_them(settings):
+    step = step_of(**settings)
+    trained(step, 1)
+    assert all(gradient is not None for gradient in gradients_of_linears(step))
+
+
+def test_nothing_is_updated_outside_of_a_step():
+    step = step_of()
+    trained(step, 1)
+    before = copy.deepcopy(step.network.state_dict())
+    step.network(channels_last(torch.randn(3, *SHAPE))).sum().backward()
+    step.network.load_state_dict({**step.network.state_dict(), **_statistics(before)})
+    assert all(torch.equal(value, before[name]) for name, value in step.network.state_dict().items())
+
+
+def _statistics(state):
+    return {name: value for name, value in state.items() if "running" in name or "num_batches" in name}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_layout_makes_convolutions_and_pooling_stay_in_it(channels):
+    images = torch.randn(4, channels, 12, 12)
+    laid = channels_last(images)
+    assert torch.equal(laid, images)
+    convolved = functional.conv2d(laid, torch.randn(5, channels, 3, 3))
+    assert convolved.is_contiguous(memory_format=torch.channels_last)
+    assert not functional.conv2d(images, torch.randn(5, channels, 3, 3)).is_contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def test_flatten_gives_its_gradient_the_layout_of_images():
+    images = torch.randn(4, 3, 5, 6).to(memory_format=torch.channels_last).requires_grad_()
+    seen = []
+    product = images * 1
+    product.register_hook(seen.append)
+    flat = Flatten()(product)
+    assert torch.equal(flat, images.flatten(1))
+    weights = torch.randn(flat.shape)
+    (flat * weights).sum().backward()
+    assert torch.equal(images.grad.flatten(1), weights)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.999])
+def test_masks_drop_at_their_rate(p):
+    torch.manual_seed(0)
+    mask = kept(torch.empty(1000, 1001), p)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    # Within four deviations of a fraction of a million draws.
+    assert 1 - mask.mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / 1e6) ** 0.5)
+    # Values that share a draw of 64 bits are independent.
+    apart = mask.flatten()[: 1000 * 1000].view(-1, 4)
+    assert torch.corrcoef(apart.t()).fill_diagonal_(0).abs().max() < 0.01
+
+
+def test_a_rate_near_1_does_not_wrap_around():
+    assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
+
+
+def test_dropout_keeps_the_mean():
+    torch.manual_seed(0)
+    dropped = Dropout(0.25).train()(torch.ones(1000, 100))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.01)
