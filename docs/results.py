@@ -58,7 +58,18 @@ def main(root: Path) -> None:
         runs += [_run_line(path.stem, summary) for summary in summaries]
     head = "| config | epochs | the book's | the book, % | seeds | mean, % | best by validation, % |"
     runs_head = "| run | seed | epochs | best epoch | validation | test | seconds | device | torch |"
-    parts = [HEAD, head, _rule(head), *lines, *_vote(root / VOTERS, claimed), RUNS_HEAD, runs_head, _rule(runs_head), *runs, ""]
+    parts = [
+        HEAD,
+        head,
+        _rule(head),
+        *lines,
+        *_vote(root / VOTERS, claimed),
+        RUNS_HEAD,
+        runs_head,
+        _rule(runs_head),
+        *runs,
+        "",
+    ]
     (HERE / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -1,0 +1,1 @@
+"""How fast training is, and how fast it is elsewhere; run with `python -m benchmarks.run`."""

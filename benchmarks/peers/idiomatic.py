@@ -1,0 +1,31 @@
+"""The loop of PyTorch's MNIST example: a shuffling `DataLoader`, eager modules, `.item()` at each step.
+
+Its images are tensors already; decoding a picture at a time, as the example does, would be slower still.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.peers.torch_network import network
+from benchmarks.workloads import LEARNING_RATE, arrays
+
+
+def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
+    """Train for ever."""
+    torch.manual_seed(0)
+    images, labels = map(torch.from_numpy, arrays())
+    loader = DataLoader(TensorDataset(images, labels), batch_size=batch_size, shuffle=True)
+    model = network(workload).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    total = 0.0
+    while True:
+        for data, target in loader:
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(data), target)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+            tick()

@@ -1,0 +1,47 @@
+"""Lightning's Trainer with its extras off: no logger, no checkpoints, no bar, no summary."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.peers.torch_network import network
+from benchmarks.workloads import LEARNING_RATE, arrays
+
+
+class _Module(lightning.LightningModule):
+    def __init__(self, workload: str) -> None:
+        super().__init__()
+        self.network = network(workload)
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        return functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
+
+
+class _Ticks(lightning.Callback):
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self.tick = tick
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.tick()
+
+
+def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
+    """Train for ever."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    torch.manual_seed(0)
+    images, labels = map(torch.from_numpy, arrays())
+    loader = DataLoader(TensorDataset(images, labels), batch_size=batch_size, shuffle=True)
+    off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(accelerator="cpu", max_epochs=-1, callbacks=[_Ticks(tick)], **off)
+    trainer.fit(_Module(workload), loader)

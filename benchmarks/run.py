@@ -1,0 +1,160 @@
+"""Times cnntrain and its peers side by side: `python -m benchmarks.run [--only W2-10 ...]`, then `benchmarks.report`.
+
+All peers of a workload live at once, each in a process of its own that waits while another works. A round is a
+number of steps by each of them in turn; the median over the rounds counts. No round reaches an epoch's end, so that
+nothing is timed but steps. A turn in which other processes took more than a twentieth of the machine is not counted.
+Needs Linux, for what it tells about processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.machine import peaks
+from benchmarks.workloads import WORKLOADS
+
+RESULTS = Path(__file__).parent / "results" / "cpu.json"
+IMAGES = 50_000
+PEERS = {
+    "cnntrain": ("cnntrain_loop", {}),
+    "tuned": ("tuned", {}),
+    "idiomatic": ("idiomatic", {}),
+    "lightning": ("lightning_trainer", {}),
+    "keras-jax": ("keras_fit", {"KERAS_BACKEND": "jax"}),
+    "keras-torch": ("keras_fit", {"KERAS_BACKEND": "torch"}),
+}
+ROUNDS = 15
+WARM_UP = {10: 100, 128: 20}
+# So that warm-up and all rounds fit into one epoch.
+STEPS = {10: 100, 128: 15}
+DISTURBED = 0.05
+PACKAGES = ("cnntrain", "torch", "numpy", "lightning", "keras", "jax", "jaxlib")
+
+
+class Worker:
+    """A peer at work on one workload."""
+
+    def __init__(self, peer: str, workload: str, batch_size: int, threads: int) -> None:
+        module, environment = PEERS[peer]
+        limits = {"OMP_NUM_THREADS": str(threads), "KERAS_BACKEND": "jax"}
+        words = [sys.executable, "-m", "benchmarks.worker", module, workload, str(batch_size), str(threads)]
+        self.process = subprocess.Popen(
+            words,
+            env=os.environ | limits | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.first = self.last = self._hear()
+        self.disturbed = 0.0
+
+    def run(self, steps: int) -> dict[str, float]:
+        """Let it train; gives what it answers, and notes the share of the machine that others took meanwhile."""
+        assert self.process.stdin
+        before, busy = self.last, busy_seconds()
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        self.last = self._hear()
+        others = busy_seconds() - busy - (self.last["cpu_seconds"] - before["cpu_seconds"])
+        self.disturbed = others / self.last["seconds"] / (os.cpu_count() or 1)
+        return self.last
+
+    def close(self) -> None:
+        """End it."""
+        self.process.communicate()
+
+    def _hear(self) -> dict[str, float]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(self.process.args[2:])} ended with {self.process.wait()}")  # type: ignore[index]
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+def busy_seconds() -> float:
+    """Processor seconds that all processes of this machine have taken."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(workload: str, batch_size: int, peers: Sequence[str], threads: int) -> dict[str, Any]:
+    """Figures of every peer: seconds for a step in each round, seconds to the first step, peak memory."""
+    workers = {peer: Worker(peer, workload, batch_size, threads) for peer in peers}
+    for worker in workers.values():
+        worker.run(WARM_UP[batch_size])
+    found: dict[str, Any] = {
+        peer: {"first_step_seconds": worker.first["since_start"], "step_seconds": []}
+        for peer, worker in workers.items()
+    }
+    for _ in range(ROUNDS):
+        for peer, worker in workers.items():
+            answer = worker.run(STEPS[batch_size])
+            if worker.disturbed <= DISTURBED:
+                found[peer]["step_seconds"].append(answer["seconds"] / STEPS[batch_size])
+            found[peer]["peak_mib"] = answer["peak_mib"]
+    for worker in workers.values():
+        worker.close()
+    return found
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """The machine, the versions, the day."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def main() -> None:
+    """Measure what was asked for, and put it into the results beside what is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    cases = [f"{workload}-{batch_size}" for workload in WORKLOADS for batch_size in STEPS]
+    parser.add_argument("--only", nargs="+", choices=cases, default=cases, metavar="CASE", help=", ".join(cases))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {"cases": {}}
+    results |= {"environment": environment(arguments.threads), "peaks": peaks(arguments.threads)}
+    for case in arguments.only:
+        workload, batch_size = case.split("-")
+        results["cases"][case] = measure(workload, int(batch_size), arguments.peers, arguments.threads)
+        arguments.results.parent.mkdir(exist_ok=True)
+        arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+        steps = {peer: median(f["step_seconds"]) for peer, f in results["cases"][case].items()}
+        ours = steps.get("cnntrain", min(steps.values()))
+        print(case, "  ".join(f"{peer} {1000 * s:.3f} ms ({s / ours:.2f}x)" for peer, s in steps.items()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
