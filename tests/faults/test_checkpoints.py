@@ -1,0 +1,108 @@
+"""A checkpoint that is cut off or changed anywhere is named, never loaded; the one before it is offered."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from cnntrain.app.train import Where, resume_run
+from cnntrain.errors import CheckpointError, UsageError
+from cnntrain.run import checkpoint
+
+from .cases import Row, assert_same_runs, repeat, whole
+
+CUTS = 200
+
+
+def damaged(random: Random, content: bytes) -> bytes:
+    """One of: a bit flipped, cut off, a stretch zeroed, bytes put in, or added at the end."""
+    at, many = random.randrange(len(content)), random.randrange(1, 600)
+    kind = random.randrange(10)
+    if kind < 6:
+        return content[:at] + bytes([content[at] ^ (1 << random.randrange(8))]) + content[at + 1 :]
+    if kind < 8:
+        return content[:at]
+    if kind == 8:
+        return content[:at] + bytes(len(content[at : at + many])) + content[at + many :]
+    return content[:at] + random.randbytes(many) + content[at:]
+
+
+def case(random: Random, content: bytes, file: Path) -> None:
+    changed = damaged(random, content)
+    if changed == content:
+        return
+    file.write_bytes(changed)
+    try:
+        checkpoint.load(file)
+    except CheckpointError as error:
+        assert str(file) in str(error)
+    else:
+        raise AssertionError(f"loaded a damaged checkpoint of {len(changed)} bytes")
+
+
+def fuzz(random: Random, deadline: float):
+    content = (whole() / "checkpoints" / "last.pt").read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        return repeat(lambda r: case(r, content, Path(folder) / "last.pt"), random, deadline)
+
+
+def test_two_thousand_damages_are_all_found(tmp_path):
+    content = (whole() / "checkpoints" / "last.pt").read_bytes()
+    for seed in range(2000):
+        case(Random(seed), content, tmp_path / "last.pt")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Path(shutil.copytree(whole(), tmp_path / "run"))
+
+
+def test_the_previous_one_is_offered_and_leads_to_the_same_bits(run):
+    last = run / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError) as caught:
+        resume_run(run, [], Where())
+    said = str(caught.value)
+    assert str(last) in said and "damaged" in said
+    command = said.splitlines()[-1].split()
+    assert command == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
+    resume_run(Path(command[-1]), [], Where())
+    assert_same_runs(whole(), run)
+
+
+def test_changes_wait_until_the_best_checkpoint_is_reached_again(run):
+    best = checkpoint.load(run / "checkpoints" / "best.pt").result["epoch"]
+    before = checkpoint.load(run / "checkpoints" / "previous.pt").training["epoch"]
+    if best <= before:
+        pytest.skip("the last epoch was not the best")
+    with pytest.raises(UsageError, match="still ahead; resume without changes first"):
+        resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where())
+
+
+def test_without_any_whole_state_a_new_run_is_offered(run):
+    for name in ("last", "previous"):
+        (run / "checkpoints" / f"{name}.pt").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"no other state of this run is whole, so begin a new one from .*config"):
+        resume_run(run, [], Where())
+
+
+def test_a_last_checkpoint_that_is_gone_is_no_new_beginning(run):
+    (run / "checkpoints" / "last.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint here[\s\S]*previous\.pt"):
+        resume_run(run, [], Where())
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"PK")])
+def test_a_best_checkpoint_is_made_again_from_the_last(run, damage):
+    history = checkpoint.load(run / "checkpoints" / "last.pt").training["history"]
+    damage(run / "checkpoints" / "best.pt")
+    resume_run(run, [], Where())
+    if history[-1]["best"]:
+        assert_same_runs(whole(), run)
+    else:
+        assert "best.pt is damaged or missing" in (run / "log.txt").read_text()
+
+
+ROWS: list[Row] = [("checkpoint cut off or changed", fuzz)]
