@@ -5,10 +5,11 @@ import sys
 from random import Random
 from time import monotonic
 
+from . import test_checkpoints, test_disk, test_divergence, test_kill
 from .cases import Row
 
 # Each module of faults lists its own rows: (name, function(random, deadline) -> Outcome).
-ROWS: list[Row] = []
+ROWS: list[Row] = [*test_kill.ROWS, *test_checkpoints.ROWS, *test_disk.ROWS, *test_divergence.ROWS]
 
 
 def main() -> int:

@@ -1,0 +1,147 @@
+"""A value that is not finite: its layer is named, the last finite state kept, and a rollback is exact."""
+
+import os
+import signal
+
+import pytest
+
+from cnntrain.app.display import Silent
+from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.errors import Diverged, Interrupted
+from cnntrain.run import checkpoint
+
+from .cases import Row, assert_same, assert_same_runs, config_of, repeat, whole
+
+TOO_LARGE = """
+data: {source: digits, limit: 300}
+network: [flatten, {dense: 16}, {scale: 1e30}, {scale: 1e30}, {dense: 10}, softmax]
+training: {epochs: 1}
+"""
+# All outputs are 0, and the gradient is multiplied by both factors on its way back.
+STEEP_BACKWARDS = """
+data: {source: digits, limit: 300}
+network: [flatten, {dense: {units: 8, init: zeros}}, {scale: 1e25}, {scale: 1e25}, {dense: 10}]
+training: {epochs: 1}
+"""
+# Deep and linear: what grows multiplies. It diverges at 0.5 and at 0.25, and learns at 0.125.
+STEEP = """
+data: {source: digits, limit: 300}
+network: [flatten, {dense: 64}, {dense: 64}, {dense: 64}, {dense: 64}, softmax]
+training:
+  epochs: 3
+  batch_size: 16
+  optimizer: {sgd: {learning_rate: 0.5}}
+  on_divergence: rollback
+"""
+
+
+class Told(Silent):
+    """Keeps warnings, and interrupts at a batch, counted over all that was trained."""
+
+    def __init__(self, interrupt_at=None):
+        self.left = interrupt_at
+        self.warnings = []
+
+    def warn(self, line):
+        self.warnings.append(line)
+
+    def progress(self, done, total, what):
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "first"),
+    [
+        (TOO_LARGE, (), "the output of layer `3_scale` in epoch 1, batch 1"),
+        (STEEP, ("training.on_divergence=stop",), "the output of layer `4_dense` in epoch 1, batch 7"),
+        (
+            STEEP,
+            ("training.on_divergence=stop", "network=[softmax]", "training.optimizer.sgd.learning_rate=1e38"),
+            "the loss in epoch 1, batch 2",
+        ),
+        (STEEP_BACKWARDS, (), "the gradient of layer `1_dense` in epoch 1, batch 1"),
+    ],
+)
+def test_the_first_layer_is_named(tmp_path, text, overrides, first):
+    with pytest.raises(Diverged, match="no checkpoint was written yet") as caught:
+        train_run(config_of(text, *overrides), tmp_path / "run", Where(device="cpu"))
+    assert first in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """The last update of an epoch spoils the weights after its loss was summed."""
+    run = tmp_path / "run"
+    config = config_of(STEEP, "training.optimizer.sgd.learning_rate=0.05", "training.epochs=2")
+    train_run(config, run, Where(device="cpu"))
+    overrides = ["training.epochs=3", "training.on_divergence=stop", "training.warmup_epochs=0"]
+    overrides += [
+        "training.schedule={multi_step: {milestones: [1], gamma: 1}}",
+        "training.optimizer.sgd.learning_rate=1e38",
+    ]
+    before = checkpoint.load(run / "checkpoints" / "last.pt")
+    with pytest.raises(Diverged, match=r"the last good state is kept in .*last\.pt"):
+        resume_run(run, overrides, Where(device="cpu"))
+    after = checkpoint.load(run / "checkpoints" / "last.pt")
+    assert_same(before.weights, after.weights)
+    assert all(tensor.isfinite().all() for tensor in after.weights.values())
+
+
+def test_a_rollback_lowers_the_learning_rate_and_goes_on(tmp_path):
+    told = Told()
+    train_run(config_of(STEEP), tmp_path / "run", Where(device="cpu"), told)
+    assert [line.rpartition("rolled back: ")[2] for line in told.warnings] == [
+        "epoch 1 begins again with 0.5 times the learning rate",
+        "epoch 1 begins again with 0.25 times the learning rate",
+    ]
+    assert all("first to be not finite: the output of layer `4_dense`" in line for line in told.warnings)
+    history = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["history"]
+    assert [row["learning_rate"] for row in history] == [0.125] * 3
+    assert_same_runs(whole(STEEP), tmp_path / "run")
+
+
+def interrupted(random, folder) -> None:
+    """Interrupted wherever it may be, also between a divergence and what it is noticed by."""
+    run = folder / "run"
+    try:
+        train_run(config_of(STEEP), run, Where(device="cpu"), Told(random.randrange(1, 90)))
+        return
+    except Interrupted:
+        pass
+    try:
+        resume_run(run, [], Where(device="cpu"), Told(random.randrange(1, 60)))
+    except Interrupted:
+        resume_run(run, [], Where(device="cpu"))
+    assert_same_runs(whole(STEEP), run)
+
+
+@pytest.mark.parametrize("at", [3, 6, 7, 12, 19, 25, 31, 45])
+def test_an_interrupted_rollback_ends_with_the_same_bits(tmp_path, at):
+    with pytest.raises(Interrupted):
+        train_run(config_of(STEEP), tmp_path / "run", Where(device="cpu"), Told(at))
+    resume_run(tmp_path / "run", [], Where(device="cpu"))
+    assert_same_runs(whole(STEEP), tmp_path / "run")
+
+
+def test_rollbacks_come_to_an_end(tmp_path):
+    told = Told()
+    with pytest.raises(Diverged, match="though the learning rate was lowered 5 times"):
+        config = config_of(STEEP, "training.optimizer.sgd.learning_rate=1e20")
+        train_run(config, tmp_path / "run", Where(device="cpu"), told)
+    assert len(told.warnings) == 5
+
+
+def soak(random, deadline):
+    import tempfile
+    from pathlib import Path
+
+    def case(random):
+        with tempfile.TemporaryDirectory() as folder:
+            interrupted(random, Path(folder))
+
+    return repeat(case, random, deadline)
+
+
+ROWS: list[Row] = [("interrupted around rollbacks", soak)]

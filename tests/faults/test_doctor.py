@@ -1,0 +1,107 @@
+"""`cnntrain doctor` names each kind of damage and what mends it; and that mends it."""
+
+import json
+import shlex
+import shutil
+
+import pytest
+
+from .cases import assert_same_runs, config_of, go_on, whole
+
+
+@pytest.fixture
+def run(tmp_path):
+    return shutil.copytree(whole(), tmp_path / "a run")
+
+
+def test_a_sound_run(cnntrain, run):
+    outcome = cnntrain("doctor", run)
+    assert outcome.code == 0
+    assert outcome.out == f"{run}: finished: all 4 epochs are done\nsound\n"
+    assert json.loads(cnntrain("doctor", run, "--json").out) == {
+        "run_dir": str(run),
+        "status": "finished: all 4 epochs are done",
+        "problems": [],
+        "notes": [],
+        "sound": True,
+    }
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def drop_a_row(path):
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def double_a_row(path):
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+
+
+DAMAGE = {
+    "checkpoints/last.pt": [cut, lambda path: path.unlink()],
+    "checkpoints/best.pt": [cut, lambda path: path.unlink()],
+    "metrics.csv": [cut, drop_a_row, double_a_row, lambda path: path.unlink()],
+    "diagnostics.csv": [drop_a_row],
+    "summary.json": [cut, lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace("4", "5"))],
+    "config.yaml": [
+        lambda path: path.unlink(),
+        lambda path: path.write_text("network: [sofmax]\n"),
+        lambda path: path.write_text(path.read_text().replace("epochs: 4", "epochs: 9")),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, i) for name in DAMAGE for i in range(len(DAMAGE[name]))])
+def test_damage_is_named_and_mended(cnntrain, run, name, number):
+    DAMAGE[name][number](run / name)
+    outcome = cnntrain("doctor", run, "--json")
+    assert outcome.code == 2
+    [problem] = json.loads(outcome.out)["problems"]
+    assert str(run / name) in problem["what"]
+    fix = shlex.split(problem["fix"])
+    assert fix[:3] == ["cnntrain", "train", "--resume"]
+    assert cnntrain(*fix[1:]).code == 0
+    if name != "checkpoints/best.pt" or "best.pt is damaged" not in (run / "log.txt").read_text():
+        assert cnntrain("doctor", run).code == 0
+        assert_same_runs(whole(), run)
+
+
+def test_all_problems_at_once(cnntrain, run):
+    for name in ("checkpoints/previous.pt", "metrics.csv", "summary.json"):
+        cut(run / name)
+    outcome = cnntrain("doctor", run)
+    assert outcome.code == 2
+    assert outcome.out.count("problem: ") == outcome.out.count("    fix: ") == 3
+    assert outcome.err == f"error: {run}: 3 problems\n"
+
+
+def test_another_runs_checkpoint(cnntrain, run):
+    shutil.copy(whole(*_other()) / "checkpoints" / "best.pt", run / "checkpoints" / "best.pt")
+    assert cnntrain("doctor", run).code == 2
+
+
+def _other():
+    from .cases import CONFIG
+
+    return CONFIG, "seed=1", "training.epochs=1"
+
+
+def test_a_run_before_its_first_checkpoint(cnntrain, tmp_path):
+    from cnntrain.config.load import to_yaml
+    from cnntrain.run.directory import RunDirectory
+
+    RunDirectory.create(tmp_path / "run", to_yaml(config_of())).close()
+    outcome = cnntrain("doctor", tmp_path / "run")
+    assert outcome.code == 0
+    assert "no checkpoint yet; begins with: cnntrain train --resume" in outcome.out
+    go_on(tmp_path / "run", config_of())
+    assert_same_runs(whole(), tmp_path / "run")
+
+
+def test_what_is_no_run(cnntrain, tmp_path):
+    outcome = cnntrain("doctor", tmp_path)
+    assert outcome.code == 2
+    assert "no run directory" in outcome.err
+    assert cnntrain("doctor", tmp_path / "none").code == 2
