@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cnntrain.text import shortened
+
+# However large a file is, and however much is wrong with it, what is said of it can be read.
+PROBLEMS_SHOWN, MESSAGE_LENGTH, LINE_LENGTH = 50, 2000, 160
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -28,12 +33,15 @@ class Problem:
     position: Position | None = None
 
     def __str__(self) -> str:
+        message = shortened(self.message, MESSAGE_LENGTH)
         if self.position is None:
-            return self.message
+            return message
         where = self.position
+        # Of a long line, the part around the column.
+        start = max(0, min(where.column - LINE_LENGTH // 2, len(where.text) - LINE_LENGTH))
         margin = f"{where.line:>5} | "
-        pointer = " " * (len(margin) - 2) + "| " + " " * (where.column - 1) + "^"
-        return f"{where}: {self.message}\n{margin}{where.text}\n{pointer}"
+        pointer = " " * (len(margin) - 2) + "| " + " " * (where.column - 1 - start) + "^"
+        return f"{where}: {message}\n{margin}{where.text[start : start + LINE_LENGTH]}\n{pointer}"
 
 
 class CnntrainError(Exception):
@@ -53,7 +61,10 @@ class ConfigError(UsageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in problems))
+        lines = [str(problem) for problem in self.problems[:PROBLEMS_SHOWN]]
+        if len(self.problems) > PROBLEMS_SHOWN:
+            lines.append(f"and {len(self.problems) - PROBLEMS_SHOWN:,} more")
+        super().__init__("\n".join(lines))
 
 
 class CheckpointError(UsageError):
@@ -62,6 +73,12 @@ class CheckpointError(UsageError):
 
 class DataError(CnntrainError):
     """Data that is missing, damaged, or does not fit what is asked of it."""
+
+
+class HostileDataError(DataError):
+    """Data that could run code when it is read, and is not read for that reason."""
+
+    exit_code = 2
 
 
 class Diverged(CnntrainError):

@@ -60,10 +60,10 @@ def _wording(error: ErrorDetails) -> str:
         case "cnntrain":
             return error["msg"]
         case "model_type" | "dict_type":
-            return f"`{name}` takes a mapping, not {_short(error['input'])}"
+            return f"`{name}` takes a mapping, not {short(error['input'])}"
     said = _expectation(error)
     return (
-        f"`{name}` should {said}, not {_short(error['input'])}" if said else error["msg"].removeprefix("Value error, ")
+        f"`{name}` should {said}, not {short(error['input'])}" if said else error["msg"].removeprefix("Value error, ")
     )
 
 
@@ -87,7 +87,7 @@ def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[Ini
         if name in told:  # another branch takes a value of this kind, and says what is wrong inside it
             continue
         said = " or ".join(dict.fromkeys(_expectation(e) for e in alternatives))
-        found.append(problem(f"`{name}` should {said}, not {_short(data[name])}", (name,), data[name]))
+        found.append(problem(f"`{name}` should {said}, not {short(data[name])}", (name,), data[name]))
     return found
 
 
@@ -98,7 +98,8 @@ def _is_branch(error: ErrorDetails, value: object) -> bool:
     return error["input"] is value and error["type"].endswith(("_type", "literal_error"))
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """How a message shows a value."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -21,9 +21,11 @@ FLOORS = {
     "config": 1,
     "registry": 0,
     "errors": 0,
+    "files": 0,
+    "text": 0,
     "strict": 0,
 }
-WITHIN_THE_GROUND_FLOOR = {("registry", "strict")}
+WITHIN_THE_GROUND_FLOOR = {("registry", "strict"), ("errors", "text")}
 
 
 def room_of(module):

@@ -10,12 +10,38 @@ from typing import Any
 import yaml
 
 from cnntrain.errors import ConfigError, Position, Problem
+from cnntrain.files import read_bytes
+from cnntrain.text import is_printable
 
 Place = tuple[int | str, ...]
 
-MAX_BYTES = 1_000_000
-MAX_VALUES = 20_000
+MAX_BYTES = 500_000
+MAX_VALUES = 8_000
 MAX_DEPTH = 60
+MAX_TEXT = 4_000
+MAX_DIGITS = 40
+
+
+class _TooMuch(yaml.MarkedYAMLError):
+    """YAML, but none of a config."""
+
+
+@dataclass
+class Allowance:
+    """What one config may consist of, with all the files that it extends; no honest one comes near.
+
+    `steps` are keys and values composed, and values read: an alias is composed once, and read wherever it stands.
+    """
+
+    bytes: int = MAX_BYTES
+    steps: int = 3 * MAX_VALUES
+
+    def step(self, depth: int, mark: yaml.Mark | None) -> None:
+        """Take one step; raises `_TooMuch` where it is one too many, or too deep."""
+        self.steps -= 1
+        if self.steps < 0 or depth > MAX_DEPTH:
+            what = f"more than {MAX_VALUES:,} values" if self.steps < 0 else "values are nested too deeply"
+            raise _TooMuch(problem=what, problem_mark=mark)
 
 
 @dataclass
@@ -43,15 +69,19 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2's core scalars: `1e-3` is a number, `no` and `2026-01-01` are strings."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
-    nodes = 0
+
+    def __init__(self, text: str, allowance: Allowance) -> None:
+        super().__init__(text)
+        self.allowance = allowance
+        self.depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Stop at too many nodes: the rest of a large file would only take time."""
-        self.nodes += 1
-        if self.nodes > 2 * MAX_VALUES:
-            mark = parent.start_mark if parent else None
-            raise yaml.MarkedYAMLError(problem=f"more than {2 * MAX_VALUES:,} keys and values", problem_mark=mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        self.allowance.step(self.depth - 1, parent.start_mark if parent else None)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Dumper(yaml.SafeDumper):
@@ -74,12 +104,12 @@ for _name, (_pattern, _first) in _SCALARS.items():
 class _Reader:
     """Turns the nodes of one file into values, collecting places and problems."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, allowance: Allowance) -> None:
         self.file = file
         self.lines = text.splitlines()
+        self.allowance = allowance
         self.places: dict[Place, Position] = {}
         self.problems: list[Problem] = []
-        self.count = 0
 
     def position(self, mark: yaml.Mark) -> Position:
         text = self.lines[mark.line] if mark.line < len(self.lines) else ""
@@ -89,9 +119,7 @@ class _Reader:
         self.problems.append(Problem(message, self.position(mark)))
 
     def read(self, node: yaml.Node, place: Place) -> Any:
-        self.count += 1
-        if self.count > MAX_VALUES or len(place) > MAX_DEPTH:
-            raise ConfigError([Problem("too many or too deeply nested values", self.position(node.start_mark))])
+        self.allowance.step(len(place), node.start_mark)
         self.places.setdefault(place, self.position(node.start_mark))
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, place)
@@ -105,6 +133,8 @@ class _Reader:
             key = key_node.value
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.removeprefix(_TAG) not in ("str", *_SCALARS):
                 self.refuse("a key must be a plain word", key_node.start_mark)
+            elif fault := _fault(key):
+                self.refuse(fault, key_node.start_mark)
             elif key in values:
                 first = self.places[(*place, key)].line
                 self.refuse(f"`{key}` is given twice; it stands already in line {first}", key_node.start_mark)
@@ -118,12 +148,16 @@ class _Reader:
         # A tag may be written out before something that it does not stand for: `!!int [1]`, `!!bool yes`.
         if not isinstance(node, yaml.ScalarNode) or (tag in _SCALARS and not _SCALARS[tag][0].match(text)):
             tag = ""
+        fault = _fault(text) if isinstance(text, str) else ""
+        if fault:
+            self.refuse(fault, node.start_mark)
+            return None
         match tag:
             case "null":
                 return None
             case "bool":
                 return text == "true"
-            case "int" if len(text) <= 40:
+            case "int" if len(text) <= MAX_DIGITS:
                 return int(text)
             case "float":
                 return float(text.replace(".inf", "inf").replace(".nan", "nan"))
@@ -133,23 +167,61 @@ class _Reader:
         return None
 
 
-def parse(text: str, file: str) -> Document:
+def _fault(text: str) -> str:
+    """What is wrong with a piece of text, or nothing."""
+    if len(text) > MAX_TEXT:
+        return f"a text of {len(text):,} characters; a config has none longer than {MAX_TEXT:,}"
+    return "" if is_printable(text) else f"a config holds no control characters, and {text!a} has some"
+
+
+def parse(text: str, file: str, allowance: Allowance | None = None) -> Document:
     """Read YAML; raises `ConfigError` with all problems found."""
-    reader = _Reader(text, file)
+    allowance = allowance or Allowance()
+    reader = _Reader(text, file, allowance)
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _Loader(text, allowance).get_single_node()
         value = None if node is None else reader.read(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(part for part in (error.context, error.problem) if part)
         where = reader.position(mark) if mark else None
-        raise ConfigError([Problem(f"not YAML: {reason}", where)]) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError([Problem(f"{file}: not YAML: {reason}")]) from error
+        message = reason if isinstance(error, _TooMuch) else f"not YAML: {reason}"
+        raise ConfigError([Problem(message, where)]) from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position].split("\n")
+        where = Position(file, len(before), len(before[-1]) + 1, before[-1])
+        raise ConfigError(
+            [Problem(f"not YAML: the character {error.character:#x} may not be in it", where)]
+        ) from error
     if reader.problems:
         raise ConfigError(reader.problems)
     return Document(value, reader.places)
+
+
+def plain(values: Any, where: Position | None = None) -> Any:
+    """A copy of plain values within the bounds of a config, wherever they come from.
+
+    Raises `ConfigError`. What a checkpoint holds may share its parts, and so be far larger than its file.
+    """
+    left = MAX_VALUES
+
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > MAX_DEPTH:
+            raise ConfigError(
+                [Problem("with all defaults filled in, it has too many or too deeply nested values", where)]
+            )
+        if isinstance(value, dict):
+            return {copy(key, depth): copy(inner, depth + 1) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [copy(inner, depth + 1) for inner in value]
+        is_number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**MAX_DIGITS)
+        if value is None or is_number or (isinstance(value, str) and not _fault(value)):
+            return value
+        raise ConfigError([Problem(f"a config holds plain values only, no such {type(value).__name__}", where)])
+
+    return copy(values, 0)
 
 
 def write(values: dict[str, Any]) -> str:
@@ -158,21 +230,27 @@ def write(values: dict[str, Any]) -> str:
     return text
 
 
-def read(path: Path) -> Document:
+def read(path: Path, allowance: Allowance | None = None) -> Document:
     """Read a config file, whose top level must be a mapping."""
+    allowance = allowance or Allowance()
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise ConfigError([Problem(f"{path}: larger than {MAX_BYTES:,} bytes; that is no config")])
-        text = path.read_text(encoding="utf-8")
+        content = read_bytes(path, allowance.bytes)
+        allowance.bytes -= len(content)
+        text = content.decode("utf-8")
     except FileNotFoundError as error:
         raise ConfigError([Problem(f"{path}: there is no such file")]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([Problem(f"{path}: not a text file in UTF-8")]) from error
+        before = error.object[: error.start].split(b"\n")
+        where = Position(str(path), len(before), len(before[-1]) + 1, before[-1].decode("utf-8", "replace"))
+        raise ConfigError([Problem("not a text file in UTF-8", where)]) from error
     except (OSError, ValueError) as error:
-        raise ConfigError([Problem(f"{path}: {getattr(error, 'strerror', None) or error}")]) from error
-    document = parse(text, str(path))
+        raise ConfigError(
+            [Problem(f"{path}: {getattr(error, 'strerror', None) or error}; that is no config")]
+        ) from error
+    document = parse(text, str(path), allowance)
+    start = Position(str(path), 1, 1, "")
     if document.value is None:
-        raise ConfigError([Problem(f"{path}: the config is empty; it needs at least `network:`")])
+        raise ConfigError([Problem("the config is empty; it needs at least `network:`", start)])
     if not isinstance(document.value, dict):
         raise ConfigError([Problem("a config is a mapping of keys to values", document.position(()))])
     return document

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from cnntrain.config.document import Document, Place, parse, read, write
+from cnntrain.config.document import MAX_DEPTH, Allowance, Document, Place, parse, plain, read, write
 from cnntrain.config.schema import Config
 from cnntrain.errors import ConfigError, Position, Problem
 
+MAX_FILES = 20
 # Where a mapping is a name with its arguments, and another name takes its place instead of joining it.
 ONE_OF: set[Place] = {("data", "source"), ("training", "optimizer"), ("training", "schedule"), ("init",)}
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the config at `path` and apply `key=value` overrides; raises `ConfigError` with all problems."""
-    document = _with_bases(path, ())
+    document = _with_bases(path, (), Allowance())
     for override in overrides:
         _apply(document, override)
-    return _validate(document)
+    config = _validate(document)
+    # A run must be able to read again what it writes of its config.
+    plain(resolved(config), document.position(()))
+    return config
 
 
 def from_resolved(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config that a checkpoint carries, with overrides applied."""
-    document = Document(deepcopy(values))
+    document = Document(plain(values))
     for override in overrides:
         _apply(document, override)
     return _validate(document)
@@ -64,8 +67,8 @@ def _reading_order(found: Problem) -> tuple[str, int, int]:
     return (where.file, where.line, where.column) if where else ("", 0, 0)
 
 
-def _with_bases(path: Path, above: tuple[Path, ...]) -> Document:
-    document = read(path)
+def _with_bases(path: Path, above: tuple[Path, ...], allowance: Allowance) -> Document:
+    document = read(path, allowance)
     name = document.value.pop("extends", None)
     if name is None:
         return document
@@ -73,9 +76,12 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> Document:
     base = path.parent / str(name)
     if not isinstance(name, str) or not _is_file(base):
         raise ConfigError([Problem(f"`extends`: there is no file {base}", where)])
-    if base.resolve() in (*above, path.resolve()):
+    above = (*above, path.resolve())
+    if base.resolve() in above:
         raise ConfigError([Problem(f"`extends` goes round in a circle through {name}", where)])
-    below = _with_bases(base, (*above, path.resolve()))
+    if len(above) > MAX_FILES:
+        raise ConfigError([Problem(f"`extends` leads through more than {MAX_FILES} files", where)])
+    below = _with_bases(base, above, allowance)
     return _merge(below, document)
 
 
@@ -87,7 +93,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _merge(base: Document, top: Document) -> Document:
-    merged = Document(base.value, dict(base.places))
+    replaced: set[Place] = set()
 
     def put(target: dict[str, Any], values: dict[str, Any], place: Place) -> None:
         for key, value in values.items():
@@ -97,12 +103,16 @@ def _merge(base: Document, top: Document) -> Document:
             if joins and not (here in ONE_OF and set(old or ()) != set(value)):
                 put(target[key], value, here)
             else:
-                _forget(merged, here)
+                replaced.add(here)
                 target[key] = value
-            merged.places |= {p: q for p, q in top.places.items() if p[: len(here)] == here}
 
-    put(merged.value, top.value, ())
-    return merged
+    put(base.value, top.value, ())
+    kept = {
+        place: position
+        for place, position in base.places.items()
+        if not any(place[:length] in replaced for length in range(1, len(place) + 1))
+    }
+    return Document(base.value, kept | top.places)
 
 
 def _forget(document: Document, place: Place) -> None:
@@ -116,6 +126,8 @@ def _apply(document: Document, override: str) -> None:
     value = parse(text, "override").value
     place: Place = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.split("."))
     where = Position("override", 1, len(key) + 2, override)
+    if len(place) > MAX_DEPTH:
+        raise ConfigError([Problem(f"an override's key has at most {MAX_DEPTH} parts", where)])
     holder = _holder(document, place, override, where)
     last = place[-1]
     if isinstance(holder, list) and not (isinstance(last, int) and last < len(holder)):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationErro
 from pydantic.json_schema import WithJsonSchema
 
 from cnntrain import registry
-from cnntrain.strict import Strict, problem, problems, raise_all
+from cnntrain.strict import Strict, problem, problems, raise_all, short
 
 KIND = "x-cnntrain-kind"
 
@@ -53,7 +53,7 @@ def _name_and_arguments(kind: str, written: Any) -> tuple[str, Any]:
     if isinstance(written, dict) and written:
         keys = ", ".join(f"`{key}`" for key in written)
         raise_all(kind, [problem(f"one {kind} has one key, this has {keys}; indent its arguments, or write two items")])
-    raise_all(kind, [problem(f"a {kind} is a name or `name: {{arguments}}`, not {written!r}")])
+    raise_all(kind, [problem(f"a {kind} is a name or `name: {{arguments}}`, not {short(written)}")])
     raise AssertionError
 
 

@@ -220,7 +220,8 @@ def test_not_yaml(text, line, column):
 @pytest.mark.parametrize("character", ["\x00", "\x0c", "\x1b", "\ud800"])
 def test_characters_that_yaml_forbids(character):
     [found] = problems(f"a: {character}\n")
-    assert found.message.startswith("f: not YAML: ")
+    assert found.message == f"not YAML: the character {ord(character):#x} may not be in it"
+    assert str(found.position) == "f:1:4"
 
 
 def test_byte_order_mark(tmp_path):
@@ -257,7 +258,8 @@ def test_bombs_are_refused_quickly(text):
     start = time.process_time()
     [found] = problems(text)
     assert time.process_time() - start < 3
-    assert "too many or too deeply" in found.message or "keys and values" in found.message or "deep" in found.message
+    assert found.message in ("more than 8,000 values", "values are nested too deeply")
+    assert found.position
 
 
 @pytest.mark.parametrize("depth", [1, 50])
@@ -292,7 +294,7 @@ def test_a_hundred_megabytes(tmp_path):
 def test_empty(tmp_path, text):
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    assert refusal(path).message == f"{path}: the config is empty; it needs at least `network:`"
+    assert refusal(path).message == "the config is empty; it needs at least `network:`"
 
 
 @pytest.mark.parametrize("text", ["[a]", "a", "3", "- a\n- b\n", "'x'"])
@@ -308,7 +310,7 @@ def test_files_that_can_not_be_read(tmp_path):
     missing, binary = tmp_path / "missing.yaml", tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
     assert refusal(missing).message == f"{missing}: there is no such file"
-    assert refusal(binary).message == f"{binary}: not a text file in UTF-8"
+    assert refusal(binary).message == "not a text file in UTF-8"
     assert refusal(tmp_path).message.startswith(f"{tmp_path}: ")
-    assert refusal(tmp_path / ("x" * 5000)).message.endswith("File name too long")
+    assert refusal(tmp_path / ("x" * 5000)).message.endswith("File name too long; that is no config")
     assert "null" in refusal(tmp_path / "a\0b").message

@@ -1,0 +1,24 @@
+"""Text that comes from outside: whether it can be shown and stored as it is, and how to show it if not."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def is_printable(text: str) -> bool:
+    """Whether nothing in it would act on a terminal, or fail to be written; lines and tabs may be in it."""
+    return _UNPRINTABLE.search(text) is None
+
+
+def printable(text: str) -> str:
+    """The same text with escapes, as Python writes them, in the place of what isn't printable."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shortened(text: str, length: int) -> str:
+    """The text, or its beginning and its end where it is longer than `length` characters."""
+    half = (length - 3) // 2
+    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
