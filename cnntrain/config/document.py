@@ -190,9 +190,7 @@ def parse(text: str, file: str, allowance: Allowance | None = None) -> Document:
     except yaml.reader.ReaderError as error:
         before = text[: error.position].split("\n")
         where = Position(file, len(before), len(before[-1]) + 1, before[-1])
-        raise ConfigError(
-            [Problem(f"not YAML: the character {error.character:#x} may not be in it", where)]
-        ) from error
+        raise ConfigError([Problem(f"not YAML: the character {error.character:#x} may not be in it", where)]) from error
     if reader.problems:
         raise ConfigError(reader.problems)
     return Document(value, reader.places)

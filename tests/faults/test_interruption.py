@@ -67,7 +67,9 @@ def _ignore_hangup():
 def test_a_signal_while_the_report_is_drawn(config, tmp_path, number):
     run = tmp_path / "run"
     process = command_line("train", config, "training.epochs=1", "--run-dir", run)
-    wait_for((run / "summary.json").exists)
+    # The verdict is the last line of training.
+    wait_for(lambda: (run / "log.txt").is_file() and len((run / "log.txt").read_text().splitlines()) == 5)
+    time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
