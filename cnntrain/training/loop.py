@@ -139,10 +139,10 @@ def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
     return torch.split(order.to(state.device), config.training.batch_size)
 
 
-def _train_batch(plan: Plan, state: State, batches: Sequence[Tensor]) -> None:
+def _train_batch(plan: Plan, state: State, batches: Sequence[Tensor], is_watched: bool = False) -> None:
     _set_learning_rate(plan, state)
     # The health of the layers is read after these.
-    keeps_gradients = state.step == 0 or state.batch == len(batches) - 1
+    keeps_gradients = is_watched or state.step == 0 or state.batch == len(batches) - 1
     plan.step(batches[state.batch], state.totals, keeps_gradients)
     state.batch += 1
     state.step += 1
@@ -193,7 +193,7 @@ def _first_not_finite(plan: Plan, state: State) -> str:
     def train_a_batch() -> bool:
         is_one_left = state.batch < len(batches)
         if is_one_left:
-            _train_batch(plan, state, batches)
+            _train_batch(plan, state, batches, is_watched=True)
         return is_one_left
 
     first = first_not_finite(state, train_a_batch)

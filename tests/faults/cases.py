@@ -144,7 +144,7 @@ def go_on(run: Path, config) -> None:
         train_run(config, run, Where(device="cpu"))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     """Until it holds; a failure when it doesn't in time."""
     from time import sleep
 

@@ -245,7 +245,7 @@ def test_a_parent_that_is_killed_takes_its_workers_with_it_and_loses_nothing(tmp
     worker = _owner(run)
     process.kill()
     process.wait()
-    wait_for(lambda: not Path(f"/proc/{worker}").exists(), 30)
+    wait_for(lambda: not Path(f"/proc/{worker}").exists(), 60)
     assert "interrupted by SIGTERM; resume with" in (run / "log.txt").read_text()
     assert not (run / ".owner").exists()
 
