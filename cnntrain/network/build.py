@@ -1,10 +1,11 @@
 """A config's layers to a network: with weights, or on the meta device, where shapes cost nothing."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from cnntrain.config.schema import Config
 from cnntrain.network import layers  # noqa: F401  (registers the vocabulary)
-from cnntrain.network.stack import Input, Misfit, Shape, stack
+from cnntrain.network.stack import Budget, Input, Misfit, Shape, stack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,7 @@ def build(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = _stack(config, shape, classes)
+        network = _stack(config, shape, classes, Budget())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
@@ -32,11 +33,11 @@ def check(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
     import torch
 
     with torch.device("meta"):
-        return _stack(config, shape, classes)
+        return _stack(config, shape, classes, Budget(numbers=sys.maxsize))
 
 
-def _stack(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
-    given = Input(shape, classes, config.init, config.dropout_scaling, ("network",), is_last=True)
+def _stack(config: Config, shape: Shape, classes: int, budget: Budget) -> "nn.Sequential":
+    given = Input(shape, classes, config.init, config.dropout_scaling, ("network",), is_last=True, budget=budget)
     try:
         network, output = stack(config.network, given)
     except Misfit as error:

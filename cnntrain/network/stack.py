@@ -4,11 +4,12 @@ Shapes are without the batch: (channels, height, width) or (features,).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from cnntrain.config.document import Place
 from cnntrain.config.spec import Spec
+from cnntrain.errors import is_out_of_memory
 from cnntrain.network.initializers import Fans
 
 if TYPE_CHECKING:
@@ -25,6 +26,27 @@ class Misfit(ValueError):
         super().__init__(message)
 
 
+@dataclass
+class Budget:
+    """What is left to a network: layers, and numbers in its weights and in its outputs for one image.
+
+    It is spent before memory is taken or time is lost: a config of one line can ask for any size.
+    """
+
+    layers: int = 4_000
+    numbers: int = 2**30
+
+    def spend(self, layers: int = 0, numbers: int = 0) -> None:
+        """Raises `ValueError` where nothing is left."""
+        self.layers -= layers
+        self.numbers -= numbers
+        if self.layers < 0:
+            raise ValueError(f"with it, the network has more than {Budget.layers:,} layers; repeat fewer")
+        if self.numbers < 0:
+            asked = f"{numbers:,} weights and outputs" if numbers > Budget.numbers else "its weights and outputs"
+            raise ValueError(f"with {asked}, the network has more than {Budget.numbers:,} of them; lower its sizes")
+
+
 @dataclass(frozen=True)
 class Input:
     """What a layer's factory is given: the shape that comes in, and what holds for the whole network."""
@@ -35,6 +57,7 @@ class Input:
     dropout_scaling: str
     place: Place
     is_last: bool = False
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def channels(self) -> int:
@@ -78,12 +101,13 @@ def stack(layers: Sequence[Spec], given: Input) -> "tuple[nn.Sequential, Shape]"
 
 def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
     try:
+        given.budget.spend(layers=1)
         module: nn.Module = spec.make(given)
         return module, output_shape(module, given.shape)
     except Misfit:
         raise
     except (ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = "there is too little memory" if is_out_of_memory(error) else str(error).strip().splitlines()[0]
         message = f"layer `{spec.name}` does not fit its input {given.shape}: {reason}"
         raise Misfit(given.place, message) from error
 

@@ -71,6 +71,7 @@ def _projection(given: Input, shape: Shape) -> "nn.Module":
     """A 1x1 convolution (or a linear map of features) from the input's shape to `shape`."""
     from torch import nn
 
+    given.budget.spend(numbers=given.shape[0] * shape[0])
     layer: nn.Conv2d | nn.Linear
     if len(shape) == 1 and len(given.shape) == 1:
         layer = nn.Linear(given.shape[0], shape[0], bias=False)

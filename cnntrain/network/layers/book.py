@@ -34,8 +34,10 @@ def conv_pool(
     channels, height, width = given.channels, *given.shape[1:]
     check_fits(kernel, height, width, "kernel")
     check_fits(pool, height - kernel[0] + 1, width - kernel[1] + 1, "pooling window")
-    layer = ConvPool(channels, filters, kernel, pool, activation)
     area = kernel[0] * kernel[1]
+    places = (height - kernel[0] + 1) * (width - kernel[1] + 1)
+    given.budget.spend(numbers=filters * (channels * area + places))
+    layer = ConvPool(channels, filters, kernel, pool, activation)
     # The book counts the outputs after pooling.
     fans = Fans(channels * area, filters * area / (pool[0] * pool[1]), activation)
     given.fill(layer.weight, layer.bias, fans, init)
@@ -79,6 +81,7 @@ def _full(given: Input, units: int, activation: str, dropout: float, init: Initi
     from cnntrain.network.modules import Flatten, Linear, make_dropout
 
     inputs = math.prod(given.shape)
+    given.budget.spend(numbers=inputs * units)
     layer = nn.Sequential()
     if len(given.shape) > 1:
         layer.add_module("flatten", Flatten())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from cnntrain.config.spec import InitializerSpec
 from cnntrain.network.activations import Activation, make_activation
 from cnntrain.network.initializers import Fans
-from cnntrain.network.layers.sizes import check_fits
+from cnntrain.network.layers.sizes import check_fits, slid
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
 from cnntrain.strict import Border, PositiveInt, Size, pair
@@ -39,8 +39,9 @@ def conv(
         raise ValueError(f"`groups: {groups}` must divide its {channels} input channels and its {filters} filters")
     if padding == "same" and pair(stride) != (1, 1):
         raise ValueError("`padding: same` goes with `stride: 1` only; give the padding as a number")
-    _check_window(given, kernel_size, padding, dilation)
     kernel = pair(kernel_size)
+    height, width = _output(given, kernel, stride, padding, dilation)
+    given.budget.spend(numbers=filters * (channels // groups * kernel[0] * kernel[1] + height * width))
     border = padding if padding == "same" else pair(padding)
     layer = nn.Conv2d(
         channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias
@@ -71,9 +72,14 @@ def depthwise_conv(
     return layer
 
 
-def _check_window(given: Input, kernel_size: Size, padding: Border | Literal["same"], dilation: Size) -> None:
+def _output(
+    given: Input, kernel: tuple[int, int], stride: Size, padding: Border | Literal["same"], dilation: Size
+) -> tuple[int, int]:
+    """Height and width of the output; raises `ValueError` where the kernel doesn't fit."""
+    height, width = given.shape[1:]
     if padding == "same":
-        return
-    reach = [(size - 1) * step + 1 for size, step in zip(pair(kernel_size), pair(dilation), strict=True)]
-    height, width = (side + 2 * border for side, border in zip(given.shape[1:], pair(padding), strict=True))
-    check_fits((reach[0], reach[1]), height, width, "kernel")
+        return height, width
+    border, steps = pair(padding), pair(stride)
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, pair(dilation), strict=True)]
+    check_fits((reach[0], reach[1]), height + 2 * border[0], width + 2 * border[1], "kernel")
+    return slid(height, border[0], reach[0], steps[0]), slid(width, border[1], reach[1], steps[1])

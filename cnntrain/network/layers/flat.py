@@ -35,6 +35,7 @@ def dense(
 
     from cnntrain.network.modules import Linear
 
+    given.budget.spend(numbers=given.features * units)
     layer = Linear(given.features, units, bias=bias)
     given.fill(layer.weight, layer.bias, Fans(given.features, units, activation), init)
     return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cnntrain.network.layers.sizes import check_fits
+from cnntrain.network.layers.sizes import check_fits, slid
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
 from cnntrain.strict import Border, Size, pair
@@ -46,7 +46,9 @@ def _window(
     given: Input, kernel_size: Size, stride: Size | None, padding: Border
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     kernel, border = pair(kernel_size), pair(padding)
-    _ = given.channels
-    height, width = given.shape[1] + 2 * border[0], given.shape[2] + 2 * border[1]
-    check_fits(kernel, height, width, "pooling window")
-    return kernel, kernel if stride is None else pair(stride), border
+    steps = kernel if stride is None else pair(stride)
+    channels, height, width = given.channels, *given.shape[1:]
+    check_fits(kernel, height + 2 * border[0], width + 2 * border[1], "pooling window")
+    rows, columns = slid(height, border[0], kernel[0], steps[0]), slid(width, border[1], kernel[1], steps[1])
+    given.budget.spend(numbers=channels * rows * columns)
+    return kernel, steps, border
