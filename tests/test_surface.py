@@ -101,8 +101,8 @@ KEYS = {
     "DataConfig": "source, validation=None, test=None, limit=None, normalize=False, expand=None, augment=[]",
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
-    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', early_stopping=None, checkpoint_every=None, "
-    "on_divergence='stop', deterministic=False",
+    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', engine, early_stopping=None, "
+    "checkpoint_every=None, on_divergence='stop', deterministic=False",
     "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",
     "ExpectConfig": "test_accuracy=None, ensemble_accuracy=None",

@@ -30,7 +30,7 @@ from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
-from cnntrain.training.loop import Feeds, Plan, RolledBack, prepare, settle, train
+from cnntrain.training.loop import Feeds, Plan, Remark, RolledBack, prepare, settle, train
 from cnntrain.training.state import EpochResult, State
 
 
@@ -246,6 +246,8 @@ def _iterate(run: _Run, request: Request) -> None:
             interval.begin(run.state.step)
         elif isinstance(item, RolledBack):
             _tell_of(run, item)
+        elif isinstance(item, Remark):
+            run.say(item.text)
         else:
             epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
             run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")

@@ -104,6 +104,11 @@ class TrainingConfig(Strict):
     shuffle: Literal["always", "once", "never"] = Field(
         "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
     )
+    engine: Literal["auto", "eager", "graph", "compiled"] = Field(
+        "auto",
+        description="how steps are carried out: one by one; as a CUDA graph, many at once; one by one by a network "
+        "that torch.compile has compiled; or the fastest that there is",
+    )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(
         None, description="save within epochs too, every so many `minutes` or `steps`; by default at epochs' ends only"

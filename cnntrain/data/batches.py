@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cnntrain.data.preprocess import to_unit
+from cnntrain.data.preprocess import constant, to_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ class Shifted(Resident):
         height, width = self.preprocessing.shape[1:]
         windows = self.pixels.unfold(2, height, 1).unfold(3, width, 1)
         image = indices % len(self.labels)
-        down, right = torch.tensor(self.SHIFTS, device=indices.device)[indices // len(self.labels)].unbind(1)
+        down, right = constant(self.SHIFTS, indices.device)[indices // len(self.labels)].unbind(1)
         return to_unit(windows[image, :, down, right]), self.labels.index_select(0, image)
 
 

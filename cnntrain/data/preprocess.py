@@ -6,6 +6,7 @@ Shapes: images are (batch, channels, height, width).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,10 +51,15 @@ class Preprocessing:
     def normalize(self, images: Tensor) -> Tensor:
         """Images in 0..1 to mean 0 and deviation 1 where the config asks for it, as the network takes them."""
         if any(self.mean) or set(self.std) != {1.0}:
-            mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-            std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+            mean, std = constant((self.mean, self.std), images.device).view(2, 1, -1, 1, 1)
             images = (images - mean) / std
         return channels_last(images)
+
+
+@cache
+def constant(values: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    """Numbers (rows, columns) on a device; sent there once, since a CUDA graph can't be recorded while anything is."""
+    return torch.tensor(values, device=device)
 
 
 def channels_last(images: Tensor) -> Tensor:

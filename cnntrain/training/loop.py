@@ -14,6 +14,7 @@ from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.training.diagnostics import layer_health
 from cnntrain.training.divergence import first_not_finite, is_finite, loss_of
+from cnntrain.training.engine import Engine, choose
 from cnntrain.training.evaluate import evaluate
 from cnntrain.training.optimizers import Trainable
 from cnntrain.training.schedules import NoImprovement, warmed_up
@@ -60,12 +61,19 @@ class RolledBack:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """A line about how the steps are carried out."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What does not change while a network is trained."""
 
     config: Config
     feeds: Feeds
-    step: Step
+    engine: Engine
 
     @property
     def batches(self) -> int:
@@ -89,10 +97,14 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, device: torch.devi
     state = State(network, optimizer, schedule, device, Totals.zero(device), NoImprovement(min_delta))
     augmentations = [spec.make() for spec in config.data.augment]
     step = Step(network, optimizer, feeds.train, augmentations, training.label_smoothing, training.clip_grad_norm)
-    return Plan(config, feeds, step), state
+    try:
+        engine = choose(training.engine, step, device)
+    except ValueError as error:
+        raise config.error(("training", "engine"), str(error)) from error
+    return Plan(config, feeds, engine), state
 
 
-def train(plan: Plan, state: State) -> Iterator[Progress | RolledBack | EpochResult]:
+def train(plan: Plan, state: State) -> Iterator[Progress | Remark | RolledBack | EpochResult]:
     """Train until the state says why to stop; between any two items it can be saved and resumed exactly.
 
     Raises `Diverged` when a loss or a weight is no longer finite, and it is not to be rolled back.
@@ -117,13 +129,16 @@ def settle(plan: Plan, state: State) -> RolledBack | None:
     return None
 
 
-def _train_epoch(plan: Plan, state: State) -> Iterator[Progress]:
+def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
     batches = _batches(plan, state)
     state.network.train()
     while state.batch < len(batches):
         started = perf_counter()
-        _train_batch(plan, state, batches)
+        _train_batches(plan, state, batches, plan.engine)
         state.seconds += perf_counter() - started
+        if plan.engine.remark:
+            yield Remark(plan.engine.remark)
+            plan.engine.remark = ""
         if state.step == 1:
             state.health = layer_health(state.network, epoch=0)
         if state.device.type == "cpu" and state.batch % FINITE_CHECK_BATCHES == 0:
@@ -139,21 +154,26 @@ def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
     return torch.split(order.to(state.device), config.training.batch_size)
 
 
-def _train_batch(plan: Plan, state: State, batches: Sequence[Tensor], is_watched: bool = False) -> None:
-    _set_learning_rate(plan, state)
+def _train_batches(
+    plan: Plan, state: State, batches: Sequence[Tensor], engine: Engine, is_watched: bool = False
+) -> None:
+    """Train on the next batch, or on as many as the engine takes at once."""
+    count = engine.at_once(state.step, len(batches) - state.batch)
+    factors = [_factor(plan, state, state.batch + ahead) for ahead in range(count)]
     # The health of the layers is read after these.
     keeps_gradients = is_watched or state.step == 0 or state.batch == len(batches) - 1
-    plan.step(batches[state.batch], state.totals, keeps_gradients)
-    state.batch += 1
-    state.step += 1
+    engine.run(batches[state.batch : state.batch + count], factors, state.totals, keeps_gradients)
+    state.learning_rate = state.optimizer.param_groups[-1]["initial_lr"] * factors[-1]
+    state.batch += count
+    state.step += count
 
 
-def _set_learning_rate(plan: Plan, state: State) -> None:
+def _factor(plan: Plan, state: State, batch: int) -> float:
+    """What the initial learning rate is multiplied by in a batch of the epoch."""
     step = 1 / plan.batches
-    time = state.epoch + state.batch * step
+    time = state.epoch + batch * step
     factor = warmed_up(state.schedule.factor(time), time, plan.config.training.warmup_epochs, step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = state.learning_rate = group["initial_lr"] * factor * LOWERED**state.rollbacks
+    return factor * LOWERED**state.rollbacks
 
 
 def check_loss(state: State) -> None:
@@ -189,11 +209,13 @@ def _first_not_finite(plan: Plan, state: State) -> str:
     state.go_back()
     state.network.train()
     batches = _batches(plan, state)
+    # A layer can't be looked at within a graph.
+    plain = Engine(plan.engine.step)
 
     def train_a_batch() -> bool:
         is_one_left = state.batch < len(batches)
         if is_one_left:
-            _train_batch(plan, state, batches, is_watched=True)
+            _train_batches(plan, state, batches, plain, is_watched=True)
         return is_one_left
 
     first = first_not_finite(state, train_a_batch)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from cnntrain.network.modules import Linear
+
 Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
 
 
@@ -42,15 +44,17 @@ def is_plain_sgd(optimizer: "Optimizer") -> bool:
     return type(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
 
 
-def group_of(optimizer: "Optimizer", parameter: "Tensor") -> dict[str, Any]:
-    """The settings of the group that `parameter` is in; a schedule changes its learning rate in place."""
-    return next(group for group in optimizer.param_groups if any(p is parameter for p in group["params"]))
+def index_of_group(optimizer: "Optimizer", layer: "Linear") -> int:
+    """The parameter group that a layer's weight is in; the groups themselves are replaced when a state is restored."""
+    groups = [{id(parameter) for parameter in group["params"]} for group in optimizer.param_groups]
+    return next(index for index, group in enumerate(groups) if id(layer.weight) in group)
 
 
 def descend(
-    group: dict[str, Any], weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor"
+    optimizer: "Optimizer", index: int, weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor"
 ) -> None:
     """Plain SGD on a linear layer, from its inputs and the gradient of its outputs: the product is the update."""
+    group = optimizer.param_groups[index]
     rate = group["lr"]
     weight.addmm_(gradient.t(), values, beta=1 - rate * group["weight_decay"], alpha=-rate)
     if bias is not None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from cnntrain.network.modules import Linear, Update
-from cnntrain.training.optimizers import descend, group_of, is_plain_sgd
+from cnntrain.training.optimizers import descend, index_of_group
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +46,7 @@ class Step:
     augmentations: Sequence[Augmentation]
     label_smoothing: float
     clip_grad_norm: float | None
+    updates_within_backward: bool = False
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`.
@@ -66,14 +67,17 @@ class Step:
         totals.loss += loss.detach() * len(indices)
         totals.correct += (logits.argmax(1) == labels).sum()
 
+    @property
+    def device(self) -> torch.device:
+        """Where images and network are."""
+        return self.images.labels.device
+
     @cached_property
     def _updates(self) -> dict[Linear, Update]:
-        """The layers that can be updated within the backward pass: none where somebody needs all gradients first."""
-        is_alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        if self.clip_grad_norm is None and is_alone and is_plain_sgd(self.optimizer):
-            layers = [module for module in self.network.modules() if isinstance(module, Linear)]
-            return {layer: partial(descend, group_of(self.optimizer, layer.weight)) for layer in layers}
-        return {}
+        if not self.updates_within_backward:
+            return {}
+        layers = [module for module in self.network.modules() if isinstance(module, Linear)]
+        return {layer: partial(descend, self.optimizer, index_of_group(self.optimizer, layer)) for layer in layers}
 
 
 @contextmanager

@@ -13,9 +13,11 @@ from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing, channels_last
 from cnntrain.network.build import build
 from cnntrain.network.modules import Dropout, Flatten, Linear, kept
+from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
 from cnntrain.training.step import Step, Totals
 
+CPU = torch.device("cpu")
 SHAPE = (1, 12, 12)
 NETWORK = [
     {"conv_pool": {"filters": 4, "kernel_size": 3, "activation": "relu"}},
@@ -32,17 +34,17 @@ def resident(count=64):
     pixels = torch.randint(0, 256, (count, *SHAPE), generator=random, dtype=torch.uint8)
     labels = torch.randint(0, 10, (count,), generator=random)
     images = Images(pixels.numpy(), labels.numpy())
-    return Resident.of(images, Preprocessing.of(images, normalize=True), torch.device("cpu"))
+    return Resident.of(images, Preprocessing.of(images, normalize=True), CPU)
 
 
 def step_of(clip_grad_norm=None, **settings):
     network = build(from_resolved({"network": NETWORK}), SHAPE, 10).train()
     optimizer = sgd(Trainable(network, 0.01), 0.1, **settings)
-    return Step(network, optimizer, resident(), [], 0.0, clip_grad_norm)
+    return choose("auto", Step(network, optimizer, resident(), [], 0.0, clip_grad_norm), CPU).step
 
 
 def trained(step, steps=5, **options):
-    totals = Totals.zero(torch.device("cpu"))
+    totals = Totals.zero(CPU)
     for indices in torch.arange(64).split(8)[:steps]:
         step(indices, totals, **options)
     return step.network.state_dict(), totals
@@ -93,6 +95,18 @@ def test_gradients_stay_where_somebody_needs_them(settings):
     step = step_of(**settings)
     trained(step, 1)
     assert all(gradient is not None for gradient in gradients_of_linears(step))
+
+
+def test_a_restored_state_is_learned_from_at_its_own_rate():
+    step = step_of()
+    trained(step, 1)
+    step.optimizer.load_state_dict(step.optimizer.state_dict())
+    for group in step.optimizer.param_groups:
+        group["lr"] = 0.0
+        group["weight_decay"] = 0.0
+    before = copy.deepcopy(dict(step.network.named_parameters()))
+    trained(step, 1)
+    assert all(torch.equal(value, before[name]) for name, value in step.network.named_parameters())
 
 
 def test_nothing_is_updated_outside_of_a_step():

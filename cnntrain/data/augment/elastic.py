@@ -23,12 +23,14 @@ def elastic(alpha: PositiveFloat = 34.0, sigma: PositiveFloat = 4.0) -> Augmenta
         import torch
         from torch.nn import functional
 
+        from cnntrain.data.preprocess import constant
+
         count, _, height, width = images.shape
         noise = torch.rand(2 * count, 1, height, width, device=images.device) * 2 - 1
         moves = alpha * _smooth(noise, sigma).view(count, 2, height, width)
         still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
         grid = functional.affine_grid(still, list(images.shape), align_corners=False)
-        in_halves = torch.tensor([2 / width, 2 / height], device=images.device)
+        in_halves = constant(((2 / width, 2 / height),), images.device)
         return functional.grid_sample(images, grid + moves.permute(0, 2, 3, 1) * in_halves, align_corners=False)
 
     return apply

@@ -1,0 +1,100 @@
+"""Steps as a CUDA graph: recorded once, then launched as a whole, with other images and learning rates each time.
+
+Shapes: indices are (steps, batch), learning rates (steps, parameter groups).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cnntrain.training.step import Totals
+
+if TYPE_CHECKING:
+    from cnntrain.training.step import Step
+
+# Libraries set themselves up in the first steps, which is not to be recorded.
+REHEARSALS = 2
+
+
+class Recording:
+    """A CUDA graph of some steps on batches of one size.
+
+    Recording changes nothing: what it takes to prepare it is undone. The optimizer must have made a step
+    before, so that its state exists. Raises `RuntimeError` where something can't be recorded.
+    """
+
+    def __init__(self, step: Step, steps: int, batch_size: int) -> None:
+        self._step = step
+        device = step.device
+        self._indices = torch.zeros((steps, batch_size), dtype=torch.int64, device=device)
+        self._rates = torch.zeros((steps, len(step.optimizer.param_groups)), device=device)
+        self._totals = Totals.zero(device)
+        self._rehearse()
+        self._places = self._addresses()
+        self._graph = torch.cuda.CUDAGraph()
+        step.optimizer.zero_grad()
+        with torch.cuda.graph(self._graph):
+            self._totals.loss.zero_()
+            self._totals.correct.zero_()
+            run_block(step, self._indices, self._rates, self._totals)
+
+    def is_valid(self) -> bool:
+        """Whether weights and optimizer state lie where they did; restoring a state moves them."""
+        return self._places == self._addresses()
+
+    def replay(self, indices: Tensor, rates: Sequence[Sequence[float]], totals: Totals) -> None:
+        """Train on these images with these learning rates; nothing waits for the device."""
+        self._indices.copy_(indices)
+        self._rates.copy_(torch.tensor(rates).pin_memory(), non_blocking=True)
+        self._graph.replay()
+        totals.loss += self._totals.loss
+        totals.correct += self._totals.correct
+
+    def _rehearse(self) -> None:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream), without_trace(self._step):
+            indices, rates = (first[:1].expand(REHEARSALS, -1) for first in (self._indices, self._rates))
+            run_block(self._step, indices, rates, self._totals)
+        torch.cuda.current_stream().wait_stream(stream)
+
+    def _addresses(self) -> list[int]:
+        network, optimizer = self._step.network, self._step.optimizer
+        moments = (value for state in optimizer.state.values() for value in state.values())
+        tensors = chain(network.parameters(), network.buffers(), moments)
+        return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)]
+
+
+def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> None:
+    """A step for each row, with learning rates that are read from the device when the step is carried out."""
+    groups = step.optimizer.param_groups
+    before = [group["lr"] for group in groups]
+    for images, of_groups in zip(indices.unbind(), rates.unbind(), strict=True):
+        _set_rates(step, of_groups.unbind())
+        step(images, totals, keeps_gradients=True)
+    _set_rates(step, before)
+
+
+def _set_rates(step: Step, rates: Sequence[Tensor | float]) -> None:
+    for group, rate in zip(step.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+@contextmanager
+def without_trace(step: Step) -> Iterator[None]:
+    """Undo what is trained within: weights, statistics, the optimizer's state, random numbers."""
+    network, optimizer, device = step.network, step.optimizer, step.device
+    weights, moments = deepcopy((network.state_dict(), optimizer.state_dict()["state"]))
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        network.load_state_dict(weights)
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,203 @@
+"""Engines: many steps as one block are the same steps; what can't be had is said, and done plainly."""
+
+import copy
+
+import pytest
+import torch
+from test_step import CPU, NETWORK, SHAPE, resident
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
+from cnntrain.app.train import Where, train_run
+from cnntrain.config.load import from_resolved
+from cnntrain.network.build import build
+from cnntrain.run import checkpoint
+from cnntrain.training import engine as engines
+from cnntrain.training.engine import STEPS, Engine, Graph, choose
+from cnntrain.training.optimizers import Trainable, adam, adamw, rmsprop, sgd
+from cnntrain.training.recording import run_block, without_trace
+from cnntrain.training.step import Step, Totals
+
+# Powers of two, so that float32 on the device holds them as exactly as Python does.
+RATES = [2.0**-6, 2.0**-7, 2.0**-5, 2.0**-6]
+OPTIMIZERS = {
+    "sgd": lambda t: sgd(t, RATES[0]),
+    "momentum": lambda t: sgd(t, RATES[0], 0.9, True, 0.01),
+    "adam": lambda t: adam(t, RATES[0]),
+    "adamw": lambda t: adamw(t, RATES[0]),
+    "rmsprop": lambda t: rmsprop(t, RATES[0], momentum=0.5),
+}
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU with CUDA")
+
+
+def step_of(optimizer="sgd", device=CPU, dropout=0.5):
+    network = build(from_resolved({"network": [*NETWORK[:-1], {"softmax": {"dropout": dropout}}]}), SHAPE, 10)
+    network.to(device).train()
+    l2 = 0.0 if optimizer == "adamw" else 0.01
+    made = OPTIMIZERS[optimizer](Trainable(network, l2))
+    for group in made.param_groups:
+        group["initial_lr"] = group["lr"]
+    images = resident(256)
+    images = type(images)(images.pixels.to(device), images.labels.to(device), images.preprocessing)
+    return Step(network, made, images, [], 0.0, 1.0)
+
+
+def assert_same(one, other, equal=torch.equal):
+    states = [(step.network.state_dict(), step.optimizer.state_dict()["state"]) for step in (one, other)]
+    (weights, moments), (their_weights, their_moments) = states
+    assert all(equal(value, their_weights[name]) for name, value in weights.items())
+    for key, state in moments.items():
+        for name, value in state.items():
+            assert not isinstance(value, torch.Tensor) or equal(value, their_moments[key][name]), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_block_is_the_same_steps_to_the_bit(optimizer):
+    block, plain = step_of(optimizer), step_of(optimizer)
+    totals, their_totals = Totals.zero(CPU), Totals.zero(CPU)
+    batches = torch.arange(32).view(4, 8)
+    torch.manual_seed(5)
+    run_block(block, batches, torch.tensor([[rate, rate] for rate in RATES]), totals)
+    torch.manual_seed(5)
+    factors = [rate / RATES[0] for rate in RATES]
+    Engine(plain).run(batches.unbind(), factors, their_totals, keeps_gradients=True)
+    assert_same(block, plain)
+    assert torch.equal(totals.loss, their_totals.loss)
+    assert torch.equal(totals.correct, their_totals.correct)
+    assert [group["lr"] for group in block.optimizer.param_groups] == [RATES[0]] * 2
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_rehearsal_leaves_no_trace(optimizer):
+    step = step_of(optimizer)
+    run = Engine(step).run
+    run([torch.arange(8)], [1.0], Totals.zero(CPU), keeps_gradients=True)
+    before, random = copy.deepcopy(step), torch.get_rng_state()
+    with without_trace(step):
+        run([torch.arange(8), torch.arange(8, 16)], [1.0, 1.0], Totals.zero(CPU), keeps_gradients=True)
+        assert not torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert_same(step, before)
+
+
+def test_how_many_steps_a_graph_takes():
+    graph = Graph(step_of("adam"))
+    # One by one: the very first, those that fill no block, and the last of an epoch.
+    assert graph.at_once(0, 500) == 1
+    assert [graph.at_once(9, left) for left in (500, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
+    assert all(group["capturable"] for group in graph.step.optimizer.param_groups)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here a graph can be recorded")
+def test_what_can_not_be_recorded_is_trained_in_plain_steps():
+    graph, plain = Graph(step_of(dropout=0.0)), step_of(dropout=0.0)
+    batches, factors = torch.arange(24).view(3, 8).unbind(), [1.0, 0.5, 0.25]
+    graph.run(batches, factors, Totals.zero(CPU), keeps_gradients=False)
+    assert graph.remark.startswith("training goes on in plain steps, without a CUDA graph: ")
+    assert graph.at_once(9, 500) == 1
+    Engine(plain).run(batches, factors, Totals.zero(CPU), keeps_gradients=False)
+    assert_same(graph.step, plain)
+
+
+def test_the_fastest_on_a_cpu_is_one_by_one():
+    assert type(choose("auto", step_of(), CPU)) is Engine
+    assert choose("auto", step_of(), CPU).remark == ""
+
+
+def test_a_gpu_is_told_why_it_gets_no_graph():
+    step = step_of()
+    step = Step(step.network, torch.optim.Adagrad(step.network.parameters()), step.images, [], 0.0, None)
+    chosen = choose("auto", step, torch.device("cuda"))
+    assert type(chosen) is Engine
+    assert chosen.remark == "plain steps, no CUDA graph: Adagrad is not known to work in one"
+    assert choose("eager", step, torch.device("cuda")).remark == ""
+    assert type(choose("auto", step_of(), torch.device("cuda"))) is Graph
+
+
+def test_a_graph_on_a_cpu_is_refused_at_its_place(cnntrain, tiny):
+    outcome = cnntrain("train", tiny, "training.engine=graph", "--device", "cpu", "--run-dir", tiny.parent / "run")
+    assert outcome.code == 2
+    assert "`graph` can't be had: a CUDA graph needs a GPU with CUDA, and this run is on cpu; use `auto`" in outcome.err
+    assert not (tiny.parent / "run").exists()
+
+
+def test_a_network_that_can_not_be_compiled_is_trained_as_it_is(monkeypatch, tiny, tmp_path):
+    def fails(network):
+        return lambda images: fail(network(images))
+
+    def fail(_):
+        raise RuntimeError("no compiler here\nand more")
+
+    class Heard(Silent):
+        lines = []
+
+        def say(self, line):
+            self.lines.append(line)
+
+    monkeypatch.setattr(engines.torch, "compile", fails)
+    train_run(load_config(tiny, ["training.engine=compiled"]), tmp_path / "compiled", Where(), Heard())
+    assert "training goes on without compilation: no compiler here" in Heard.lines
+    train_run(load_config(tiny), tmp_path / "plain", Where())
+    one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("compiled", "plain"))
+    assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+
+
+# --- on a GPU
+
+
+def losses(engine, count, device, start=0):
+    """The loss of each block of `STEPS` steps and of each single step."""
+    batches = torch.arange(256, device=device).repeat(40).split(8)
+    found, done = [], start
+    while done < count:
+        totals = Totals.zero(device)
+        taken = engine.at_once(done, count - done)
+        engine.run(batches[done : done + taken], [1.0] * taken, totals, keeps_gradients=done in (0, count - 1))
+        done += taken
+        found.append((done, totals.loss.item() / (8 * taken)))
+    return found
+
+
+@needs_cuda
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_graph_learns_what_plain_steps_learn(optimizer):
+    device = torch.device("cuda")
+    graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
+    of_graph, of_plain = dict(losses(graph, 120, device)), dict(losses(plain, 120, device))
+    assert graph.remark == ""
+    assert len(of_graph) < len(of_plain)
+    # The first block: later rounding errors have grown.
+    first = [of_plain[done] for done in range(2, STEPS + 2)]
+    assert of_graph[STEPS + 1] == pytest.approx(sum(first) / len(first), rel=1e-3)
+
+
+@needs_cuda
+def test_masks_differ_between_replays():
+    device = torch.device("cuda")
+    step = step_of("sgd", device, 0.9)
+    for group in step.optimizer.param_groups:
+        group["initial_lr"] = group["weight_decay"] = 0.0
+    graph = Graph(step)
+    graph.run([torch.arange(8, device=device)], [1.0], Totals.zero(device), keeps_gradients=True)
+    seen = []
+    for _ in range(4):
+        totals = Totals.zero(device)
+        graph.run([torch.arange(8, device=device)], [1.0], totals, keeps_gradients=False)
+        seen.append(totals.loss.item())
+    assert graph.remark == ""
+    assert len(set(seen)) == len(seen)
+
+
+@needs_cuda
+def test_a_graph_takes_its_rates_from_each_replay():
+    device = torch.device("cuda")
+    graph = Graph(step_of("sgd", device, 0.0))
+    batch = [torch.arange(8, device=device)]
+    graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=True)
+    graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=False)
+    before = {name: value.clone() for name, value in graph.step.network.named_parameters()}
+    graph.run(batch, [0.0], Totals.zero(device), keeps_gradients=False)
+    assert all(torch.equal(value, before[name]) for name, value in graph.step.network.named_parameters())
+    graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=False)
+    assert not all(torch.equal(value, before[name]) for name, value in graph.step.network.named_parameters())
+    assert graph.remark == ""
