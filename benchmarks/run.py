@@ -2,8 +2,8 @@
 
 All peers of a workload live at once, each in a process of its own that waits while another works. A round is a
 number of steps by each of them in turn; the median over the rounds counts. No round reaches an epoch's end, so that
-nothing is timed but steps. A turn in which other processes took more than a twentieth of the machine is not counted.
-Needs Linux, for what it tells about processes.
+nothing is timed but steps. A turn in which other processes kept a peer waiting for a twentieth of its time or more does
+not count. Needs Linux, for what it tells about processes.
 """
 
 from __future__ import annotations
@@ -57,19 +57,18 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.first = self.last = self._hear()
-        self.disturbed = 0.0
+        self.first = self._hear()
+        self.waited = 0.0
 
     def run(self, steps: int) -> dict[str, float]:
-        """Let it train; gives what it answers, and notes the share of the machine that others took meanwhile."""
+        """Let it train; gives what it answers, and notes for what share of the time it was kept waiting."""
         assert self.process.stdin
-        before, busy = self.last, busy_seconds()
+        waited = waited_seconds(self.process.pid)
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
-        self.last = self._hear()
-        others = busy_seconds() - busy - (self.last["cpu_seconds"] - before["cpu_seconds"])
-        self.disturbed = others / self.last["seconds"] / (os.cpu_count() or 1)
-        return self.last
+        answer = self._hear()
+        self.waited = (waited_seconds(self.process.pid) - waited) / answer["seconds"]
+        return answer
 
     def close(self) -> None:
         """End it."""
@@ -84,10 +83,16 @@ class Worker:
         return answer
 
 
-def busy_seconds() -> float:
-    """Processor seconds that all processes of this machine have taken."""
-    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+def waited_seconds(process: int) -> float:
+    """How long the threads of a process have been ready to run while the processors were with others."""
+    threads = Path(f"/proc/{process}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
+
+
+def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float]:
+    """Seconds a step of the turns that waited little more than the least; some peers have more threads than cores."""
+    least = min(waited for waited, _ in turns)
+    return [seconds for waited, seconds in turns if waited <= least + DISTURBED]
 
 
 def measure(workload: str, batch_size: int, peers: Sequence[str], threads: int) -> dict[str, Any]:
@@ -99,12 +104,14 @@ def measure(workload: str, batch_size: int, peers: Sequence[str], threads: int) 
         peer: {"first_step_seconds": worker.first["since_start"], "step_seconds": []}
         for peer, worker in workers.items()
     }
+    turns: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
     for _ in range(ROUNDS):
         for peer, worker in workers.items():
             answer = worker.run(STEPS[batch_size])
-            if worker.disturbed <= DISTURBED:
-                found[peer]["step_seconds"].append(answer["seconds"] / STEPS[batch_size])
+            turns[peer].append((worker.waited, answer["seconds"] / STEPS[batch_size]))
             found[peer]["peak_mib"] = answer["peak_mib"]
+    for peer, taken in turns.items():
+        found[peer]["step_seconds"] = undisturbed(taken)
     for worker in workers.values():
         worker.close()
     return found
@@ -151,6 +158,7 @@ def main() -> None:
         results["cases"][case] = measure(workload, int(batch_size), arguments.peers, arguments.threads)
         arguments.results.parent.mkdir(exist_ok=True)
         arguments.results.write_text(json.dumps(results, indent=1) + "\n")
+        print(case, *(f"{peer} {len(f['step_seconds'])}" for peer, f in results["cases"][case].items()), "turns count")
         steps = {peer: median(f["step_seconds"]) for peer, f in results["cases"][case].items()}
         ours = steps.get("cnntrain", min(steps.values()))
         print(case, "  ".join(f"{peer} {1000 * s:.3f} ms ({s / ours:.2f}x)" for peer, s in steps.items()), flush=True)
