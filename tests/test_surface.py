@@ -110,7 +110,7 @@ KEYS = {
 }
 
 COMMANDS = {
-    "train": "[CONFIG [KEY=VALUE]...] --resume --force --run-dir --data-dir --seeds --jobs --device --plugin "
+    "train": "[CONFIG [KEY=VALUE]...] --resume --force --run-dir --data-dir --seeds --jobs --device --devices --plugin "
     "--quiet/-q --json",
     "eval": "CHECKPOINT --data --split --fail-under --data-dir --device --plugin --quiet/-q --json",
     "predict": "CHECKPOINT INPUTS... --top-k --invert --format --device --plugin --quiet/-q",

@@ -74,11 +74,6 @@ def train_seeds(
     return [told.summaries[seed] for seed in seeds]
 
 
-def as_many_as_cores() -> int:
-    """How many processes of one thread this machine has room for."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     """The summary of a finished run of the same config; claims may differ."""
     if not (run_dir / "config.yaml").is_file():

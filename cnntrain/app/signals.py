@@ -21,10 +21,14 @@ class Request:
 
 
 @contextmanager
-def listening() -> Iterator[Request]:
-    """Remember the first signal instead of ending by it; the second does what it did before."""
+def listening(is_led: bool = False) -> Iterator[Request]:
+    """Remember the first signal instead of ending by it; the second does what it did before.
+
+    A process that is led by a launcher may get each signal twice, from the terminal and from the
+    launcher: it only remembers, and the launcher sees to an end at once.
+    """
     request = Request()
-    with handling(lambda name: setattr(request, "signal", name), once=True):
+    with handling(lambda name: setattr(request, "signal", name), once=not is_led):
         yield request
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app import device as devices
+from cnntrain.app import ranks as several
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
@@ -21,7 +22,7 @@ from cnntrain.app.trouble import explained
 from cnntrain.config.load import from_resolved, load, resolved, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted
-from cnntrain.data.images import Folders
+from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, duplicates, split
 from cnntrain.errors import CheckpointError, Interrupted, UsageError
@@ -30,8 +31,12 @@ from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
+from cnntrain.training.distributed import Alone
 from cnntrain.training.loop import Feeds, Plan, Remark, RolledBack, prepare, settle, train
 from cnntrain.training.state import EpochResult, State
+
+# What ranks ask each other for, besides an end by a signal.
+SAVE = "save"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Where:
 
 @dataclass
 class _Run:
-    """A run under way."""
+    """A run under way, in one of its ranks."""
 
     config: Config
     splits: Splits
@@ -91,10 +96,10 @@ def train_run(config: Config, run_dir: Path, where: Where, display: Display | No
     Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
     no longer finite.
     """
-    display = display or Silent()
-    prepared = _prepare(config, where)
-    with closing(RunDirectory.create(run_dir, to_yaml(config))) as directory:
-        return _begin(_Run(*prepared, where, directory, display))
+    with several.joined(where.device) as ranks:
+        prepared = _prepare(config, where, ranks)
+        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
+            return _begin(_Run(*prepared, where, directory, _heard(display, ranks)))
 
 
 def resume_run(
@@ -106,24 +111,36 @@ def resume_run(
     cut off before its first checkpoint begins again. A checkpoint of a run in the place of its
     directory goes on from there. Raises `DataError` where the data has changed, unless forced.
     """
-    display = display or Silent()
-    import_plugins(where.plugins)
     file = run_dir if run_dir.is_file() else None
-    with closing(RunDirectory.open(file.parent.parent if file else run_dir)) as directory:
-        if directory.left_by:
-            note = f"process {directory.left_by} ended without closing this run; going on where it was"
-            display.say(note)
-            directory.log(note)
-        if file is None and not directory.last.is_file() and not directory.previous.is_file():
-            config = load(directory.config, overrides)
-            run = _Run(*_prepare(config, where), where, directory, display)
-            directory.write_config(to_yaml(config))
-            return _begin(run)
-        return _go_on(directory, file or directory.last, overrides, where, display, force)
+    with several.joined(where.device) as ranks:
+        display = _heard(display, ranks)
+        import_plugins(where.plugins)
+        with closing(several.directory_of(ranks).open(file.parent.parent if file else run_dir)) as directory:
+            if directory.left_by:
+                note = f"process {directory.left_by} ended without closing this run; going on where it was"
+                display.say(note)
+                directory.log(note)
+            if file is None and not directory.last.is_file() and not directory.previous.is_file():
+                config = load(directory.config, overrides)
+                run = _Run(*_prepare(config, where, ranks), where, directory, display)
+                directory.write_config(to_yaml(config))
+                return _begin(run)
+            return _go_on(directory, file or directory.last, overrides, where, ranks, display, force)
+
+
+def _heard(display: Display | None, ranks: Alone) -> Display:
+    """Only rank 0 speaks."""
+    return display if display and ranks.rank == 0 else Silent()
 
 
 def _go_on(
-    directory: RunDirectory, file: Path, overrides: Sequence[str], where: Where, display: Display, force: bool
+    directory: RunDirectory,
+    file: Path,
+    overrides: Sequence[str],
+    where: Where,
+    ranks: Alone,
+    display: Display,
+    force: bool,
 ) -> dict[str, Any]:
     """Train on from a checkpoint."""
     saved = load_state(directory, file)
@@ -131,7 +148,7 @@ def _go_on(
     config = from_resolved(saved.config, overrides)
     check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
     known = Preprocessing.from_dict(saved.preprocessing)
-    run = _Run(*_prepare(config, where, known), where, directory, display)
+    run = _Run(*_prepare(config, where, ranks, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     if file != directory.last:
         directory.go_back_to(file)
@@ -195,20 +212,23 @@ def _mend_best(run: _Run, is_changed: bool) -> None:
 
 
 def _prepare(
-    config: Config, where: Where, known: Preprocessing | None = None
+    config: Config, where: Where, ranks: Alone, known: Preprocessing | None = None
 ) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
-    device = devices.choose(where.device)
     plugins = import_plugins(where.plugins)
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
     preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
-    network = build(config, preprocessing.shape, len(splits.classes)).to(device)
+    network = build(config, preprocessing.shape, len(splits.classes)).to(ranks.device)
+
+    def part(images: Images) -> Resident:
+        return Resident.of(images.take(ranks.part(len(images))), preprocessing, ranks.device)
+
     feeds = Feeds(
-        (Shifted if config.data.expand else Resident).of(splits.train, preprocessing, device),
-        Resident.of(splits.train.take(slice(0, len(splits.validation))), preprocessing, device),
-        Resident.of(splits.validation, preprocessing, device),
-        Resident.of(splits.test, preprocessing, device),
+        (Shifted if config.data.expand else Resident).of(splits.train, preprocessing, ranks.device),
+        part(splits.train.take(slice(0, len(splits.validation)))),
+        part(splits.validation),
+        part(splits.test),
     )
-    plan, state = prepare(config, network, feeds, device)
+    plan, state = prepare(config, network, feeds, ranks)
     return config, splits, preprocessing, plan, state, plugins
 
 
@@ -219,11 +239,16 @@ def _introduce(run: _Run) -> None:
     run.say(
         f"{len(splits.train):,} training, {len(splits.validation):,} validation, {len(splits.test):,} test images "
         f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; "
-        + devices.describe(run.state.device)
+        + _describe(run.state.ranks)
     )
     same = duplicates(splits)
     if same:
         run.warn(f"{same:,} test images are also among the training images")
+
+
+def _describe(ranks: Alone) -> str:
+    each = devices.describe(ranks.device)
+    return each if ranks.size == 1 else f"{ranks.size} processes, each on {each}"
 
 
 def _count_parameters(state: State) -> int:
@@ -233,7 +258,8 @@ def _count_parameters(state: State) -> int:
 def _train(run: _Run) -> dict[str, Any]:
     with explained(run.directory, _resume_command(run)):
         _introduce(run)
-        with devices.deterministic(run.config.training.deterministic), listening() as request:
+        is_led = run.state.ranks.size > 1
+        with devices.deterministic(run.config.training.deterministic), listening(is_led) as request:
             _iterate(run, request)
         return _finish(run)
 
@@ -251,11 +277,12 @@ def _iterate(run: _Run, request: Request) -> None:
         else:
             epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
             run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")
-        if request.signal and not run.state.stopped:
-            _interrupt(run, request.signal)
-        if interval.is_over(run.state.step):
+        asked = run.state.ranks.agree(request.signal or (SAVE if interval.is_over(run.state.step) else None))
+        if asked == SAVE:
             _save_within(run)
             interval.begin(run.state.step)
+        elif asked and not run.state.stopped:
+            _interrupt(run, asked)
 
 
 def _keep(run: _Run, result: EpochResult) -> None:
@@ -293,7 +320,7 @@ def _interrupt(run: _Run, signal: str) -> None:
 
 
 def _resume_command(run: _Run) -> str:
-    return shlex.join(["cnntrain", "train", "--resume", str(run.directory.path), *run.where.options()])
+    return shlex.join([*run.state.ranks.command(), "--resume", str(run.directory.path), *run.where.options()])
 
 
 def _finish(run: _Run) -> dict[str, Any]:
@@ -307,7 +334,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "verdict": asdict(judged),
         "seconds": sum(result.seconds for result in run.state.history),
         "seed": run.config.seed,
-        "device": devices.describe(run.state.device),
+        "device": _describe(run.state.ranks),
         "parameters": _count_parameters(run.state),
         "images": {
             "train": len(run.splits.train),

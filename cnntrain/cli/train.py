@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +32,9 @@ def run(
     ] = None,
     jobs: Jobs = None,
     device: Device = "auto",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Train one network on so many GPUs, or CPU processes, at once.")
+    ] = None,
     plugins: Plugins = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -44,9 +49,15 @@ def run(
     _check(given, resume, run_dir, seeds, jobs)
     if force and resume is None:
         raise UsageError("`--force` goes with `--resume`")
+    _check_devices(devices, seeds)
     from cnntrain.app.configure import load_config
 
     config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
+    if devices and devices > 1 and "LOCAL_RANK" not in os.environ:
+        from cnntrain.app.ranks import launch
+
+        raise typer.Exit(launch(devices, sys.argv[1:]))
+    from cnntrain.app.ranks import is_first
     from cnntrain.app.report import report_after_training
     from cnntrain.app.train import Where, resume_run, train_run
     from cnntrain.run.directory import default_path
@@ -59,10 +70,13 @@ def run(
         elif seeds is None:
             summaries = [train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)]
         else:
-            from cnntrain.app.seeds import as_many_as_cores, train_seeds
+            from cnntrain.app.device import as_many_as_cores
+            from cnntrain.app.seeds import train_seeds
 
             root = run_dir or Path("runs") / Path(given[0]).stem
             summaries = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
+        if not is_first():
+            return
         if seeds is None:
             report_after_training(Path(summaries[0]["run_dir"]), where, display)
     if as_json:
@@ -83,6 +97,15 @@ def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: s
         raise UsageError("`--resume` goes on with one run; the command with `--seeds` goes on by itself when repeated")
     if jobs is not None and seeds is None:
         raise UsageError("`--jobs` goes with `--seeds`")
+
+
+def _check_devices(devices: int | None, seeds: str | None) -> None:
+    """Raise `UsageError` where ranks can't be, or are already, started."""
+    is_led = "LOCAL_RANK" in os.environ
+    if seeds is not None and (devices or is_led):
+        raise UsageError("`--seeds` trains a network in each process, `--devices` or torchrun one in all; choose one")
+    if devices and is_led and devices != int(os.environ.get("LOCAL_WORLD_SIZE", devices)):
+        raise UsageError("torchrun has started the processes already; leave `--devices` away")
 
 
 def _numbers(seeds: str) -> list[int]:

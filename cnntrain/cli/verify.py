@@ -35,7 +35,7 @@ def run(
     from cnntrain.app.configure import load_config
 
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
-    from cnntrain.app.seeds import as_many_as_cores
+    from cnntrain.app.device import as_many_as_cores
     from cnntrain.app.train import Where
     from cnntrain.app.verify import verify
 

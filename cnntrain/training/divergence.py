@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def loss_of(state: State) -> float:
-    """The loss summed over the epoch so far, in one transfer from the device."""
-    return state.totals.loss.item()
+    """The loss summed over the epoch so far, in one transfer from the device; all ranks must ask."""
+    return state.summed("loss")
 
 
 def is_finite(state: State) -> bool:
@@ -38,6 +38,8 @@ def first_not_finite(state: State, train_a_batch: Callable[[], bool]) -> str | N
     with _watching(network) as found:
         while not found and train_a_batch():
             found += _not_finite_after_a_batch(state)
+            # What one rank has met ends the search of all.
+            found[:] = chain.from_iterable(state.ranks.gather(found))
     return f"{found[0]} in epoch {state.epoch + 1}, batch {state.batch}" if found else None
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cnntrain.data.batches import Resident
+    from cnntrain.training.distributed import Alone
 
 BATCH = 500
 
@@ -47,6 +48,15 @@ def score(logits: Tensor, labels: Tensor) -> Score:
     return Score(values[0], values[1] / len(labels))
 
 
-def evaluate(network: nn.Module, images: Resident) -> Score:
-    """Loss and accuracy of the network over a split."""
-    return score(logits_of(network, images), images.labels)
+def evaluate(network: nn.Module, images: Resident, ranks: Alone) -> Score:
+    """Loss and accuracy of the network over a split, of which each rank has a part."""
+    loss, correct, count = (sum(column) for column in zip(*ranks.gather(_sums(network, images)), strict=True))
+    return Score(loss / count, correct / count)
+
+
+def _sums(network: nn.Module, images: Resident) -> tuple[float, int, int]:
+    """Loss, right answers and images, summed."""
+    if len(images) == 0:
+        return 0.0, 0, 0
+    result = score(logits_of(network, images), images.labels)
+    return result.loss * len(images), round(result.accuracy * len(images)), len(images)

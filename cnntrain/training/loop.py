@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cnntrain.config.schema import Config
+    from cnntrain.training.distributed import Alone
 
 # How often a CPU looks whether the loss is still finite; elsewhere it waits for the epoch's end.
 FINITE_CHECK_BATCHES = 100
@@ -34,7 +35,10 @@ LOWERED, ROLLBACKS = 0.5, 5
 
 @dataclass(frozen=True)
 class Feeds:
-    """The three splits on the device, and as many training images as validate, unexpanded."""
+    """The training images on the device, and this rank's part of what is evaluated.
+
+    `sample` is as many training images as validate, unexpanded.
+    """
 
     train: Resident
     sample: Resident
@@ -81,10 +85,14 @@ class Plan:
         return math.ceil(len(self.feeds.train) / self.config.training.batch_size)
 
 
-def prepare(config: Config, network: nn.Module, feeds: Feeds, device: torch.device) -> tuple[Plan, State]:
+def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
     """A network on its device, ready to be trained from the beginning."""
     training = config.training
-    torch.manual_seed(derived_seed(config.seed, "training"))
+    if training.batch_size < ranks.size:
+        said = f"a global batch of {training.batch_size} images can't be shared by {ranks.size} processes"
+        raise config.error(("training", "batch_size"), said)
+    torch.manual_seed(derived_seed(config.seed, ranks.stream))
+    parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)
     try:
         optimizer = training.optimizer.make(Trainable(network, training.l2 / batches))
@@ -94,11 +102,11 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, device: torch.devi
         group["initial_lr"] = group["lr"]
     schedule = training.schedule.make(training.epochs)
     min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
-    state = State(network, optimizer, schedule, device, Totals.zero(device), NoImprovement(min_delta))
+    state = State(network, optimizer, schedule, ranks, Totals.zero(ranks.device), NoImprovement(min_delta))
     augmentations = [spec.make() for spec in config.data.augment]
-    step = Step(network, optimizer, feeds.train, augmentations, training.label_smoothing, training.clip_grad_norm)
+    step = Step(parallel, optimizer, feeds.train, augmentations, training.label_smoothing, training.clip_grad_norm)
     try:
-        engine = choose(training.engine, step, device)
+        engine = choose(training.engine, step, ranks.device)
     except ValueError as error:
         raise config.error(("training", "engine"), str(error)) from error
     return Plan(config, feeds, engine), state
@@ -162,7 +170,12 @@ def _train_batches(
     factors = [_factor(plan, state, state.batch + ahead) for ahead in range(count)]
     # The health of the layers is read after these.
     keeps_gradients = is_watched or state.step == 0 or state.batch == len(batches) - 1
-    engine.run(batches[state.batch : state.batch + count], factors, state.totals, keeps_gradients)
+    # Several ranks take one batch at once.
+    shares, counted = zip(
+        *(state.ranks.share(batch) for batch in batches[state.batch : state.batch + count]), strict=True
+    )
+    totals = state.totals if all(counted) else Totals.zero(state.device)
+    engine.run(shares, factors, totals, keeps_gradients)
     state.learning_rate = state.optimizer.param_groups[-1]["initial_lr"] * factors[-1]
     state.batch += count
     state.step += count
@@ -236,9 +249,9 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     images = len(plan.feeds.train)
     # Whoever asks for an end waits for a part of the images at most.
     evaluated = Progress(state.epoch + 1, state.batch, state.batch)
-    sample = evaluate(state.network, plan.feeds.sample)
+    sample = evaluate(state.network, plan.feeds.sample, state.ranks)
     yield evaluated
-    validation = evaluate(state.network, plan.feeds.validation)
+    validation = evaluate(state.network, plan.feeds.validation, state.ranks)
     yield evaluated
     # Of equals the later epoch counts, as in the book; the test set is read then, and selects nothing.
     is_best = validation.accuracy >= state.best_accuracy
@@ -246,13 +259,13 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
         epoch=state.epoch + 1,
         step=state.step,
         learning_rate=state.learning_rate,
-        train_loss=state.totals.loss.item() / images,
-        train_accuracy=state.totals.correct.item() / images,
+        train_loss=state.summed("loss") / images,
+        train_accuracy=state.summed("correct") / images,
         sample_loss=sample.loss,
         sample_accuracy=sample.accuracy,
         validation_loss=validation.loss,
         validation_accuracy=validation.accuracy,
-        test_accuracy=evaluate(state.network, plan.feeds.test).accuracy if is_best else None,
+        test_accuracy=evaluate(state.network, plan.feeds.test, state.ranks).accuracy if is_best else None,
         best=is_best,
         seconds=seconds,
         images_per_second=images / seconds,

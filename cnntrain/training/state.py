@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnntrain.data.batches import derived_seed
 from cnntrain.training.diagnostics import LayerHealth
 from cnntrain.training.schedules import NoImprovement
 from cnntrain.training.step import Totals
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from cnntrain.training.distributed import Alone
     from cnntrain.training.schedules import Schedule
 
 
@@ -47,6 +50,8 @@ class EpochResult:
 class State:
     """Where training stands: `epoch` epochs are done, and `batch` batches of the next one.
 
+    `totals` and random numbers are this rank's own, all else is the same in all of them.
+
     `anchor` is what `save` gave at the epoch's beginning: what a rollback goes back to. It goes into
     checkpoints where `keeps_anchor` says so.
     """
@@ -54,7 +59,7 @@ class State:
     network: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    device: torch.device
+    ranks: Alone
     totals: Totals
     stopping: NoImprovement
     epoch: int = 0
@@ -72,22 +77,32 @@ class State:
     anchor: dict[str, Any] | None = None
 
     @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        return self.ranks.device
+
+    @property
     def best(self) -> EpochResult | None:
         """The epoch of the best validation accuracy so far; of equals, the last."""
         return next((result for result in reversed(self.history) if result.best), None)
 
+    def summed(self, name: str) -> float:
+        """One of the totals, over all ranks; all must ask."""
+        return float(sum(self.ranks.gather(getattr(self.totals, name).item())))
+
     def save(self) -> dict[str, Any]:
-        """All of it as tensors and plain data."""
+        """All of it as tensors and plain data; all ranks must ask."""
+        first, *others = self.ranks.gather({"totals": self._totals(), "random": _random_state(self.device)})
         return {
+            **first,
+            "others": others,
             "weights": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state(),
             "stopping": asdict(self.stopping),
-            "totals": {"loss": self.totals.loss, "correct": self.totals.correct},
             "best_weights": self.best_weights,
             "history": [asdict(result) for result in self.history],
             "health": [asdict(layer) for layer in self.health],
-            "random": _random_state(self.device),
             **{name: getattr(self, name) for name in _NUMBERS},
             "anchor": self.anchor if self.keeps_anchor and self.batch else None,
         }
@@ -100,14 +115,29 @@ class State:
         self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
         self.schedule.restore(saved["schedule"])
         self.stopping = NoImprovement(**saved["stopping"])
-        self.totals = Totals(*(saved["totals"][name].to(self.device) for name in ("loss", "correct")))
         self.best_weights = saved["best_weights"]
         self.history = [EpochResult(**row) for row in saved["history"]]
         self.health = [LayerHealth(**row) for row in saved["health"]]
-        _set_random_state(self.device, saved["random"])
         for name in _NUMBERS:
             setattr(self, name, saved[name])
+        self._restore_own([saved, *saved["others"]])
         self.anchor = saved["anchor"]
+
+    def _totals(self) -> dict[str, Tensor]:
+        # On the CPU: a tensor that is sent to another rank arrives on the device that it comes from.
+        return {name: value.cpu() for name, value in vars(self.totals).items()}
+
+    def _restore_own(self, saved: Sequence[dict[str, Any]]) -> None:
+        """What each rank has of its own: exactly, if there are as many ranks as there were."""
+        rank, totals = self.ranks.rank, [one["totals"] for one in saved]
+        if len(saved) != self.ranks.size:
+            whole = {name: torch.stack([one[name] for one in totals]).sum(0) for name in totals[0]}
+            totals = [whole] + [vars(Totals.zero(self.device))] * rank
+        self.totals = Totals(**{name: value.to(self.device) for name, value in totals[rank].items()})
+        if rank < len(saved):
+            _set_random_state(self.device, saved[rank]["random"])
+        else:
+            torch.manual_seed(derived_seed(torch.initial_seed(), f"step {self.step}"))
 
     def begin_epoch_again(self) -> None:
         """Forget how far the epoch is, but not what was learned in it."""

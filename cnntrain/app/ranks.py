@@ -1,0 +1,138 @@
+"""Starting several ranks, joining them, and what they do differently: rank 0 alone writes and speaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import sleep
+from typing import Any
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from cnntrain.app import device as devices
+from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
+from cnntrain.run.directory import RunDirectory
+from cnntrain.training.distributed import Alone, Group
+
+# An error that all ranks meet is told by rank 0; the others wait so long before they tell theirs.
+WAIT_SECONDS = 2.0
+
+
+def launch(ranks: int, words: Sequence[str]) -> int:
+    """Run `cnntrain` with these words in so many processes on this machine; gives the exit code.
+
+    It is what `torchrun --standalone` does. Raises `CnntrainError` when a process is killed.
+    """
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, devices.as_many_as_cores() // ranks)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "cnntrain", *words)
+    except SignalException:
+        return Interrupted.exit_code
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            raise CnntrainError(f"process {rank} was ended by {failure.signal_name()}") from error
+        return int(failure.exitcode)
+    return 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Alone]:
+    """All ranks that a launcher started, or this process alone.
+
+    On the way out, an error that is the same in all ranks is left to rank 0, and one that a single
+    rank meets is told under its number.
+    """
+    chosen = devices.choose(device)
+    if "LOCAL_RANK" not in os.environ:
+        yield Alone(chosen)
+        return
+    ranks = Group(_own(chosen, device))
+    try:
+        yield ranks
+    except (CnntrainError, Signalled) as error:
+        raise _told_once(error, ranks) from error
+    except RuntimeError as error:
+        raise _told_once(_lost(error), ranks) from error
+
+
+def _own(chosen: torch.device, name: str) -> torch.device:
+    """The device of this rank: the GPU of its number on this machine, or the CPU."""
+    number = int(os.environ["LOCAL_RANK"])
+    if chosen.type == "cpu":
+        return chosen
+    if chosen.type != "cuda" or chosen.index is not None:
+        raise UsageError(f"device `{name}` can't be shared by several processes; use `--device cuda` or `cpu`")
+    if number >= torch.cuda.device_count():
+        raise UsageError(f"process {number} has no GPU: there are {torch.cuda.device_count()}; start fewer processes")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _told_once(error: BaseException, ranks: Alone) -> BaseException:
+    if ranks.rank == 0:
+        return error
+    if not isinstance(error, Signalled):
+        # The launcher ends this rank when rank 0 has told the same.
+        with suppress(Signalled):
+            sleep(WAIT_SECONDS)
+            if not isinstance(error, Interrupted | Diverged):
+                error.args = (f"rank {ranks.rank}: {error}",)
+                return error
+    return SystemExit(getattr(error, "exit_code", Interrupted.exit_code))
+
+
+def _lost(error: RuntimeError) -> CnntrainError:
+    """What the end of another rank looks like from here; any other error passes."""
+    said = str(error)
+    if not isinstance(error, dist.DistError) and not any(word in said for word in ("gloo", "Connection", "NCCL")):
+        raise error
+    return CnntrainError("the connection to another process of this run is lost; that one may have told why")
+
+
+class Unwritten(RunDirectory):
+    """A run directory as the other ranks see it: read, but never written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.left_by = path, None
+
+    @classmethod
+    def create(cls, path: Path, config: str) -> RunDirectory:
+        """Rank 0 makes it."""
+        return cls(path)
+
+    def _leave(self, *content: Any) -> None:
+        """Rank 0 does it."""
+
+    save_best = save_last = write_rows = log = close = _leave  # type: ignore[assignment]
+    write_config = write_summary = forget_summary = write = go_back_to = _leave  # type: ignore[assignment]
+
+
+def directory_of(ranks: Alone) -> type[RunDirectory]:
+    """What this rank opens a run directory as."""
+    return Unwritten if ranks.rank else RunDirectory
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all: it is rank 0, or alone."""
+    return int(os.environ.get("RANK", 0)) == 0

@@ -1,0 +1,186 @@
+"""Two processes train the network that one would: real ranks, over gloo, on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from inspect import isfunction
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.ranks import Unwritten
+from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.errors import ConfigError, Diverged, Interrupted
+from cnntrain.run import checkpoint
+from cnntrain.run.directory import RunDirectory
+from cnntrain.training.distributed import Alone
+from tests.training.test_resume import InterruptAt, assert_same_runs, rows
+
+# Without random numbers in training, which ranks draw each for themselves.
+PLAIN = ["data.augment=[]", "network.3.fully_connected.dropout=0", "training.epochs=1"]
+# The last of the batches has 23 images, unequal shares, or a single one, which is fewer than there are ranks.
+EQUAL = {"unequal": [*PLAIN, "training.batch_size=31"], "single": [*PLAIN, "training.batch_size=431"]}
+# 500 images are 16 batches, of which the last has 20.
+LONG = ["training.epochs=3", "training.optimizer=adam", "data.limit=500"]
+DIVERGING = ["data.limit=200", "training.optimizer.sgd.learning_rate=1e30"]
+
+
+def work(folder):
+    """What each of the two ranks does."""
+    from cnntrain.app import ranks
+    from cnntrain.training import distributed
+
+    ranks.WAIT_SECONDS = distributed.AGREE_SECONDS = 0.0
+    config = folder / "tiny.yaml"
+    for name, overrides in EQUAL.items():
+        train_run(load_config(config, overrides), folder / name, Where())
+    train_run(load_config(config, LONG), folder / "whole", Where())
+    for name in ("same", "fewer"):
+        # The signal reaches rank 0 alone, which has a display; the other must hear of it.
+        with suppress(Interrupted, SystemExit):
+            train_run(load_config(config, LONG), folder / name, Where(), InterruptAt(20))
+    with suppress(Diverged, SystemExit):
+        train_run(load_config(config, DIVERGING), folder / "diverging", Where())
+    resume_run(folder / "same", (), Where())
+    resume_run(folder / "more", (), Where())
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder in which two ranks have done their work."""
+    from tests.conftest import ROOT, TINY
+
+    folder = tmp_path_factory.mktemp("ranks")
+    (folder / "tiny.yaml").write_text(TINY)
+    with pytest.raises(Interrupted):
+        train_run(load_config(folder / "tiny.yaml", LONG), folder / "more", Where(), InterruptAt(20))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr=localhost", "--nproc-per-node=2"]
+    script = folder / "work.py"
+    script.write_text(
+        f"import pathlib, tests.training.{Path(__file__).stem} as t; t.work(pathlib.Path({str(folder)!r}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, str(script)]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_two_ranks_make_the_updates_of_one(name, done):
+    train_run(load_config(done / "tiny.yaml", EQUAL[name]), done / f"{name}-alone", Where())
+    one, two = (checkpoint.load(done / run) for run in (f"{name}-alone", name))
+    # A batch that every rank took whole has the same mean and variance, but not the same unbiased estimate of it.
+    keys = [key for key in one.weights if name == "unequal" or not key.endswith("running_var")]
+    a, b = (torch.cat([run.weights[key].double().flatten() for key in keys]) for run in (one, two))
+    assert (a - b).norm() <= 1e-6 * a.norm()
+    for alone, shared in zip(rows(done / f"{name}-alone"), rows(done / name), strict=True):
+        accuracies = [key for key in alone if key.endswith("accuracy")]
+        assert [alone[key] for key in accuracies] == [shared[key] for key in accuracies]
+        assert float(alone["train_loss"]) == pytest.approx(float(shared["train_loss"]), rel=1e-6)
+
+
+def test_resumes_to_the_same_bits_on_as_many_ranks(done):
+    assert_same_runs(done / "same", done / "whole")
+
+
+def test_ranks_draw_random_numbers_of_their_own(done):
+    saved = checkpoint.load(done / "whole" / "checkpoints" / "last.pt").training
+    assert len(saved["others"]) == 1
+    assert not torch.equal(saved["random"]["cpu"], saved["others"][0]["random"]["cpu"])
+
+
+def test_goes_on_with_fewer_ranks(done):
+    saved = checkpoint.load(done / "fewer" / "checkpoints" / "last.pt").training
+    assert 20 <= saved["step"] < 24
+    summary = resume_run(done / "fewer", (), Where())
+    assert (summary["epochs"], summary["last"]["step"]) == (3, 48)
+
+
+def test_goes_on_with_more_ranks(done):
+    summary = json.loads((done / "more" / "summary.json").read_text())
+    assert (summary["epochs"], summary["last"]["step"]) == (3, 48)
+    assert summary["device"] == "2 processes, each on cpu (1 threads)"
+    # An epoch that one process began and two ended counts each of its images once.
+    assert all(0 <= float(row["train_accuracy"]) <= 1 for row in rows(done / "more"))
+
+
+def test_ranks_diverge_together(done):
+    assert "first to be not finite: " in (done / "diverging" / "log.txt").read_text()
+
+
+def test_parts_make_up_the_whole():
+    ranks = []
+    for rank in range(3):
+        one = Alone(torch.device("cpu"))
+        one.rank, one.size = rank, 3
+        ranks.append(one)
+    for count in (0, 1, 2, 3, 10, 1000):
+        assert [i for one in ranks for i in range(count)[one.part(count)]] == list(range(count))
+    assert len({one.stream for one in ranks}) == 3
+
+
+def test_only_rank_0_writes():
+    writers = {name for name, value in vars(RunDirectory).items() if isfunction(value) and name != "__init__"}
+    assert writers <= set(vars(Unwritten))
+
+
+def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Alone, "size", 64)
+    with pytest.raises(ConfigError, match=r"a global batch of 32 images can't be shared by 64 processes"):
+        train_run(load_config(tiny), tmp_path / "run", Where())
+    assert not (tmp_path / "run").exists()
+
+
+# --- the command
+
+
+def start(tiny, run):
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=10000", "--devices", "2"]
+    process = subprocess.Popen(
+        [*command, "--run-dir", str(run)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def test_a_signal_to_the_launcher_saves_and_exits_with_130(tiny):
+    run = tiny.parent / "run"
+    process = start(tiny, run)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert (process.returncode, out) == (130, "")
+    assert err.count("the state is saved") == 1
+    assert f"cnntrain train --devices 2 --resume {run}" in err
+    assert "Traceback" not in err
+    assert checkpoint.load(run / "checkpoints" / "last.pt").training["epoch"] >= 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_a_rank_that_is_killed_ends_the_run(tiny):
+    process = start(tiny, tiny.parent / "run")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    assert "Traceback" not in err
+    assert "process 1 was ended by SIGKILL" in err
+
+
+def test_devices_go_with_one_network(cnntrain, tiny, monkeypatch):
+    assert cnntrain("train", tiny, "--devices", "2", "--seeds", "0-1").code == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    outcome = cnntrain("train", tiny, "--devices", "2")
+    assert outcome.code == 2
+    assert "torchrun" in outcome.err
