@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 # Small networks gain nothing from a second thread, and test processes side by side lose much by it.
@@ -25,6 +26,16 @@ training:
   optimizer: {sgd: {learning_rate: 0.1, momentum: 0.9}}
   schedule: cosine
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Keep decoded images out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        # matplotlib takes half a minute to list the fonts, and keeps the list there.
+        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or platformdirs.user_cache_dir("matplotlib"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -98,7 +98,8 @@ VOCABULARY = {
 
 KEYS = {
     "Config": "seed=0, data, network, init, init_from=None, dropout_scaling='inverted', training, expect=None",
-    "DataConfig": "source, validation=None, test=None, limit=None, normalize=False, expand=None, augment=[]",
+    "DataConfig": "source, validation=None, test=None, limit=None, normalize=False, expand=None, augment=[], "
+    "memory_budget=None",
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
     "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', engine, early_stopping=None, "

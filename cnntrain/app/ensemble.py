@@ -13,7 +13,7 @@ import torch
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model
 from cnntrain.app.train import Where
-from cnntrain.data.batches import Resident
+from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.splits import split
@@ -53,7 +53,9 @@ def ensemble(
     test = split(data.source.make(Folders.standard(where.data_dir)), data).test
     probabilities = []
     for done, model in enumerate(models, start=1):
-        logits = logits_of(model.network, Resident.of(test, model.preprocessing, model.device))
+        logits = logits_of(
+            model.network, placed(test, model.preprocessing, model.device, model.config.data.memory_budget)
+        )
         probabilities.append(logits.softmax(1).cpu())
         display.progress(done, len(models), "networks")
     voted = decide(torch.stack(probabilities), vote).numpy()

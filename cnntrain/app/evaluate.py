@@ -18,7 +18,7 @@ from cnntrain.app.train import Where
 from cnntrain.config.document import parse
 from cnntrain.config.load import from_resolved
 from cnntrain.config.schema import Config
-from cnntrain.data.batches import Resident
+from cnntrain.data.batches import placed
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing, to_unit
 from cnntrain.data.splits import split
@@ -72,17 +72,17 @@ def evaluate_checkpoint(
     """
     display = display or Silent()
     model = load_model(path, where)
-    folders = Folders.standard(where.data_dir)
+    folders = Folders.standard(where.data_dir, display.progress)
     if data is None:
         splits = split(model.config.data.source.make(folders), model.config.data)
         images = getattr(splits, name)
     else:
         dataset = _source(model, data, display).data.source.make(folders)
         images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
-    resident = Resident.of(images, model.preprocessing, model.device)
-    logits = logits_of(model.network, resident)
+    feed = placed(images, model.preprocessing, model.device, model.config.data.memory_budget)
+    logits = logits_of(model.network, feed)
     report = report_on(model.classes, images.labels, logits)
-    result = score(logits, resident.labels)
+    result = score(logits, feed.labels)
     return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
 
 
@@ -138,7 +138,7 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
 def _converted(pixels: Any, shape: tuple[int, int, int]) -> Any:
     """Pixels with other channels and another size: grey by ITU-R 601 weights, size by antialiased bilinear."""
     parts = []
-    for chunk in torch.split(torch.from_numpy(pixels), 1000):
+    for chunk in torch.split(torch.from_numpy(pixels[:]), 1000):
         images = to_unit(chunk)
         if images.shape[1] != shape[0]:
             images = _grey(images).expand(-1, shape[0], -1, -1)

@@ -13,7 +13,7 @@ import torch
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model, report_on
 from cnntrain.app.train import Where
-from cnntrain.data.batches import Resident
+from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.splits import split
@@ -39,7 +39,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         rows, model = Rows.read(run_dir), load_model(run_dir, where)
         data = model.config.data
         test = split(data.source.make(Folders.standard(where.data_dir)), data).test
-        logits = logits_of(model.network, Resident.of(test, model.preprocessing, model.device)).cpu()
+        logits = logits_of(model.network, placed(test, model.preprocessing, model.device, data.memory_budget)).cpu()
         judged = report_on(model.classes, test.labels, logits)
         drawn = _draw(rows, model, test, logits, judged)
         for name, content in drawn.items():

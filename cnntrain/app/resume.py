@@ -49,6 +49,10 @@ def saved_epoch(file: Path) -> int | None:
 
 def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     """Raise `UsageError` for a change that the saved state does not fit."""
+    # Where images lie does not change what is learned from them.
+    before, after = (
+        one.model_copy(update={"data": one.data.model_copy(update={"memory_budget": None})}) for one in (before, after)
+    )
     fixed = ["seed", "data", "network", "init", "dropout_scaling"]
     changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
     if before.training.optimizer.name != after.training.optimizer.name:

@@ -15,24 +15,22 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
+from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.resume import check_changes, check_data, load_state, saved_epoch
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
 from cnntrain.app.trouble import explained
 from cnntrain.config.load import from_resolved, load, resolved, to_yaml
 from cnntrain.config.schema import Config
-from cnntrain.data.batches import Resident, Shifted
-from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
-from cnntrain.data.splits import Splits, duplicates, split
+from cnntrain.data.splits import Splits, duplicates
 from cnntrain.errors import CheckpointError, Interrupted, UsageError
-from cnntrain.network.build import build
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Alone
-from cnntrain.training.loop import Feeds, Plan, Remark, RolledBack, prepare, settle, train
+from cnntrain.training.loop import Remark, RolledBack, settle, train
 from cnntrain.training.state import EpochResult, State
 
 # What ranks ask each other for, besides an end by a signal.
@@ -58,15 +56,22 @@ class Where:
 class _Run:
     """A run under way, in one of its ranks."""
 
-    config: Config
-    splits: Splits
-    preprocessing: Preprocessing
-    plan: Plan
-    state: State
-    plugins: dict[str, str]
+    given: Prepared
     where: Where
     directory: RunDirectory
     display: Display
+
+    @property
+    def config(self) -> Config:
+        return self.given.config
+
+    @property
+    def splits(self) -> Splits:
+        return self.given.splits
+
+    @property
+    def state(self) -> State:
+        return self.given.state
 
     def say(self, line: str) -> None:
         self.display.say(line)
@@ -81,11 +86,11 @@ class _Run:
         return Checkpoint(
             config=resolved(self.config),
             classes=list(self.splits.classes),
-            preprocessing=self.preprocessing.to_dict(),
+            preprocessing=self.given.preprocessing.to_dict(),
             weights=self.state.network.state_dict(),
             result=asdict(result) if result else None,
             data=self.splits.fingerprints(),
-            plugins=self.plugins,
+            plugins=self.given.plugins,
             training=self.state.save() if with_state else None,
         )
 
@@ -97,9 +102,10 @@ def train_run(config: Config, run_dir: Path, where: Where, display: Display | No
     no longer finite.
     """
     with several.joined(where.device) as ranks:
-        prepared = _prepare(config, where, ranks)
+        display = _heard(display, ranks)
+        given = prepared(config, where, ranks, display)
         with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
-            return _begin(_Run(*prepared, where, directory, _heard(display, ranks)))
+            return _begin(_Run(given, where, directory, display))
 
 
 def resume_run(
@@ -122,7 +128,7 @@ def resume_run(
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 config = load(directory.config, overrides)
-                run = _Run(*_prepare(config, where, ranks), where, directory, display)
+                run = _Run(prepared(config, where, ranks, display), where, directory, display)
                 directory.write_config(to_yaml(config))
                 return _begin(run)
             return _go_on(directory, file or directory.last, overrides, where, ranks, display, force)
@@ -148,7 +154,7 @@ def _go_on(
     config = from_resolved(saved.config, overrides)
     check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
     known = Preprocessing.from_dict(saved.preprocessing)
-    run = _Run(*_prepare(config, where, ranks, known), where, directory, display)
+    run = _Run(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     if file != directory.last:
         directory.go_back_to(file)
@@ -211,29 +217,8 @@ def _mend_best(run: _Run, is_changed: bool) -> None:
         run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
 
 
-def _prepare(
-    config: Config, where: Where, ranks: Alone, known: Preprocessing | None = None
-) -> tuple[Config, Splits, Preprocessing, Plan, State, dict[str, str]]:
-    plugins = import_plugins(where.plugins)
-    splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
-    preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
-    network = build(config, preprocessing.shape, len(splits.classes)).to(ranks.device)
-
-    def part(images: Images) -> Resident:
-        return Resident.of(images.take(ranks.part(len(images))), preprocessing, ranks.device)
-
-    feeds = Feeds(
-        (Shifted if config.data.expand else Resident).of(splits.train, preprocessing, ranks.device),
-        part(splits.train.take(slice(0, len(splits.validation)))),
-        part(splits.validation),
-        part(splits.test),
-    )
-    plan, state = prepare(config, network, feeds, ranks)
-    return config, splits, preprocessing, plan, state, plugins
-
-
 def _introduce(run: _Run) -> None:
-    channels, height, width = run.preprocessing.shape
+    channels, height, width = run.given.preprocessing.shape
     splits, parameters = run.splits, _count_parameters(run.state)
     run.say(f"run directory: {run.directory.path}")
     run.say(
@@ -241,6 +226,8 @@ def _introduce(run: _Run) -> None:
         f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; "
         + _describe(run.state.ranks)
     )
+    if run.given.is_streamed:
+        run.say("the images are streamed from a disk, for they take more than `data.memory_budget`")
     same = duplicates(splits)
     if same:
         run.warn(f"{same:,} test images are also among the training images")
@@ -266,7 +253,7 @@ def _train(run: _Run) -> dict[str, Any]:
 
 def _iterate(run: _Run, request: Request) -> None:
     interval = Interval(run.config.training.checkpoint_every, run.state.step)
-    for item in train(run.plan, run.state):
+    for item in train(run.given.plan, run.state):
         if isinstance(item, EpochResult):
             _keep(run, item)
             interval.begin(run.state.step)
@@ -301,7 +288,7 @@ def _write_rows(run: _Run) -> None:
 
 def _save_within(run: _Run) -> None:
     """Save the state in the middle of an epoch."""
-    rolled_back = settle(run.plan, run.state)
+    rolled_back = settle(run.given.plan, run.state)
     if rolled_back:
         _tell_of(run, rolled_back)
     run.directory.save_last(run.checkpoint(with_state=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
@@ -51,6 +52,33 @@ class _OrNumber:
 Split = Annotated[SplitConfig, BeforeValidator(_split), _OrNumber()]
 
 
+_UNITS = {"": 1} | {
+    f"{letter}{i}B": (1024 if i else 1000) ** n for n, letter in enumerate("KMGT", 1) for i in ("", "i")
+}
+_BYTES = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS)})$"
+
+
+def _bytes(written: Any) -> Any:
+    """`4GiB` to 4294967296."""
+    if not isinstance(written, str):
+        return written
+    if not re.match(_BYTES, written):
+        raise ValueError(f"a size is a number of bytes, or is written as 500MB or 4GiB, not {written!r}")
+    number = re.match(r"[0-9.]+", written)
+    assert number is not None
+    return int(float(number[0]) * _UNITS[written[number.end() :].strip()])
+
+
+class _OrSize:
+    """Tells the JSON Schema of the text that `_bytes` takes."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(core), {"type": "string", "pattern": _BYTES}]}
+
+
+Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes), _OrSize()]
+
+
 class DataConfig(Strict):
     """What is learned from."""
 
@@ -67,6 +95,11 @@ class DataConfig(Strict):
         None, description="the book's expanded training set: each image also moved by a pixel up, down, left, right"
     )
     augment: list[AugmentationSpec] = []
+    memory_budget: Bytes | None = Field(
+        None,
+        description="stream images that take more bytes, as in 4GiB, from a disk; by default half of the free memory "
+        "of a GPU, or of the computer's memory",
+    )
 
 
 class EarlyStoppingConfig(Strict):

@@ -1,4 +1,4 @@
-"""Images whole on the device, gathered into batches by index.
+"""Images gathered into batches by index: whole on the device, or streamed to it from a disk.
 
 Shapes: images are (batch, channels, height, width), labels (batch,).
 """
@@ -6,13 +6,14 @@ Shapes: images are (batch, channels, height, width), labels (batch,).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from cnntrain.data.ahead import Ahead, free_memory
 from cnntrain.data.preprocess import constant, to_unit
 
 if TYPE_CHECKING:
@@ -33,15 +34,27 @@ class Resident:
     @classmethod
     def of(cls, images: Images, preprocessing: Preprocessing, device: torch.device) -> Resident:
         """Move a split to the device as it is stored."""
-        pixels = torch.from_numpy(images.pixels).to(device)
+        pixels = torch.from_numpy(images.pixels[:]).to(device)
         return cls(pixels, torch.from_numpy(images.labels).to(device), preprocessing)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether every batch is read on the host."""
+        return False
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Be told what will be gathered next, and in which order."""
+
+    def stored(self, indices: Tensor) -> Tensor:
+        """Pixels as they are stored, on the device."""
+        return self.pixels.index_select(0, indices)
+
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images in 0..1, not yet normalized, and labels."""
-        return to_unit(self.pixels.index_select(0, indices)), self.labels.index_select(0, indices)
+        return to_unit(self.stored(indices)), self.labels.index_select(0, indices)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in their order, ready for the network."""
@@ -50,31 +63,87 @@ class Resident:
 
 
 @dataclass(frozen=True, eq=False)
+class Streamed(Resident):
+    """One split on disk, read batch by batch, ahead of time where it is known what comes next.
+
+    `pixels` are empty; `source` has them.
+    """
+
+    source: Images
+    ahead: Ahead
+
+    @classmethod
+    def of(cls, images: Images, preprocessing: Preprocessing, device: torch.device) -> Resident:
+        """Leave the pixels where they are."""
+        nothing = torch.from_numpy(images.pixels[:0])
+        labels = torch.from_numpy(images.labels).to(device)
+        return cls(nothing, labels, preprocessing, images, Ahead(images, device))
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether every batch is read on the host."""
+        return True
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Begin to read what will be gathered next, in this order."""
+        self.ahead.expect(batches)
+
+    def stored(self, indices: Tensor) -> Tensor:
+        """Pixels as they are stored, on the device."""
+        return self.ahead.read(indices)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in their order, ready for the network."""
+        everything = torch.split(torch.arange(len(self)), size)
+        self.expect(everything)
+        for indices, labels in zip(everything, torch.split(self.labels, size), strict=True):
+            yield self.preprocessing.normalize(to_unit(self.stored(indices))), labels
+
+
+@dataclass(frozen=True, eq=False)
 class Shifted(Resident):
     """The book's expanded training set: each image as it is and moved by one pixel up, down, left and right.
 
-    `pixels` are padded by one black pixel on every side; the copies are windows of them, made when
-    they are gathered. Index i is image i % n, moved by SHIFTS[i // n].
+    The copies are windows of the images with a black border, made when they are gathered. Index i
+    is image i % n, moved by SHIFTS[i // n].
     """
 
     SHIFTS = ((1, 1), (2, 1), (0, 1), (1, 2), (1, 0))
 
+    plain: Resident
+
     @classmethod
-    def of(cls, images: Images, preprocessing: Preprocessing, device: torch.device) -> Shifted:
-        """Move a split to the device with a black border."""
-        plain = Resident.of(images, preprocessing, device)
-        return cls(functional.pad(plain.pixels, [1, 1, 1, 1]), plain.labels, preprocessing)
+    def around(cls, plain: Resident) -> Shifted:
+        """The expansion of a split."""
+        return cls(plain.pixels, plain.labels, plain.preprocessing, plain)
 
     def __len__(self) -> int:
         return len(self.SHIFTS) * len(self.labels)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether every batch is read on the host."""
+        return self.plain.is_streamed
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Be told what will be gathered next, and in which order."""
+        self.plain.expect(batch % len(self.labels) for batch in batches)
+
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images in 0..1, not yet normalized, and labels."""
         height, width = self.preprocessing.shape[1:]
-        windows = self.pixels.unfold(2, height, 1).unfold(3, width, 1)
         image = indices % len(self.labels)
+        padded = functional.pad(self.plain.stored(image), [1, 1, 1, 1])
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        each = torch.arange(len(indices), device=indices.device)
         down, right = constant(self.SHIFTS, indices.device)[indices // len(self.labels)].unbind(1)
-        return to_unit(windows[image, :, down, right]), self.labels.index_select(0, image)
+        return to_unit(windows[each, :, down, right]), self.labels.index_select(0, image)
+
+
+def placed(images: Images, preprocessing: Preprocessing, device: torch.device, budget: int | None) -> Resident:
+    """A split on the device, or streamed to it where it takes more than `budget` bytes, or half of the free memory."""
+    allowed = free_memory(device) // 2 if budget is None else budget
+    return (Resident if images.pixels.nbytes <= allowed else Streamed).of(images, preprocessing, device)
 
 
 def derived_seed(seed: int, purpose: str) -> int:

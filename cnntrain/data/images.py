@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -18,30 +19,94 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pixels = NDArray[np.uint8] | NDArray[np.float32]
+    Array = NDArray[np.uint8] | NDArray[np.float32]
     Labels = NDArray[np.int64]
+    Rows = NDArray[np.int64] | slice
+
+# Pixels are looked through in pieces of so many bytes.
+CHUNK_BYTES = 2**23
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class OnDisk:
+    """Pixels in a memory-mapped file, with a digest of each image: the images `rows` of it, in that order.
+
+    Like an array, but what is indexed is read; `take` chooses without reading.
+    """
+
+    base: Array
+    digests: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(images, channels, height, width)."""
+        return (len(self.rows), *self.base.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 or float32."""
+        return self.base.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that they would take in memory."""
+        return len(self.rows) * self.base[:1].nbytes
+
+    def __getitem__(self, indices: Rows) -> Array:
+        return self.base[self.rows[indices]]
+
+    def take(self, indices: Rows) -> OnDisk:
+        """The images at `indices`, still on disk."""
+        return OnDisk(self.base, self.digests, self.rows[indices])
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
     """Labelled images: uint8 pixels in 0..255, or float32 pixels in 0..1, and int64 labels."""
 
-    pixels: Pixels
+    pixels: Array | OnDisk
     labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: NDArray[np.int64] | slice) -> Images:
+    def take(self, indices: Rows) -> Images:
         """The images at `indices`, in that order."""
-        return Images(self.pixels[indices], self.labels[indices])
+        pixels = self.pixels.take(indices) if isinstance(self.pixels, OnDisk) else self.pixels[indices]
+        return Images(pixels, self.labels[indices])
+
+    def chunks(self) -> Iterator[Array]:
+        """All pixels in their order, in pieces that need little memory."""
+        size = max(1, CHUNK_BYTES // max(1, self.pixels[:1].nbytes))
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size]
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint8]:
+        """(images, 16): what tells one image from another, by its pixels."""
+        import numpy as np
+
+        if isinstance(self.pixels, OnDisk):
+            return self.pixels.digests[self.pixels.rows]
+        found = [digests_of(chunk) for chunk in self.chunks()]
+        return np.concatenate(found) if found else np.empty((0, DIGEST_BYTES), np.uint8)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over pixels and labels, as hexadecimal digits."""
-        digest = hashlib.sha256(self.pixels.tobytes())
+        """SHA-256 over the images' digests and the labels, as hexadecimal digits."""
+        digest = hashlib.sha256(self.digests.tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
+
+
+def digests_of(pixels: Array) -> NDArray[np.uint8]:
+    """(images, 16): the first bytes of the SHA-256 of each image."""
+    import numpy as np
+
+    found = b"".join(hashlib.sha256(image.tobytes()).digest()[:DIGEST_BYTES] for image in pixels)
+    return np.frombuffer(found, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,20 +118,30 @@ class Dataset:
     validation: Images | None = None
     test: Images | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes that all pixels take in memory."""
+        return sum(part.pixels.nbytes for part in (self.train, self.validation, self.test) if part)
+
 
 @dataclass(frozen=True)
 class Folders:
-    """Where data is looked for: the folder that the user named, if any, then the user's cache."""
+    """Where data is looked for: the folder that the user named, if any, then the user's cache.
+
+    Long work there tells how far it is: so much done, of so much, of what.
+    """
 
     named: Path | None
     cache: Path
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
 
     @classmethod
-    def standard(cls, data_dir: Path | None) -> Folders:
-        """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads go to the user's cache."""
+    def standard(cls, data_dir: Path | None, progress: Callable[[int, int, str], None] | None = None) -> Folders:
+        """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to the user's cache."""
         from_environment = os.environ.get("CNNTRAIN_DATA_DIR")
         named = data_dir or (Path(from_environment) if from_environment else None)
-        return cls(named, Path(platformdirs.user_cache_dir("cnntrain")))
+        cache = Path(platformdirs.user_cache_dir("cnntrain"))
+        return cls(named, cache, progress) if progress else cls(named, cache)
 
     def resolve(self, path: str) -> Path:
         """A path written in a config: relative to the named folder where it is found there, else to here."""

@@ -33,8 +33,11 @@ class Preprocessing:
         if not normalize:
             return cls((channels, height, width), (0.0,) * channels, (1.0,) * channels)
         scale = 255.0 if images.pixels.dtype == np.uint8 else 1.0
-        mean = images.pixels.mean(axis=(0, 2, 3), dtype=np.float64) / scale
-        std = images.pixels.std(axis=(0, 2, 3), dtype=np.float64) / scale
+        count = len(images) * height * width
+        mean = sum(chunk.sum((0, 2, 3), np.float64) for chunk in images.chunks()) / count
+        around = mean[:, None, None]
+        std = np.sqrt(sum(((chunk - around) ** 2).sum((0, 2, 3)) for chunk in images.chunks()) / count) / scale
+        mean = mean / scale
         # A channel without any variation can't be divided by it.
         std = np.where(std > 0, std, 1.0)
         return cls((channels, height, width), tuple(mean.tolist()), tuple(std.tolist()))

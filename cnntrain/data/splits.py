@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnntrain.config.schema import DataConfig, SplitConfig
-from cnntrain.data.images import Dataset, Images
+from cnntrain.data.images import DIGEST_BYTES, Dataset, Images
 from cnntrain.errors import DataError
 
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
@@ -80,5 +80,5 @@ def _set_apart(images: Images, how: SplitConfig, name: str) -> tuple[Images, Ima
 
 def duplicates(splits: Splits) -> int:
     """How many test images are, pixel by pixel, also among the training images."""
-    seen = {image.tobytes() for image in splits.train.pixels}
-    return sum(image.tobytes() in seen for image in splits.test.pixels)
+    train, test = (images.digests.view(f"V{DIGEST_BYTES}").ravel() for images in (splits.train, splits.test))
+    return int(np.isin(test, train).sum())

@@ -45,8 +45,12 @@ class Alone:
         """The network as training calls it; its parameters are those of `network`."""
         return network
 
+    def own(self, batch: Tensor) -> Tensor:
+        """This rank's indices of a global batch."""
+        return batch
+
     def share(self, batch: Tensor) -> tuple[Tensor, bool]:
-        """This rank's indices of a global batch, and whether they count in the totals."""
+        """The same, for the step that comes now, and whether they count in the totals."""
         return batch, True
 
     def gather(self, value: T) -> list[T]:
@@ -93,14 +97,15 @@ class Group(Alone):
         if logits.requires_grad and self._weight != 1:
             logits.register_hook(lambda gradient: gradient * self._weight)  # type: ignore[no-untyped-call]
 
+    def own(self, batch: Tensor) -> Tensor:
+        """One of nearly equal pieces; a batch of fewer images than ranks is taken whole by each of them."""
+        return batch if len(batch) < self.size else torch.tensor_split(batch, self.size)[self.rank]
+
     def share(self, batch: Tensor) -> tuple[Tensor, bool]:
-        """Nearly equal pieces; a batch of fewer images than ranks is taken whole by each of them, and counted once."""
-        if len(batch) < self.size:
-            self._weight = 1.0
-            return batch, self.rank == 0
-        share = torch.tensor_split(batch, self.size)[self.rank]
-        self._weight = self.size * len(share) / len(batch)
-        return share, True
+        """The same, for the step that comes now; what all ranks take whole counts once."""
+        share, is_whole = self.own(batch), len(batch) < self.size
+        self._weight = 1.0 if is_whole else self.size * len(share) / len(batch)
+        return share, not is_whole or self.rank == 0
 
     def gather(self, value: T) -> list[T]:
         """The values that all ranks have, by rank; all must ask."""

@@ -137,6 +137,8 @@ def _obstacle_to_a_graph(step: Step, device: torch.device) -> str:
         return f"a CUDA graph needs a GPU with CUDA, and this run is on {device}"
     if type(step.optimizer) not in CAPTURABLE:
         return f"{type(step.optimizer).__name__} is not known to work in one"
+    if step.images.is_streamed:
+        return "the images are streamed from a disk, which the host reads"
     return "" if _is_alone() else "several processes train together"
 
 

@@ -159,6 +159,8 @@ def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
 def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
     config = plan.config
     order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
+    coming = torch.split(order, config.training.batch_size)[state.batch :]
+    plan.feeds.train.expect(state.ranks.own(batch) for batch in coming)
     return torch.split(order.to(state.device), config.training.batch_size)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnntrain.data.batches import Resident, Shifted, derived_seed, epoch_order
+from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, epoch_order
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing
 
@@ -18,6 +18,22 @@ def test_gather_is_the_stored_pixels_in_0_to_1():
     images, labels = resident.gather(torch.tensor([3, 0, 3]))
     assert np.allclose(images.numpy(), IMAGES.pixels[[3, 0, 3]] / 255)
     assert labels.tolist() == [0, 0, 0]
+
+
+def test_a_stream_gives_what_is_resident():
+    preprocessing = Preprocessing.of(IMAGES, normalize=True)
+    resident, streamed = (kind.of(IMAGES, preprocessing, CPU) for kind in (Resident, Streamed))
+    batches = [torch.tensor(batch) for batch in ([3, 0, 3], [1], [6, 5, 4, 2], [0], [1, 2])]
+    # Asked without notice, in the order announced, from the middle on, and announced anew before the end.
+    streamed.gather(batches[0])
+    for start, stop in ((0, 5), (2, 3), (3, 5)):
+        streamed.expect(iter(batches[start:]))
+        for batch in batches[start:stop]:
+            for one, other in zip(resident.gather(batch), streamed.gather(batch), strict=True):
+                assert torch.equal(one, other)
+    for one, other in zip(resident.batches(3), streamed.batches(3), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
 
 
 def test_normalized_images_have_mean_0_and_deviation_1():
@@ -39,8 +55,9 @@ def moved(image, down, right):
     return result
 
 
-def test_the_expanded_set_is_five_one_pixel_shifts():
-    shifted = Shifted.of(IMAGES, Preprocessing.of(IMAGES, normalize=False), CPU)
+@pytest.mark.parametrize("kind", [Resident, Streamed])
+def test_the_expanded_set_is_five_one_pixel_shifts(kind):
+    shifted = Shifted.around(kind.of(IMAGES, Preprocessing.of(IMAGES, normalize=False), CPU))
     assert len(shifted) == 35
     images, labels = shifted.gather(torch.arange(35))
     expected = [moved(image, *by) for by in [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)] for image in IMAGES.pixels]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.data.sources.pictures import Channels, is_picture, read_pictures
+from cnntrain.data.sources.decode import decoded
+from cnntrain.data.sources.pictures import Channels, is_picture
 from cnntrain.errors import DataError
 from cnntrain.registry import sources
 from cnntrain.strict import Size, pair
@@ -33,7 +34,7 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
         raise DataError(f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself")
     if not listings:
         listings = {"train": _listing(root, root)}
-    return _dataset(listings, size, channels)
+    return _dataset(listings, size, channels, folders)
 
 
 @sources.register("csv")
@@ -49,10 +50,12 @@ def csv_file(
     listings = {"train": _rows(folders.resolve(path))}
     if test is not None:
         listings["test"] = _rows(folders.resolve(test))
-    return _dataset(listings, size, channels)
+    return _dataset(listings, size, channels, folders)
 
 
-def _dataset(listings: dict[str, Listing], size: int | list[int] | None, channels: Channels | None) -> Dataset:
+def _dataset(
+    listings: dict[str, Listing], size: int | list[int] | None, channels: Channels | None, folders: Folders
+) -> Dataset:
     # Classes are those of the training images, and every split's labels are found by name.
     classes = sorted({label for _, label in listings["train"]})
     numbers = {name: number for number, name in enumerate(classes)}
@@ -61,12 +64,13 @@ def _dataset(listings: dict[str, Listing], size: int | list[int] | None, channel
         if unknown:
             raise DataError(f"the {split} images have classes that the training images lack: {', '.join(unknown)}")
     everything = [item for listing in listings.values() for item in listing]
-    pixels = read_pictures([path for path, _ in everything], pair(size) if size else None, channels)
+    paths = [path for path, _ in everything]
+    pixels = decoded(paths, pair(size) if size else None, channels, folders.cache, folders.progress)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():
         labels = _labels([numbers[label] for _, label in listing])
-        parts[split] = Images(pixels[start : start + len(listing)], labels)
+        parts[split] = Images(pixels.take(slice(start, start + len(listing))), labels)
         start += len(listing)
     return Dataset(tuple(classes), parts["train"], parts.get("validation"), parts.get("test"))
 

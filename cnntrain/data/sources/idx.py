@@ -101,7 +101,9 @@ def emnist(folders: Folders, /, split: EmnistSplit = "balanced") -> Dataset:
     # Its images lie on their side, and its letters count from 1.
     first = 1 if split == "letters" else 0
     dataset = _read_dataset([_there(place / file) for file in files], tuple(EMNIST_CLASSES[split]), first_label=first)
-    upright = [Images(part.pixels.swapaxes(2, 3).copy(), part.labels) for part in (dataset.train, dataset.test) if part]
+    upright = [
+        Images(part.pixels[:].swapaxes(2, 3).copy(), part.labels) for part in (dataset.train, dataset.test) if part
+    ]
     return Dataset(dataset.classes, upright[0], test=upright[1])
 
 

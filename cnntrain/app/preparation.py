@@ -1,0 +1,76 @@
+"""From a config to everything that training needs: data in its place, a network, the state to begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cnntrain.app.configure import import_plugins
+from cnntrain.config.schema import Config
+from cnntrain.data.ahead import free_memory
+from cnntrain.data.batches import Resident, Shifted, Streamed
+from cnntrain.data.cache import spilled
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.preprocess import Preprocessing
+from cnntrain.data.splits import Splits, split
+from cnntrain.network.build import build
+from cnntrain.training.loop import Feeds, Plan, prepare
+from cnntrain.training.state import State
+
+if TYPE_CHECKING:
+    from cnntrain.app.display import Display
+    from cnntrain.app.train import Where
+    from cnntrain.training.distributed import Alone
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network and its data, before the first step."""
+
+    config: Config
+    splits: Splits
+    preprocessing: Preprocessing
+    plan: Plan
+    state: State
+    plugins: dict[str, str]
+    is_streamed: bool
+
+
+def prepared(
+    config: Config, where: Where, ranks: Alone, display: Display, known: Preprocessing | None = None
+) -> Prepared:
+    """Read and split the data, and build the network; `known` preprocessing is taken as it is."""
+    plugins = import_plugins(where.plugins)
+    folders = Folders.standard(where.data_dir, display.progress)
+    dataset = config.data.source.make(folders)
+    is_streamed = dataset.nbytes > (config.data.memory_budget or free_memory(ranks.device) // 2)
+    if is_streamed:
+        dataset = _on_disk(dataset, folders)
+    splits = split(dataset, config.data)
+    preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
+    network = build(config, preprocessing.shape, len(splits.classes)).to(ranks.device)
+    place = Streamed if is_streamed else Resident
+
+    def placed(images: Images) -> Resident:
+        return place.of(images, preprocessing, ranks.device)
+
+    def part(images: Images) -> Resident:
+        return placed(images.take(ranks.part(len(images))))
+
+    train = placed(splits.train)
+    feeds = Feeds(
+        Shifted.around(train) if config.data.expand else train,
+        part(splits.train.take(slice(0, len(splits.validation)))),
+        part(splits.validation),
+        part(splits.test),
+    )
+    plan, state = prepare(config, network, feeds, ranks)
+    return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed)
+
+
+def _on_disk(dataset: Dataset, folders: Folders) -> Dataset:
+    def stored(images: Images | None) -> Images | None:
+        return images and spilled(images, folders.cache)
+
+    train = spilled(dataset.train, folders.cache)
+    return Dataset(dataset.classes, train, stored(dataset.validation), stored(dataset.test))

@@ -1,0 +1,163 @@
+"""Image files decoded into the cache, by several processes."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnntrain.data.cache import check_room, entry
+from cnntrain.data.images import OnDisk, digests_of
+from cnntrain.data.sources.pictures import Channels, fitted, open_picture
+from cnntrain.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Written = tuple[tuple[int, ...], str, NDArray[np.uint8]]
+
+Progress = Callable[[int, int, str], None]
+Size = tuple[int, int]
+
+# Files of so many bytes, or so many files, are a piece of work; fewer than FEW pieces don't pay for processes.
+PIECE_BYTES, PIECE_FILES, FEW = 2**22, 256, 4
+
+
+def decoded(
+    paths: Sequence[Path], size: Size | None, channels: Channels | None, cache: Path, progress: Progress
+) -> OnDisk:
+    """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
+
+    Without `size` (height, width) they must have one size; without `channels` they are grey if all of
+    them are. A file with another size or time of change is another image. Raises `DataError` naming
+    the file.
+    """
+    absolute = [os.path.abspath(path) for path in paths]
+    states = [os.stat(path) for path in absolute]
+    listing = [(path, state.st_size, state.st_mtime_ns) for path, state in zip(absolute, states, strict=True)]
+    family = json.dumps([os.path.commonpath(absolute), size, channels])
+    each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
+
+    def write(file: Path) -> "Written":
+        pieces = [paths[start : start + each] for start in range(0, len(paths), each)]
+        return _decode(file, pieces, size, channels, progress)
+
+    return entry(cache, family, json.dumps([family, listing]), write)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some of the images: where they go in the file, and what all of them must be."""
+
+    file: Path
+    start: int
+    paths: Sequence[Path]
+    size: Size | None
+    channels: Channels | None
+    first: Path
+    shape: Size
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The digests of a piece's images as they are stored, and as greys if all of them are."""
+
+    digests: "NDArray[np.uint8]"
+    as_greys: "NDArray[np.uint8] | None"
+
+
+def _decode(
+    file: Path, pieces: Sequence[Sequence[Path]], size: Size | None, channels: Channels | None, progress: Progress
+) -> "Written":
+    import numpy as np
+
+    first, count = pieces[0][0], sum(map(len, pieces))
+    width, height = fitted(open_picture(first), size, channels).size
+    # Whether all of them are grey is known at the end; until then there is room for colours.
+    stored = channels or 3
+    check_room(file.parent, count * stored * height * width)
+    file.touch()
+    starts = np.cumsum([0, *map(len, pieces)]).tolist()
+    work = [
+        _Piece(file, start, paths, size, channels, first, (height, width))
+        for start, paths in zip(starts, pieces, strict=False)
+    ]
+    done = _by_processes(work, progress, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
+    greys = [piece.as_greys for piece in done if piece.as_greys is not None]
+    if stored == 3 and channels is None and len(greys) == len(done):
+        _narrow(file, count, height, width)
+        return (count, 1, height, width), "|u1", np.concatenate(greys)
+    return (count, stored, height, width), "|u1", np.concatenate([piece.digests for piece in done])
+
+
+def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ProcessPoolExecutor(min(cores, len(work)), get_context("spawn"), _begin_worker)
+    done = []
+    try:
+        waiting: list[Future[_Done]] = [pool.submit(_decode_piece, piece) for piece in work]
+        for piece, future in zip(work, waiting, strict=True):
+            done.append(future.result())
+            progress(piece.start + len(piece.paths), count, "decoding images")
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process that decodes images has died, most likely for want of memory; free some and start again "
+            '(a Python script that is not the command line must begin with `if __name__ == "__main__":`)'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return done
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _decode_piece(piece: _Piece) -> _Done:
+    import numpy as np
+
+    planes = piece.channels or 3
+    digests, as_greys = [], []
+    with piece.file.open("rb+") as out:
+        out.seek(piece.start * planes * piece.shape[0] * piece.shape[1])
+        for path in piece.paths:
+            array = np.asarray(fitted(open_picture(path), piece.size, piece.channels))
+            if array.shape[:2] != piece.shape:
+                one, other = (f"{width}x{height}" for height, width in (piece.shape, array.shape[:2]))
+                said = f"images differ in size: {piece.first} is {one}, {path} is {other}"
+                raise DataError(f"{said}; set `size:` to resize them")
+            if array.ndim == 2:
+                as_greys.append(digests_of(array[None]))
+            image = np.broadcast_to(np.atleast_3d(array), (*piece.shape, planes)).transpose(2, 0, 1)
+            digests.append(digests_of(image[None]))
+            out.write(image.tobytes())
+    is_grey = len(as_greys) == len(piece.paths)
+    return _Done(np.concatenate(digests), np.concatenate(as_greys) if is_grey else None)
+
+
+def _narrow(file: Path, count: int, height: int, width: int) -> None:
+    """Keep one of three equal channels."""
+    import numpy as np
+
+    narrow = file.with_suffix(".narrow")
+    wide = np.memmap(file, np.uint8, "r", shape=(count, 3, height, width))
+    with narrow.open("wb") as out:
+        for image in wide:
+            out.write(image[0].tobytes())
+    narrow.replace(file)

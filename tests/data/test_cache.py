@@ -1,0 +1,208 @@
+"""Decoded once: image files in the memory-mapped cache, and arrays that are larger than the memory budget."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.data.cache import check_room, spilled
+from cnntrain.data.images import Images
+from cnntrain.data.preprocess import Preprocessing
+from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
+from cnntrain.data.sources.pictures import read_pictures
+from cnntrain.data.splits import Splits, duplicates
+from cnntrain.errors import DataError, Interrupted
+from cnntrain.run import checkpoint
+from tests.training.test_resume import InterruptAt, assert_same
+
+RANDOM = np.random.default_rng(0)
+
+
+def paint(folder, count, channels=3, size=(5, 4)):
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path in paths:
+        shape = (*size, channels) if channels == 3 else size
+        Image.fromarray(RANDOM.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return paths
+
+
+def read(paths, cache, size=None, channels=None):
+    told = []
+    found = decoded(paths, size, channels, cache, lambda *how_far: told.append(how_far))
+    return found, told
+
+
+def entries(cache):
+    return [path for path in (cache / "pixels").iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("kind", ["colours", "greys", "both", "resized", "asked for greys"])
+def test_what_is_decoded_is_what_the_files_show(kind, tmp_path):
+    paths = paint(tmp_path / "a", 5, channels=1 if kind == "greys" else 3)
+    paths += paint(tmp_path / "b", 3, channels=1) if kind == "both" else []
+    size, channels = (7, 9) if kind == "resized" else None, 1 if kind == "asked for greys" else None
+    expected = read_pictures(paths, size, channels)
+    for _ in range(2):
+        found, _ = read(paths, tmp_path / "cache", size, channels)
+        assert (found.shape, found.dtype) == (expected.shape, np.uint8)
+        assert np.array_equal(found[:], expected)
+        order = np.array([2, 0, 2])
+        assert np.array_equal(found.take(slice(1, None)).take(order)[:], expected[1:][order])
+        assert Images(found, np.arange(len(paths))).fingerprint == Images(expected, np.arange(len(paths))).fingerprint
+
+
+def test_many_files_are_decoded_by_processes_and_only_once(tmp_path):
+    paths = paint(tmp_path / "a", (FEW + 1) * PIECE_FILES, channels=1)
+    found, told = read(paths, tmp_path / "cache")
+    assert told[-1] == (len(paths), len(paths), "decoding images")
+    assert np.array_equal(found[:], read_pictures(paths, None, None))
+    assert read(paths, tmp_path / "cache")[1] == []
+
+
+def test_a_changed_file_makes_a_new_entry_in_the_place_of_the_old(tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    read(paths, tmp_path / "cache")
+    [old] = entries(tmp_path / "cache")
+    paint(tmp_path / "a", 1)
+    os.utime(paths[0], ns=(1, 1))
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], read_pictures(paths, None, None))
+    [new] = entries(tmp_path / "cache")
+    assert new != old
+
+
+@pytest.mark.parametrize("name", ["pixels", "digests", "header.json"])
+@pytest.mark.parametrize("damage", ["cut off", "missing", "another's"])
+def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    read(paths, tmp_path / "cache")
+    [place] = entries(tmp_path / "cache")
+    content = (place / name).read_bytes()
+    (place / name).unlink()
+    if damage != "missing":
+        (place / name).write_bytes(content[:-1] if damage == "cut off" else b"{}" + content)
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], read_pictures(paths, None, None))
+
+
+def test_a_file_that_is_no_image_leaves_nothing_behind(tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    paths[1].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1\.png: can't be read as an image"):
+        read(paths, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] == [".lock"]
+
+
+def test_a_cache_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "cache").write_text("a file in its place")
+    with pytest.raises(DataError, match="XDG_CACHE_HOME"):
+        read(paint(tmp_path / "a", 2), tmp_path / "cache")
+    with pytest.raises(DataError, match="make room"):
+        check_room(tmp_path, 2**70)
+
+
+def test_figures_of_images_on_disk_are_those_in_memory(tmp_path):
+    images = Images(RANDOM.random((30, 2, 3, 3), dtype=np.float32), np.arange(30) % 3)
+    stored = spilled(images, tmp_path)
+    assert np.array_equal(stored.pixels[:], images.pixels)
+    assert stored.fingerprint == images.fingerprint
+    assert Preprocessing.of(stored, normalize=True) == Preprocessing.of(images, normalize=True)
+    order = np.array([5, 1, 1])
+    assert stored.take(order).fingerprint == images.take(order).fingerprint
+    assert duplicates(Splits(("a",), stored, stored, stored.take(order))) == 3
+    assert duplicates(Splits(("a",), stored.take(slice(2, 5)), stored, images.take(order))) == 0
+
+
+# --- training
+
+
+STREAMED = "data.memory_budget=1"
+
+
+@pytest.mark.parametrize("override", ["data.normalize=true", "data.expand=one_pixel_shifts", "training.shuffle=never"])
+def test_streamed_training_gives_the_same_bits(override, tiny, tmp_path):
+    config = [override, "data.limit=300", "training.epochs=2"]
+    train_run(load_config(tiny, config), tmp_path / "resident", Where())
+    with pytest.raises(Interrupted):
+        train_run(load_config(tiny, [*config, STREAMED]), tmp_path / "streamed", Where(), InterruptAt(13))
+    resume_run(tmp_path / "streamed", (), Where())
+    one, other = (checkpoint.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("resident", "streamed"))
+    assert_same(one.training["weights"], other.training["weights"])
+    assert_same(one.data, other.data)
+    assert "streamed" in (tmp_path / "streamed" / "log.txt").read_text()
+
+
+def test_a_run_goes_on_where_there_is_less_memory(tiny, tmp_path):
+    with pytest.raises(Interrupted):
+        train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(13))
+    assert resume_run(tmp_path / "run", [STREAMED], Where())["epochs"] == 3
+    train_run(load_config(tiny), tmp_path / "whole", Where())
+    one, other = (checkpoint.load(tmp_path / run) for run in ("run", "whole"))
+    assert_same(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("text", ["4GiB", "1.5 GB", "500MB", "1", "1000"])
+def test_sizes_as_people_write_them(text, tiny):
+    found = load_config(tiny, [f"data.memory_budget={text}"]).data.memory_budget
+    assert found == {"4GiB": 2**32, "1.5 GB": 1_500_000_000, "500MB": 500_000_000, "1": 1, "1000": 1000}[text]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "4GiBs", "many", "1.5", "GiB"])
+def test_sizes_that_are_none(text, tiny, cnntrain):
+    outcome = cnntrain("check", tiny, f"data.memory_budget={text}")
+    assert outcome.code == 2
+    assert "override:1:20" in outcome.err
+
+
+# --- the command
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A config of a folder with so many images that processes decode them."""
+    for name in ("one", "two"):
+        paths = paint(tmp_path / "images" / name, 2, size=(100, 100))
+        for number in range(400):
+            (paths[0].parent / f"copy{number}.png").hardlink_to(paths[number % 2])
+    config = tmp_path / "folder.yaml"
+    source = f"{{image_folder: {{path: {tmp_path / 'images'}, size: 8}}}}"
+    config.write_text(f"data: {{source: {source}}}\nnetwork: [softmax]\ntraining: {{epochs: 1}}\n")
+    return config
+
+
+def start(config):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(config.parent / "cache")}
+    command = [sys.executable, "-m", "cnntrain", "probe", str(config), "--json"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_at_once_decode_once(folder):
+    processes = [start(folder), start(folder)]
+    (one, errors), (other, more) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], errors + more
+    assert one == other
+    assert len(entries(folder.parent / "cache" / "cnntrain")) == 1
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_a_worker_that_dies_is_reported(folder):
+    process = start(folder)
+    deadline = time.monotonic() + 60
+    workers = []
+    while not workers and time.monotonic() < deadline:
+        time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "a process that decodes images has died" in err
+    assert "Traceback" not in err
+    assert not entries(folder.parent / "cache" / "cnntrain")
