@@ -22,7 +22,7 @@ from cnntrain.data.batches import placed
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing, to_unit
 from cnntrain.data.splits import split
-from cnntrain.errors import CheckpointError, ConfigError, DataError
+from cnntrain.errors import CheckpointError, ConfigError, DataError, is_out_of_memory
 from cnntrain.network.build import build
 from cnntrain.registry import sources
 from cnntrain.run import checkpoint
@@ -56,6 +56,8 @@ def load_model(path: Path, where: Where) -> Model:
         network = build(config, preprocessing.shape, len(saved.classes))
         network.load_state_dict(saved.weights)
     except (ConfigError, RuntimeError, KeyError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         needed = "".join(f" --plugin {name}" for name in saved.plugins)
         hint = f"; it was trained with{needed}" if needed and not where.plugins else ""
         raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error

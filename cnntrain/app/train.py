@@ -24,7 +24,7 @@ from cnntrain.config.load import from_resolved, load, resolved, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, duplicates
-from cnntrain.errors import CheckpointError, Interrupted, UsageError
+from cnntrain.errors import CheckpointError, Interrupted, UsageError, is_out_of_memory
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
@@ -177,6 +177,8 @@ def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
     try:
         run.state.restore(saved)
     except (RuntimeError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{run.directory.last}: does not fit the config: {error}") from error
     state, epochs = run.state, run.config.training.epochs
     if is_changed and state.epoch < epochs:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cnntrain.errors import CheckpointError
+from cnntrain.errors import CheckpointError, is_out_of_memory
 from cnntrain.run import atomic
 
 FORMAT = "cnntrain checkpoint 1"
@@ -79,6 +79,8 @@ def _unpacked(data: bytes, file: Path) -> Any:
             f"{file}: refused: it holds more than tensors and plain values, which could run code when loaded"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
         raise CheckpointError(f"{file}: damaged, or not a checkpoint of this program") from error
 
 
