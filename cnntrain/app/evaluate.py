@@ -55,7 +55,7 @@ def load_model(path: Path, where: Where) -> Model:
         preprocessing = Preprocessing.from_dict(saved.preprocessing)
         network = build(config, preprocessing.shape, len(saved.classes))
         network.load_state_dict(saved.weights)
-    except (ConfigError, RuntimeError, KeyError, TypeError) as error:
+    except (ConfigError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         needed = "".join(f" --plugin {name}" for name in saved.plugins)

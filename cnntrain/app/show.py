@@ -10,6 +10,7 @@ from cnntrain.config.schema import Config
 from cnntrain.data.batches import derived_seed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit
+from cnntrain.errors import UsageError
 from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
 from cnntrain.reports.pictures import grid
@@ -18,6 +19,7 @@ from cnntrain.run import atomic
 from cnntrain.training.schedules import warmed_up
 
 EXAMPLES, VARIANTS = 8, 9
+MOST_EPOCHS = 10_000
 
 
 def layer_table(config: Config, data_dir: Path | None) -> str:
@@ -42,6 +44,8 @@ def schedule_plot(config: Config) -> str:
     """The learning rate over all epochs, as text; what depends on results is drawn as if nothing ever improved."""
     training = config.training
     rate, epochs = training.optimizer.arguments.model_dump()["learning_rate"], training.epochs
+    if epochs > MOST_EPOCHS:
+        raise UsageError(f"a schedule over {epochs:,} epochs is not plotted; {MOST_EPOCHS:,} are the most")
     schedule = training.schedule.make(epochs)
     steps = 40
     values: list[float] = []

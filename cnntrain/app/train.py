@@ -176,7 +176,7 @@ def _begin(run: _Run) -> dict[str, Any]:
 def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
     try:
         run.state.restore(saved)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         raise CheckpointError(f"{run.directory.last}: does not fit the config: {error}") from error

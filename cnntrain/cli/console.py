@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cnntrain.text import printable
+
 REFRESH_SECONDS = 0.1
 
 
@@ -38,11 +40,11 @@ class Terminal:
     def say(self, line: str) -> None:
         """Tell a line, unless asked to be quiet."""
         if not self.quiet:
-            self.console.print(line, markup=False)
+            self.console.print(printable(line), markup=False)
 
     def warn(self, line: str) -> None:
         """Tell a line in any case."""
-        self.console.print(f"warning: {line}", markup=False, style="yellow")
+        self.console.print(f"warning: {printable(line)}", markup=False, style="yellow")
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar; often enough for the eye, not for every call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from cnntrain.cli import (
     verify,
 )
 from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, Signalled, is_out_of_memory
+from cnntrain.text import printable
 
 app = typer.Typer(
     help="Train convolutional networks from the command line: a readable YAML file in, a trained network out.",
@@ -71,6 +73,10 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold what the terminal's encoding doesn't.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with ending():
             app()
@@ -88,5 +94,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)

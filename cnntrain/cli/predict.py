@@ -11,6 +11,7 @@ import typer
 
 from cnntrain.cli.console import Terminal
 from cnntrain.cli.options import Device, Plugins, Quiet
+from cnntrain.text import printable
 
 if TYPE_CHECKING:
     from cnntrain.app.predict import Failure, Prediction
@@ -58,7 +59,7 @@ def run(
         where = Where(device=device, plugins=plugins or [])
         _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
     for failure in failures:
-        typer.echo(f"error: {failure.reason}", err=True)
+        typer.echo(f"error: {printable(failure.reason)}", err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -70,7 +71,7 @@ def _write_table(predictions: Iterator[Prediction]) -> None:
     table = Table("image", "class", "probability")
     for one in predictions:
         for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True)):
-            table.add_row("" if rank else one.path, name, f"{100 * probability:.2f} %")
+            table.add_row("" if rank else printable(one.path), name, f"{100 * probability:.2f} %")
     Console().print(table, markup=False)
 
 

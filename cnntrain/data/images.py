@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from cnntrain.errors import DataError
+from cnntrain.text import is_printable
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -118,6 +121,11 @@ class Dataset:
     validation: Images | None = None
     test: Images | None = None
 
+    def __post_init__(self) -> None:
+        for name in self.classes:
+            if not is_printable(name) or "\n" in name:
+                raise DataError(f"the class {name!a} has characters in its name that can't be shown; rename it")
+
     @property
     def nbytes(self) -> int:
         """The bytes that all pixels take in memory."""
@@ -142,6 +150,13 @@ class Folders:
         named = data_dir or (Path(from_environment) if from_environment else None)
         cache = Path(platformdirs.user_cache_dir("cnntrain"))
         return cls(named, cache, progress) if progress else cls(named, cache)
+
+    def file(self, path: str) -> Path:
+        """The file at a path written in a config; raises `DataError` for anything else, as a pipe or a device."""
+        found = self.resolve(path)
+        if not found.is_file():
+            raise DataError(f"{found}: there is no such file" if not found.exists() else f"{found}: not a file")
+        return found
 
     def resolve(self, path: str) -> Path:
         """A path written in a config: relative to the named folder where it is found there, else to here."""

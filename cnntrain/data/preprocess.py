@@ -5,6 +5,7 @@ Shapes: images are (batch, channels, height, width).
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,13 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`."""
-        return cls(tuple(values["shape"]), tuple(values["mean"]), tuple(values["std"]))
+        """The inverse of `to_dict`; raises `ValueError` for what that never gives."""
+        shape, mean, std = (tuple(values[name]) for name in ("shape", "mean", "std"))
+        are_sides = len(shape) == 3 and all(type(side) is int and 0 < side < 2**16 for side in shape)
+        are_numbers = all(isinstance(value, float) and math.isfinite(value) for value in (*mean, *std))
+        if not (are_sides and are_numbers and len(mean) == len(std) == shape[0] and all(std)):
+            raise ValueError("its preprocessing is not one of images")
+        return cls(shape, mean, std)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""

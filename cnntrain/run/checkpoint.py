@@ -11,6 +11,7 @@ import io
 import pickle
 import struct
 import warnings
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from cnntrain.errors import CheckpointError, is_out_of_memory
 from cnntrain.run import atomic
+from cnntrain.text import is_printable
 
 FORMAT = "cnntrain checkpoint 1"
 _COMMENT = b"sha256:"
@@ -55,17 +57,33 @@ def load(path: Path) -> Checkpoint:
     nothing in it is ever executed.
     """
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{file}: no checkpoint here ({error.strerror})") from error
-    content = _unpacked(_unsealed(data, file), file)
+    content = _unpacked(_unsealed(file), file)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of this program")
     try:
-        return Checkpoint(**content)
+        saved = Checkpoint(**content)
     except TypeError as error:
         raise CheckpointError(f"{file}: not a whole checkpoint of this program") from error
+    if not _is_sound(saved):
+        raise CheckpointError(f"{file}: not a whole checkpoint of this program")
+    return saved
+
+
+def _is_sound(saved: Checkpoint) -> bool:
+    """Whether everything is of the kind that it should be: the seal tells of damage, not of malice."""
+    mappings = (saved.config, saved.preprocessing, saved.weights, saved.data, saved.plugins)
+    return (
+        all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in mappings)
+        and isinstance(saved.classes, list)
+        and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
+        and all(_is_plain(tensor) for tensor in saved.weights.values())
+        and isinstance(saved.result, dict | None)
+        and isinstance(saved.training, dict | None)
+    )
+
+
+def _is_plain(tensor: object) -> bool:
+    return isinstance(tensor, Tensor) and tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_complex())
 
 
 def _unpacked(data: bytes, file: Path) -> Any:
@@ -73,14 +91,20 @@ def _unpacked(data: bytes, file: Path) -> Any:
         with warnings.catch_warnings():
             # torch warns of pickles that it would rather not read; those are refused below in any case.
             warnings.simplefilter("ignore")
+            # Packed members could unpack to anything; torch's own are stored as they are.
+            with zipfile.ZipFile(io.BytesIO(data)) as packed:
+                members = packed.infolist()
+            if any(one.compress_type for one in members) or sum(one.file_size for one in members) > len(data):
+                raise ValueError("it would unpack to more than itself")
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{file}: refused: it holds more than tensors and plain values, which could run code when loaded"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise
+        # What was made to fail can fail in any way that Python knows.
         raise CheckpointError(f"{file}: damaged, or not a checkpoint of this program") from error
 
 
@@ -90,12 +114,21 @@ def _sealed(data: bytes) -> bytes:
     return body + _COMMENT + hashlib.sha256(body).hexdigest().encode()
 
 
-def _unsealed(data: bytes, file: Path) -> bytes:
-    body, comment = data[:-_COMMENT_LENGTH], data[-_COMMENT_LENGTH:]
-    if not comment.startswith(_COMMENT):
-        # Without our seal it is another program's, or cut off; either way torch's own reading tells which.
-        _unpacked(data, file)
-        raise CheckpointError(f"{file}: not a checkpoint of this program")
-    if comment[len(_COMMENT) :].decode("ascii", "replace") != hashlib.sha256(body).hexdigest():
+def _unsealed(file: Path) -> bytes:
+    """The bytes of a file that ends with our seal, and is what the seal says; no other is read."""
+    try:
+        if not file.is_file():
+            raise CheckpointError(f"{file}: no checkpoint here ({'not a file' if file.exists() else 'no such file'})")
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _COMMENT_LENGTH))
+            if not opened.read(_COMMENT_LENGTH).startswith(_COMMENT):
+                raise CheckpointError(
+                    f"{file}: damaged, or not a checkpoint of this program: it does not end with a checksum"
+                )
+            opened.seek(0)
+            data = opened.read()
+    except OSError as error:
+        raise CheckpointError(f"{file}: no checkpoint here ({error.strerror})") from error
+    if data[-64:].decode("ascii", "replace") != hashlib.sha256(data[:-_COMMENT_LENGTH]).hexdigest():
         raise CheckpointError(f"{file}: damaged: its content does not match its checksum")
     return data

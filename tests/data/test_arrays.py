@@ -51,7 +51,7 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES.astype(np.int32), "labels": LABELS}, "store uint8"),
         ({"images": IMAGES.reshape(6, 20), "labels": LABELS}, "shape"),
         ({"pictures": IMAGES, "labels": LABELS}, "x_train"),
-        ({"images": np.array([{}] * 6, dtype=object), "labels": LABELS}, "plain arrays"),
+        ({"images": np.array([{}] * 6, dtype=object), "labels": LABELS}, "refused, for it holds pickled objects"),
         ({"images": IMAGES, "labels": LABELS, "classes": ["a"]}, "out of range"),
     ],
 )

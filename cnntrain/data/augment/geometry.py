@@ -28,8 +28,11 @@ def shift(pixels: PositiveInt = 1) -> Augmentation:
         from torch.nn import functional
 
         count, _, height, width = images.shape
-        padded = functional.pad(images, [pixels] * 4)
-        down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device)
+        # What is moved by more than its own side is gone, however far.
+        tall, wide = min(pixels, height), min(pixels, width)
+        padded = functional.pad(images, [wide, wide, tall, tall])
+        down, right = torch.randint(0, 2 * pixels + 1, (2, count), device=images.device) - pixels
+        down, right = down.clamp(-tall, tall) + tall, right.clamp(-wide, wide) + wide
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         return windows[torch.arange(count, device=images.device), :, down, right]
 

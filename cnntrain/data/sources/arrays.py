@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.errors import DataError
+from cnntrain.data.sources.unpacked import check_bytes
+from cnntrain.errors import DataError, HostileDataError
 from cnntrain.registry import sources
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
+MAX_CLASSES = 100_000
 NAMES = {
     "train": [("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels")],
     "validation": [("x_val", "y_val"), ("val_images", "val_labels")],
@@ -29,21 +31,24 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
     """
     import numpy as np
 
-    file = folders.resolve(path)
+    file = folders.file(path)
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            check_bytes(file, sum(member.file_size for member in arrays.zip.infolist()))
             parts = {split: _part(arrays, names, file) for split, names in NAMES.items()}
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such file") from error
     except DataError:
         raise
     except Exception as error:
+        if "allow_pickle" in str(error):
+            raise HostileDataError(f"{file}: refused, for it holds pickled objects, which could run code") from error
         # A damaged zip file, or an array in it, fails in any of a dozen ways.
         raise DataError(f"{file}: not a whole .npz file of plain arrays ({error})") from error
     train = parts["train"]
     if train is None:
         raise DataError(f"{file}: no training images; name the arrays x_train and y_train")
     count = 1 + max(int(part.labels.max()) for part in parts.values() if part)
+    if count > MAX_CLASSES:
+        raise DataError(f"{file}: the label {count - 1} is out of range; there are {MAX_CLASSES:,} classes at most")
     names = tuple(classes) if classes else tuple(str(label) for label in range(count))
     if len(names) < count:
         raise DataError(f"{file}: the label {count - 1} is out of range; `classes` names {len(names)}")
@@ -60,7 +65,12 @@ def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images 
 def _checked(images: Any, labels: Any, where: str) -> Images:
     import numpy as np
 
-    if len(images) == 0 or labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min() < 0:
+    if (
+        images.size == 0
+        or labels.shape != (len(images),)
+        or labels.dtype.kind not in "iu"
+        or labels.astype(np.int64).min() < 0
+    ):
         raise DataError(f"{where}: needs one whole non-negative label an image, has {labels.dtype}{labels.shape}")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)

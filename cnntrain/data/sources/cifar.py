@@ -39,25 +39,36 @@ def cifar100(folders: Folders, /, labels: Literal["fine", "coarse"] = "fine") ->
 
 def _place(folders: Folders, name: str, files: list[str], md5: str) -> Path:
     found = find(folders, f"{name}-batches-bin" if name == "cifar-10" else f"{name}-binary", files)
+    found = found or find(folders, name, files)
     return found or _unpack(fetch(folders, name, f"{BASE}{name}-binary.tar.gz", md5), files)
 
 
 def _unpack(archive: Path, files: list[str]) -> Path:
+    import shutil
     import tarfile
 
     with tarfile.open(archive) as packed:
-        packed.extractall(archive.parent, filter="data")
-    return next(path.parent for path in archive.parent.rglob(files[0]))
+        members = {member.name.rpartition("/")[2]: member for member in packed if member.isreg()}
+        for file in files:
+            # Members are found by their last name and written under ours, so that no path of theirs is used.
+            source = packed.extractfile(members[file]) if file in members else None
+            if source is None:
+                raise DataError(f"{archive}: it does not hold {file}; remove it, and it will be downloaded again")
+            partial = archive.parent / f".{file}.part"
+            with source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            partial.replace(archive.parent / file)
+    return archive.parent
 
 
 def _read(path: Path, count: int, label_bytes: int, column: int, classes: int) -> Images:
     import numpy as np
 
-    data = np.fromfile(path, np.uint8)
     size = count * (label_bytes + PIXELS)
+    data = np.fromfile(path, np.uint8, size + 1)
     if len(data) != size:
         raise DataError(
-            f"{path} is {'truncated' if len(data) < size else 'damaged'}: {len(data):,} bytes, not {size:,}"
+            f"{path} is {'truncated' if len(data) < size else 'damaged'}: {path.stat().st_size:,} bytes, not {size:,}"
         )
     records = data.reshape(-1, label_bytes + PIXELS)
     labels = records[:, column].astype(np.int64)

@@ -1,6 +1,7 @@
 """Image files in folders named after their classes, or listed in a CSV file."""
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,14 @@ from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.decode import decoded
 from cnntrain.data.sources.pictures import Channels, is_picture
 from cnntrain.errors import DataError
+from cnntrain.files import read_bytes
 from cnntrain.registry import sources
 from cnntrain.strict import Size, pair
 
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_LISTING = 2**30
 Listing = list[tuple[Path, str]]
 SPLITS = {"train": ["train"], "validation": ["validation", "val"], "test": ["test"]}
 
@@ -47,9 +50,9 @@ def csv_file(
     channels: Channels | None = None,
 ) -> Dataset:
     """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
-    listings = {"train": _rows(folders.resolve(path))}
+    listings = {"train": _rows(folders.file(path))}
     if test is not None:
-        listings["test"] = _rows(folders.resolve(test))
+        listings["test"] = _rows(folders.file(test))
     return _dataset(listings, size, channels, folders)
 
 
@@ -104,11 +107,11 @@ def _listing(folder: Path, root: Path) -> Listing:
 
 def _rows(path: Path) -> Listing:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise DataError(f"{path}: its first line must be `path,label`")
-            listing = [(path.parent / (row["path"] or ""), row["label"] or "") for row in reader]
+        text = read_bytes(path, MAX_LISTING).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if not {"path", "label"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}: its first line must be `path,label`")
+        listing = [(path.parent / (row["path"] or ""), row["label"] or "") for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read as a CSV file ({error})") from error
     if not listing:

@@ -5,6 +5,7 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.download import fetch, find
+from cnntrain.data.sources.unpacked import check_bytes
 from cnntrain.errors import DataError
 from cnntrain.registry import sources
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMAGES, LABELS = 0x803, 0x801
-MAX_BYTES = 4 * 2**30
 FILES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
 # Base address, and the MD5 of the gzipped files in the order of FILES, as their publishers give them.
@@ -185,12 +185,13 @@ def read_idx(path: Path, magic: int, md5: str | None = None) -> "NDArray[np.uint
 
     import numpy as np
 
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a file")
     try:
         with _open(path) as file:
             header, shape = _header(file, path, magic)
             size = int(np.prod(shape, dtype=object))
-            if size > MAX_BYTES:
-                raise DataError(f"{path}: its header claims {size:,} bytes; that is no image data set")
+            check_bytes(path, size)
             body = _read_all(file, size + 1)
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error

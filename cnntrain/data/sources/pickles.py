@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.errors import DataError
+from cnntrain.data.sources.unpacked import check_bytes, most_bytes
+from cnntrain.errors import DataError, HostileDataError
 from cnntrain.registry import sources
 
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_BYTES = 2**30
 # All that a pickled array consists of; numpy moved its modules in version 2.
 ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -45,7 +45,7 @@ def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> "np.ndarray
 @sources.register("nielsen_pickle")
 def nielsen_pickle(folders: Folders, /, path: str = "mnist.pkl.gz") -> Dataset:
     """The file that comes with the book: 50,000 training, 10,000 validation and 10,000 test images of MNIST."""
-    file = folders.resolve(path)
+    file = folders.file(path)
     content = _load(file)
     if not isinstance(content, tuple | list) or len(content) != 3:
         raise DataError(f"{file}: it does not hold the three parts of the book's mnist.pkl.gz")
@@ -60,14 +60,11 @@ def _load(file: Path) -> Any:
 
     try:
         with gzip.open(file) as packed:
-            data = packed.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise DataError(f"{file}: it unpacks to more than {MAX_BYTES:,} bytes")
+            data = packed.read(most_bytes(file) + 1)
+        check_bytes(file, len(data))
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such file; it comes with the book's code") from error
     except pickle.UnpicklingError as error:
-        raise DataError(f"{file}: refused, for it is not a pickle of arrays alone: {error}") from error
+        raise HostileDataError(f"{file}: refused, for it is not a pickle of arrays alone: {error}") from error
     except DataError:
         raise
     except (OSError, EOFError, zlib.error) as error:

@@ -2,9 +2,10 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnntrain.errors import DataError
@@ -17,6 +18,9 @@ Channels = Literal[1, 3]
 GREY = ("1", "L", "LA", "I;16", "I")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
+# An image is decoded alone if it is large, so that many threads take no more memory than one: in pixels.
+LARGE, LARGEST = 2**22, 2**26
+_one_by_one = Lock()
 
 
 @cache
@@ -61,11 +65,13 @@ def _open(path: Path) -> "Image":
 
     try:
         with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
-            return _flattened(ImageOps.exif_transpose(picture))
+            pixels = picture.width * picture.height
+            if pixels > LARGEST:
+                raise Image.DecompressionBombError
+            with _one_by_one if pixels > LARGE else nullcontext():
+                return _flattened(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(
-            f"{path}: refused, for it would unpack to more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-        ) from error
+        raise DataError(f"{path}: refused, for it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
     except Exception as error:
@@ -79,6 +85,8 @@ def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None)
 
     if channels is not None:
         picture = picture.convert("L" if channels == 1 else "RGB")
+    if size is not None and size[0] * size[1] > LARGEST:
+        raise DataError(f"images of {size[0]}x{size[1]} are refused; {LARGEST:,} pixels are the most")
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return picture

@@ -1,0 +1,22 @@
+"""How much a compressed file may unpack to, asked before it is unpacked."""
+
+from pathlib import Path
+
+from cnntrain.errors import DataError
+
+# Images shrink to a half or a tenth; the best that gzip can do is a thousandth, of nothing but zeros.
+RATIO = 100
+SMALL = 64 * 2**20
+
+
+def most_bytes(path: Path) -> int:
+    """The most that a file's content may be, unpacked: little, or not out of all proportion to the file."""
+    return max(SMALL, RATIO * path.stat().st_size)
+
+
+def check_bytes(path: Path, size: int) -> None:
+    """Raise `DataError` for a file that would unpack to `size` bytes, if no honest one would."""
+    if size > most_bytes(path):
+        raise DataError(
+            f"{path}: refused, for its {path.stat().st_size:,} bytes would unpack to {size:,}; that is no image data set"
+        )
