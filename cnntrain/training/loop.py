@@ -16,6 +16,7 @@ from cnntrain.training.diagnostics import layer_health
 from cnntrain.training.divergence import first_not_finite, is_finite, loss_of
 from cnntrain.training.engine import Engine, choose
 from cnntrain.training.evaluate import evaluate
+from cnntrain.training.memory import keep_freed_memory
 from cnntrain.training.optimizers import Trainable
 from cnntrain.training.schedules import NoImprovement, warmed_up
 from cnntrain.training.state import EpochResult, State
@@ -91,6 +92,8 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
     if training.batch_size < ranks.size:
         said = f"a global batch of {training.batch_size} images can't be shared by {ranks.size} processes"
         raise config.error(("training", "batch_size"), said)
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(derived_seed(config.seed, ranks.stream))
     parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)

@@ -29,10 +29,13 @@ class Trainable:
     l2_gradient: float
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """torch's parameter groups: weights, which decay, and all the rest, which doesn't."""
+        """torch's parameter groups: weights, which decay, and the rest, which doesn't; one where nothing decays."""
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         weights = [p for p in parameters if p.dim() > 1]
         others = [p for p in parameters if p.dim() <= 1]
+        if not weight_decay:
+            # In the same order, so that a state fits both.
+            return [{"params": weights + others, "weight_decay": 0.0}]
         groups = [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         return [group for group in groups if group["params"]]
 

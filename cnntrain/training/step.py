@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cnntrain.data.batches import Resident
 
 
+# Of weights in a linear layer; from here on a gradient that is never written saves more than Python takes.
+LARGE = 1 << 17
+
+
 @dataclass
 class Totals:
     """Sums over the images of an epoch so far; they stay on the device until somebody reads them."""
@@ -76,7 +80,8 @@ class Step:
     def _updates(self) -> dict[Linear, Update]:
         if not self.updates_within_backward:
             return {}
-        layers = [module for module in self.network.modules() if isinstance(module, Linear)]
+        linear = [module for module in self.network.modules() if isinstance(module, Linear)]
+        layers = [layer for layer in linear if layer.weight.numel() >= LARGE]
         return {layer: partial(descend, self.optimizer, index_of_group(self.optimizer, layer)) for layer in layers}
 
 

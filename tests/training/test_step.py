@@ -1,6 +1,9 @@
 """The fast step does what the plain one does."""
 
 import copy
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing, channels_last
 from cnntrain.network.build import build
 from cnntrain.network.modules import Dropout, Flatten, Linear, kept
+from cnntrain.training import step as steps
 from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
 from cnntrain.training.step import Step, Totals
@@ -35,6 +39,11 @@ def resident(count=64):
     labels = torch.randint(0, 10, (count,), generator=random)
     images = Images(pixels.numpy(), labels.numpy())
     return Resident.of(images, Preprocessing.of(images, normalize=True), CPU)
+
+
+@pytest.fixture(autouse=True)
+def all_layers_are_large(monkeypatch):
+    monkeypatch.setattr(steps, "LARGE", 1)
 
 
 def step_of(clip_grad_norm=None, **settings):
@@ -88,6 +97,13 @@ def test_gradients_are_there_when_they_are_asked_for():
     assert len(gradients_of_linears(step)) == 3
     trained(step, 1, keeps_gradients=True)
     assert all(parameter.grad is not None for parameter in step.network.parameters())
+
+
+def test_small_layers_are_left_to_the_optimizer(monkeypatch):
+    monkeypatch.setattr(steps, "LARGE", 10**6)
+    step = step_of()
+    trained(step, 1)
+    assert all(gradient is not None for gradient in gradients_of_linears(step))
 
 
 @pytest.mark.parametrize("settings", [{"clip_grad_norm": 1.0}, {"momentum": 0.9}])
@@ -168,3 +184,21 @@ def test_dropout_keeps_the_mean():
     dropped = Dropout(0.25).train()(torch.ones(1000, 100))
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_memory_is_kept_between_steps():
+    code = (
+        "import resource, torch\n"
+        "from cnntrain.training.memory import keep_freed_memory\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def step(): return [torch.ones(3 << 20) for _ in range(10)]\n"
+        "if {kept}: keep_freed_memory()\n"
+        "[step() for _ in range(10)]; before = faults(); [step() for _ in range(5)]; print(faults() - before)\n"
+    )
+    kept_, given_back = (
+        int(subprocess.run([sys.executable, "-c", code.format(kept=kept)], capture_output=True, check=True).stdout)
+        for kept in (True, False)
+    )
+    assert kept_ < 1000
+    if platform.libc_ver()[0] == "glibc":
+        assert given_back > 10 * kept_
