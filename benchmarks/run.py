@@ -21,7 +21,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from benchmarks.machine import peaks
+from benchmarks.peers.torch_network import network
 from benchmarks.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results" / "cpu.json"
@@ -34,6 +38,10 @@ PEERS = {
     "keras-jax": ("keras_fit", {"KERAS_BACKEND": "jax"}),
     "keras-torch": ("keras_fit", {"KERAS_BACKEND": "torch"}),
 }
+# What cnntrain is measured in besides, in one case.
+MORE = {
+    "W4-128": {"cnntrain-augmented": ("cnntrain_augmented", {}), "cnntrain-evaluation": ("cnntrain_evaluation", {})}
+}
 ROUNDS = 15
 WARM_UP = {10: 100, 128: 20}
 # So that warm-up and all rounds fit into one epoch.
@@ -45,8 +53,7 @@ PACKAGES = ("cnntrain", "torch", "numpy", "lightning", "keras", "jax", "jaxlib")
 class Worker:
     """A peer at work on one workload."""
 
-    def __init__(self, peer: str, workload: str, batch_size: int, threads: int) -> None:
-        module, environment = PEERS[peer]
+    def __init__(self, module: str, environment: dict[str, str], workload: str, batch_size: int, threads: int) -> None:
         limits = {"OMP_NUM_THREADS": str(threads), "KERAS_BACKEND": "jax"}
         words = [sys.executable, "-m", "benchmarks.worker", module, workload, str(batch_size), str(threads)]
         self.process = subprocess.Popen(
@@ -95,9 +102,10 @@ def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float]:
     return [seconds for waited, seconds in turns if waited <= least + DISTURBED]
 
 
-def measure(workload: str, batch_size: int, peers: Sequence[str], threads: int) -> dict[str, Any]:
+def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: int) -> dict[str, Any]:
     """Figures of every peer: seconds for a step in each round, seconds to the first step, peak memory."""
-    workers = {peer: Worker(peer, workload, batch_size, threads) for peer in peers}
+    workload, batch_size = case.split("-")[0], int(case.split("-")[1])
+    workers = {peer: Worker(*how, workload, batch_size, threads) for peer, how in peers.items()}
     for worker in workers.values():
         worker.run(WARM_UP[batch_size])
     found: dict[str, Any] = {
@@ -115,6 +123,14 @@ def measure(workload: str, batch_size: int, peers: Sequence[str], threads: int) 
     for worker in workers.values():
         worker.close()
     return found
+
+
+def gflop_a_step(case: str) -> float:
+    """Operations of a forward and backward pass over one batch, as torch counts them: additions and products apart."""
+    workload, batch_size = case.split("-")
+    with FlopCounterMode(display=False) as counter:
+        network(workload)(torch.zeros(int(batch_size), 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / 1e9
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -151,11 +167,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {"cases": {}}
+    results = (
+        json.loads(arguments.results.read_text()) if arguments.results.exists() else {"cases": {}, "gflop_a_step": {}}
+    )
     results |= {"environment": environment(arguments.threads), "peaks": peaks(arguments.threads)}
     for case in arguments.only:
-        workload, batch_size = case.split("-")
-        results["cases"][case] = measure(workload, int(batch_size), arguments.peers, arguments.threads)
+        peers = {peer: PEERS[peer] for peer in arguments.peers} | MORE.get(case, {})
+        results["cases"][case] = measure(case, peers, arguments.threads)
+        results["gflop_a_step"][case] = gflop_a_step(case)
         arguments.results.parent.mkdir(exist_ok=True)
         arguments.results.write_text(json.dumps(results, indent=1) + "\n")
         print(case, *(f"{peer} {len(f['step_seconds'])}" for peer, f in results["cases"][case].items()), "turns count")

@@ -51,12 +51,12 @@ WORKLOADS = {
 }
 
 
-def config_of(workload: str, batch_size: int, **training: Any) -> Config:
+def config_of(workload: str, batch_size: int, augment: list[Any], **training: Any) -> Config:
     """The workload as a config for MNIST with 50,000 training images."""
     settings = {"epochs": 1, "batch_size": batch_size, "optimizer": {"sgd": {"learning_rate": LEARNING_RATE}}}
     return from_resolved(
         {
-            "data": {"source": "mnist", "validation": 10000},
+            "data": {"source": "mnist", "validation": 10000, "augment": augment},
             "network": WORKLOADS[workload].layers,
             "training": settings | training,
         }
@@ -70,5 +70,5 @@ def splits_of(config: Config) -> Splits:
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:
     """The 50,000 training images as float32 in 0..1 (images, 1, 28, 28), and their labels."""
-    train = splits_of(config_of("W1", 10)).train
+    train = splits_of(config_of("W1", 10, [])).train
     return train.pixels.astype(np.float32) / 255, train.labels

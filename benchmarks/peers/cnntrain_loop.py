@@ -1,6 +1,7 @@
 """cnntrain itself: the loop that `cnntrain train` iterates, here with nothing saved and nothing shown."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -9,16 +10,25 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.network.build import build
 from cnntrain.training import loop
+from cnntrain.training.state import State
+
+CPU = torch.device("cpu")
 
 
-def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
-    """Train for ever; never called back once `tick` ends the process."""
-    config = config_of(workload, batch_size, epochs=1000)
-    splits, device = splits_of(config), torch.device("cpu")
+def prepared(
+    workload: str, batch_size: int, augment: list[Any], device: torch.device = CPU, engine: str = "auto"
+) -> tuple[loop.Plan, State]:
+    """All that `loop.train` takes."""
+    config = config_of(workload, batch_size, augment, epochs=1000, engine=engine)
+    splits = splits_of(config)
     preprocessing = Preprocessing.of(splits.train, normalize=False)
-    train, few = Resident.of(splits.train, preprocessing, device), Resident.of(splits.test, preprocessing, device)
-    network = build(config, preprocessing.shape, len(splits.classes))
-    plan, state = loop.prepare(config, network, loop.Feeds(train, few, few, few), device)
-    for item in loop.train(plan, state):
+    train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
+    network = build(config, preprocessing.shape, len(splits.classes)).to(device)
+    return loop.prepare(config, network, loop.Feeds(train, test, test, test), device)
+
+
+def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:
+    """Train for ever; never called back once `tick` ends the process."""
+    for item in loop.train(*prepared(workload, batch_size, augment or [])):
         if isinstance(item, loop.Progress):
             tick()

@@ -1,0 +1,102 @@
+"""Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
+
+The first epoch, in which graphs are recorded, is a warm-up; of the two after it the faster counts. The idiomatic loop
+is timed on a part of an epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.peers import idiomatic
+from benchmarks.peers.cnntrain_loop import prepared
+from benchmarks.run import IMAGES, environment
+from benchmarks.workloads import WORKLOADS
+from cnntrain.training import loop
+from cnntrain.training.state import EpochResult
+
+RESULTS = Path(__file__).parent / "results" / "gpu.json"
+BATCH_SIZES = (10, 128, 1024)
+IDIOMATIC_STEPS = 200
+WARM_UP = 20
+
+
+class Enough(Exception):
+    """The peer has trained as long as it had to."""
+
+
+class Clock:
+    """Seconds on the device between two moments."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.began.record()
+
+    def seconds(self) -> float:
+        """Since it was made; waits for the device."""
+        self.ended.record()
+        self.ended.synchronize()
+        return float(self.began.elapsed_time(self.ended)) / 1000
+
+
+def epoch_seconds(workload: str, batch_size: int, engine: str) -> float:
+    """An epoch of cnntrain, without what is done at its end."""
+    torch.cuda.empty_cache()
+    plan, state = prepared(workload, batch_size, [], torch.device("cuda"), engine=engine)
+    times, clock = [], Clock()
+    for item in loop.train(plan, state):
+        if isinstance(item, loop.Remark):
+            print(f"{workload}, batch {batch_size}, {engine}: {item.text}", flush=True)
+        elif isinstance(item, loop.Progress) and item.batch == item.batches and len(times) < item.epoch:
+            times.append(clock.seconds())
+            if len(times) == 3:
+                break
+        elif isinstance(item, EpochResult):
+            clock = Clock()
+    return min(times[1:])
+
+
+def idiomatic_seconds(workload: str, batch_size: int) -> float:
+    """An epoch of the idiomatic loop, from a part of it."""
+    done, clock, seconds = 0, Clock(), 0.0
+
+    def tick() -> None:
+        nonlocal done, clock, seconds
+        done += 1
+        if done == WARM_UP:
+            clock = Clock()
+        if done == WARM_UP + IDIOMATIC_STEPS:
+            seconds = clock.seconds()
+            raise Enough
+
+    _until_enough(lambda: idiomatic.train(workload, batch_size, tick, torch.device("cuda")))
+    return seconds / IDIOMATIC_STEPS * -(-IMAGES // batch_size)
+
+
+def _until_enough(train: Callable[[], None]) -> None:
+    try:
+        train()
+    except Enough:
+        return
+
+
+def main() -> None:
+    """Measure all cases, and write them down as they come."""
+    results = {"environment": environment(torch.get_num_threads()), "gpu": torch.cuda.get_device_name(), "cases": {}}
+    for workload in WORKLOADS:
+        for batch_size in BATCH_SIZES:
+            figures = {engine: epoch_seconds(workload, batch_size, engine) for engine in ("graph", "eager")}
+            figures["idiomatic"] = idiomatic_seconds(workload, batch_size)
+            results["cases"][f"{workload}-{batch_size}"] = figures
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            shown = "  ".join(f"{name} {seconds:.3f} s" for name, seconds in figures.items())
+            print(f"{workload}, batch {batch_size}: {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

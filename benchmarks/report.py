@@ -1,0 +1,173 @@
+"""Writes `docs/PERFORMANCE.md` from the results: `python -m benchmarks.report`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.run import IMAGES, PEERS, RESULTS
+from benchmarks.workloads import WORKLOADS
+
+NOTES = Path(__file__).parent / "notes.md"
+PAGE = Path(__file__).parent.parent / "docs" / "PERFORMANCE.md"
+TITLES = {
+    "cnntrain": "cnntrain",
+    "tuned": "tuned loop",
+    "idiomatic": "idiomatic loop",
+    "lightning": "Lightning",
+    "keras-jax": "Keras, JAX",
+    "keras-torch": "Keras, torch",
+}
+Case = dict[str, Any]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def seconds_a_step(figures: Case) -> float:
+    """The median over the turns that count."""
+    return median(figures["step_seconds"])
+
+
+def steps_an_epoch(case: str) -> int:
+    """Of 50,000 images."""
+    return math.ceil(IMAGES / int(case.split("-")[1]))
+
+
+def name_of(case: str) -> str:
+    """`W2-10` for people."""
+    workload, batch_size = case.split("-")
+    return f"{workload}, batch {batch_size}"
+
+
+def ratios(cases: dict[str, Case]) -> str:
+    """How many times as long as cnntrain each peer takes."""
+    peers = [peer for peer in PEERS if peer != "cnntrain"]
+    rows = []
+    for case, figures in sorted(cases.items()):
+        ours = seconds_a_step(figures["cnntrain"])
+        rows.append([name_of(case), *(f"{seconds_a_step(figures[peer]) / ours:.2f}" for peer in peers)])
+    return table(["times as long as cnntrain", *(TITLES[peer] for peer in peers)], rows)
+
+
+def epochs(cases: dict[str, Case]) -> str:
+    """Seconds for 50,000 images, and images a second."""
+    rows = []
+    for case, figures in sorted(cases.items()):
+        times = [seconds_a_step(figures[peer]) * steps_an_epoch(case) for peer in PEERS]
+        rows.append([name_of(case), *(f"{time:.2f}" for time in times), f"{IMAGES / times[0]:,.0f}"])
+    return table(["seconds an epoch", *(TITLES[peer] for peer in PEERS), "cnntrain, images/s"], rows)
+
+
+def starts(cases: dict[str, Case]) -> str:
+    """Time to the first step and peak memory, on the largest network."""
+    figures = cases["W4-128"]
+    first = [f"{figures[peer]['first_step_seconds']:.1f}" for peer in PEERS]
+    memory = [f"{figures[peer]['peak_mib']:,.0f}" for peer in PEERS]
+    rows = [["seconds to the end of the first step", *first], ["peak memory, MiB", *memory]]
+    return table(["W4, batch 128", *(TITLES[peer] for peer in PEERS)], rows)
+
+
+def shares(results: dict[str, Any]) -> str:
+    """How much of what the machine can compute is used."""
+    rows = []
+    for case, figures in sorted(results["cases"].items()):
+        rate = results["gflop_a_step"][case] / seconds_a_step(figures["cnntrain"])
+        rows.append([name_of(case), f"{rate:.0f}", f"{100 * rate / results['peaks']['gflops']:.0f} %"])
+    return table(["cnntrain", "GFLOP/s", "of the peak"], rows)
+
+
+def besides(case: Case) -> str:
+    """What augmentation costs, and the speed of evaluation."""
+    plain, augmented = (seconds_a_step(case[peer]) for peer in ("cnntrain", "cnntrain-augmented"))
+    evaluated = 500 / seconds_a_step(case["cnntrain-evaluation"])
+    return (
+        f"Augmentation (rotation, shear and shift, a transform of its own for each image) adds "
+        f"{100 * (augmented / plain - 1):.0f} % to a step of W4 at batch 128. "
+        f"W4 evaluates {evaluated:,.0f} images a second."
+    )
+
+
+def machine(results: dict[str, Any]) -> str:
+    """Where and with what it was measured."""
+    place, peaks = results["environment"], results["peaks"]
+    versions = ", ".join(f"{name} {number}" for name, number in place["versions"].items() if name != "cnntrain")
+    return (
+        f"Measured on {place['date']}: {place['processor']}, {place['cores']} cores, {place['threads']} threads; "
+        f"Python {place['python']}, {versions}. The machine's measured peaks: {peaks['gflops']:.0f} GFLOP/s in a "
+        f"float32 product of 2048x2048 matrices, {peaks['copy_gbytes']:.0f} GB/s in a copy of 256 MiB."
+    )
+
+
+def on_a_gpu() -> str:
+    """Seconds for an epoch on a GPU, where that was measured."""
+    if not RESULTS.with_name("gpu.json").exists():
+        return "Not measured yet: `bash benchmarks/gpu.sh` checks and times it on a machine with a GPU."
+    results = json.loads(RESULTS.with_name("gpu.json").read_text())
+    engines = ["graph", "eager", "idiomatic"]
+    rows = [
+        [
+            name_of(case),
+            *(f"{figures[engine]:.3f}" for engine in engines),
+            f"{figures['idiomatic'] / figures['graph']:.1f}",
+        ]
+        for case, figures in results["cases"].items()
+    ]
+    header = [f"seconds an epoch on {results['gpu']}", "CUDA graph", "plain steps", "idiomatic loop", "times as long"]
+    return table(header, rows)
+
+
+def page(results: dict[str, Any]) -> str:
+    """The whole page."""
+    cases = results["cases"]
+    workloads = "\n".join(f"- {name}: {workload.title}" for name, workload in WORKLOADS.items())
+    notes = NOTES.read_text()
+    return f"""# Performance
+
+Written by `python -m benchmarks.report` from `benchmarks/results/cpu.json`, which `python -m benchmarks.run` measures.
+
+## Ratios on a CPU
+
+{ratios(cases)}
+
+{workloads}
+
+MNIST, float32, plain SGD. All peers of a row live at once, each in a process of its own, and train in turns; a figure
+is the median over up to 15 turns of 100 steps (batch 10) or 15 (batch 128) after a warm-up, within one epoch: a part of
+an epoch stands for the whole. What happens between epochs (validation, logs, checkpoints) is timed for nobody. Turns in
+which other processes kept a peer waiting are left out. cnntrain is timed in `training.loop`, the code that
+`cnntrain train` runs; its peers are in `benchmarks/peers/`.
+
+{machine(results)}
+
+## Seconds
+
+{epochs(cases)}
+
+{starts(cases)}
+
+{besides(cases["W4-128"])}
+
+{shares(results)}
+
+## Ratios on a GPU
+
+{on_a_gpu()}
+
+{notes}"""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+
+
+if __name__ == "__main__":
+    main()
