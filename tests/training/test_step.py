@@ -193,7 +193,10 @@ def test_memory_is_kept_between_steps():
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def step(): return [torch.ones(3 << 20) for _ in range(10)]\n"
         "if {kept}: keep_freed_memory()\n"
-        "[step() for _ in range(10)]; before = faults(); [step() for _ in range(5)]; print(faults() - before)\n"
+        "for _ in range(10): step()\n"
+        "before = faults()\n"
+        "for _ in range(5): step()\n"
+        "print(faults() - before)\n"
     )
     kept_, given_back = (
         int(subprocess.run([sys.executable, "-c", code.format(kept=kept)], capture_output=True, check=True).stdout)
