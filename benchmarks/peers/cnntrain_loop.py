@@ -10,6 +10,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.network.build import build
 from cnntrain.training import loop
+from cnntrain.training.distributed import Alone
 from cnntrain.training.state import State
 
 CPU = torch.device("cpu")
@@ -24,7 +25,7 @@ def prepared(
     preprocessing = Preprocessing.of(splits.train, normalize=False)
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
-    return loop.prepare(config, network, loop.Feeds(train, test, test, test), device)
+    return loop.prepare(config, network, loop.Feeds(train, test, test, test), Alone(device))
 
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:
