@@ -1,6 +1,7 @@
 """What many tests need: a small config, a trained run, real data where it is there, the command line in-process."""
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 # Small networks gain nothing from a second thread, and test processes side by side lose much by it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts what it puts into the background with Ctrl-C ignored, and what is ignored stays so in children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 

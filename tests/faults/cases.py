@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from time import monotonic
 
 # Small networks gain nothing from a second thread; set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Started in the background, it would ignore the signal that it sends itself.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A fault that fails everywhere needs no thousand witnesses.
 ENOUGH_FAILURES = 20
