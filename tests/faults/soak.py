@@ -5,11 +5,12 @@ import sys
 from random import Random
 from time import monotonic
 
-from . import test_checkpoints, test_disk, test_divergence, test_kill
+from . import test_checkpoints, test_disk, test_divergence, test_kill, test_mutated_configs, test_mutated_data
 from .cases import Row
 
 # Each module of faults lists its own rows: (name, function(random, deadline) -> Outcome).
-ROWS: list[Row] = [*test_kill.ROWS, *test_checkpoints.ROWS, *test_disk.ROWS, *test_divergence.ROWS]
+MODULES = (test_kill, test_checkpoints, test_disk, test_divergence, test_mutated_configs, test_mutated_data)
+ROWS: list[Row] = [row for module in MODULES for row in module.ROWS]
 
 
 def main() -> int:

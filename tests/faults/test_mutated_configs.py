@@ -129,7 +129,7 @@ def check_override(random):
     try:
         load_config(path, [override])
     except ConfigError as error:
-        assert "override" in str(error) or str(path) in str(error)
+        assert "override" in str(error) or str(FOLDER) in str(error)
 
 
 def check_network(random):
@@ -198,7 +198,8 @@ def test_the_schema_takes_what_the_loader_takes():
         _, text = changed_text(random)
         try:
             values = yaml.safe_load(text)
-            from_resolved({key: value for key, value in values.items() if key != "extends"})
+            values.pop("extends", None)
+            from_resolved(values)
         except Exception:
             continue
         accepted += 1
