@@ -5,6 +5,9 @@ from pathlib import Path
 from cnntrain.data.images import Folders
 from cnntrain.errors import DataError
 
+# A server that is silent for so long is given up.
+SECONDS = 30
+
 
 def find(folders: Folders, name: str, files: list[str], is_mistakable: bool = False) -> Path | None:
     """The first folder that holds all of `files`, whole or gzipped: the user's own, then the cache.
@@ -43,7 +46,7 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
 
     target = folders.cache / name
     file = url.rpartition("/")[2]
-    downloader = pooch.HTTPDownloader(progressbar=False, timeout=30)
+    downloader = pooch.HTTPDownloader(progressbar=False, timeout=SECONDS)
     pooch.get_logger().setLevel("WARNING")
     print(f"downloading {url}", file=sys.stderr)  # noqa: T201
     try:

@@ -17,6 +17,7 @@ def most_bytes(path: Path) -> int:
 def check_bytes(path: Path, size: int) -> None:
     """Raise `DataError` for a file that would unpack to `size` bytes, if no honest one would."""
     if size > most_bytes(path):
+        packed = path.stat().st_size
         raise DataError(
-            f"{path}: refused, for its {path.stat().st_size:,} bytes would unpack to {size:,}; no image data set does"
+            f"{path}: refused, for its {packed:,} bytes would unpack to {size:,}; that is no image data set"
         )
