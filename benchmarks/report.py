@@ -22,6 +22,8 @@ TITLES = {
     "keras-torch": "Keras, torch",
 }
 Case = dict[str, Any]
+# Turns that a figure needs.
+FEWEST = 5
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -31,8 +33,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def seconds_a_step(figures: Case) -> float:
-    """The median over the turns that count."""
-    return median(figures["step_seconds"])
+    """The median over the turns that count; not a number where too few do."""
+    turns = figures["step_seconds"]
+    return median(turns) if len(turns) >= FEWEST else math.nan
+
+
+def shown(value: float, form: str) -> str:
+    """A figure, or that there is none."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def steps_an_epoch(case: str) -> int:
@@ -52,7 +60,7 @@ def ratios(cases: dict[str, Case]) -> str:
     rows = []
     for case, figures in sorted(cases.items()):
         ours = seconds_a_step(figures["cnntrain"])
-        rows.append([name_of(case), *(f"{seconds_a_step(figures[peer]) / ours:.2f}" for peer in peers)])
+        rows.append([name_of(case), *(shown(seconds_a_step(figures[peer]) / ours, ".2f") for peer in peers)])
     return table(["times as long as cnntrain", *(TITLES[peer] for peer in peers)], rows)
 
 
@@ -61,7 +69,7 @@ def epochs(cases: dict[str, Case]) -> str:
     rows = []
     for case, figures in sorted(cases.items()):
         times = [seconds_a_step(figures[peer]) * steps_an_epoch(case) for peer in PEERS]
-        rows.append([name_of(case), *(f"{time:.2f}" for time in times), f"{IMAGES / times[0]:,.0f}"])
+        rows.append([name_of(case), *(shown(time, ".2f") for time in times), shown(IMAGES / times[0], ",.0f")])
     return table(["seconds an epoch", *(TITLES[peer] for peer in PEERS), "cnntrain, images/s"], rows)
 
 
@@ -79,7 +87,7 @@ def shares(results: dict[str, Any]) -> str:
     rows = []
     for case, figures in sorted(results["cases"].items()):
         rate = results["gflop_a_step"][case] / seconds_a_step(figures["cnntrain"])
-        rows.append([name_of(case), f"{rate:.0f}", f"{100 * rate / results['peaks']['gflops']:.0f} %"])
+        rows.append([name_of(case), shown(rate, ".0f"), shown(rate / results["peaks"]["gflops"], ".0%")])
     return table(["cnntrain", "GFLOP/s", "of the peak"], rows)
 
 
@@ -89,8 +97,8 @@ def besides(case: Case) -> str:
     evaluated = 500 / seconds_a_step(case["cnntrain-evaluation"])
     return (
         f"Augmentation (rotation, shear and shift, a transform of its own for each image) adds "
-        f"{100 * (augmented / plain - 1):.0f} % to a step of W4 at batch 128. "
-        f"W4 evaluates {evaluated:,.0f} images a second."
+        f"{shown(augmented / plain - 1, '.0%')} to a step of W4 at batch 128. "
+        f"W4 evaluates {shown(evaluated, ',.0f')} images a second."
     )
 
 
@@ -141,8 +149,8 @@ Written by `python -m benchmarks.report` from `benchmarks/results/cpu.json`, whi
 MNIST, float32, plain SGD. All peers of a row live at once, each in a process of its own, and train in turns; a figure
 is the median over up to 15 turns of 100 steps (batch 10) or 15 (batch 128) after a warm-up, within one epoch: a part of
 an epoch stands for the whole. What happens between epochs (validation, logs, checkpoints) is timed for nobody. Turns in
-which other processes kept a peer waiting are left out. cnntrain is timed in `training.loop`, the code that
-`cnntrain train` runs; its peers are in `benchmarks/peers/`.
+which other processes kept a peer waiting are left out; where fewer than five are left, there is no figure. cnntrain is
+timed in `training.loop`, the code that `cnntrain train` runs; its peers are in `benchmarks/peers/`.
 
 {machine(results)}
 

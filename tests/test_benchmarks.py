@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
-from benchmarks.report import page
+from benchmarks.report import page, seconds_a_step, shown
 from benchmarks.run import PEERS, RESULTS, STEPS, undisturbed
 from benchmarks.workloads import WORKLOADS, config_of
 from cnntrain.network.build import build
@@ -48,10 +48,15 @@ def test_turns_that_were_kept_waiting_do_not_count():
     assert undisturbed([(0.5, 1.0), (0.52, 2.0), (0.9, 9.0)]) == [1.0, 2.0]
 
 
-def test_the_results_are_whole():
+def test_the_results_are_of_these_workloads_and_peers():
     results = json.loads(RESULTS.read_text())
     assert set(results["cases"]) == {f"{workload}-{batch_size}" for workload in WORKLOADS for batch_size in STEPS}
-    assert all(figures[peer]["step_seconds"] for figures in results["cases"].values() for peer in PEERS)
+    assert all(set(PEERS) <= set(figures) for figures in results["cases"].values())
+
+
+def test_too_few_turns_give_no_figure():
+    assert seconds_a_step({"step_seconds": [3.0, 1.0, 2.0, 1.0, 9.0]}) == 2.0
+    assert shown(seconds_a_step({"step_seconds": [1.0] * 4}), ".2f") == "-"
 
 
 def test_the_page_is_written_from_the_results():
