@@ -3,7 +3,6 @@
 import csv
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +13,6 @@ from random import Random
 from tempfile import mkdtemp
 from time import monotonic
 
-# Small networks gain nothing from a second thread; set before anything imports torch.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Started in the background, it would ignore the signal that it sends itself.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
