@@ -19,6 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnntrain.app import device as devices
+from cnntrain.app.led import is_led, local_rank
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Alone, Group
@@ -64,7 +65,7 @@ def joined(device: str) -> Iterator[Alone]:
     rank meets is told under its number.
     """
     chosen = devices.choose(device)
-    if "LOCAL_RANK" not in os.environ:
+    if not is_led():
         yield Alone(chosen)
         return
     ranks = Group(_own(chosen, device))
@@ -73,12 +74,18 @@ def joined(device: str) -> Iterator[Alone]:
     except (CnntrainError, Signalled) as error:
         raise _told_once(error, ranks) from error
     except RuntimeError as error:
-        raise _told_once(_lost(error), ranks) from error
+        if not _is_lost_connection(error):
+            raise
+        # Rank 0 tells it, and the launcher who died.
+        if ranks.rank:
+            raise SystemExit(CnntrainError.exit_code) from error
+        said = "the connection to another process of this run is lost; that one may have told why"
+        raise CnntrainError(said) from error
 
 
 def _own(chosen: torch.device, name: str) -> torch.device:
     """The device of this rank: the GPU of its number on this machine, or the CPU."""
-    number = int(os.environ["LOCAL_RANK"])
+    number = local_rank()
     if chosen.type == "cpu":
         return chosen
     if chosen.type != "cuda" or chosen.index is not None:
@@ -102,12 +109,10 @@ def _told_once(error: BaseException, ranks: Alone) -> BaseException:
     return SystemExit(getattr(error, "exit_code", Interrupted.exit_code))
 
 
-def _lost(error: RuntimeError) -> CnntrainError:
-    """What the end of another rank looks like from here; any other error passes."""
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether it is what the end of another rank looks like from here."""
     said = str(error)
-    if not isinstance(error, dist.DistError) and not any(word in said for word in ("gloo", "Connection", "NCCL")):
-        raise error
-    return CnntrainError("the connection to another process of this run is lost; that one may have told why")
+    return isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "Connection", "NCCL"))
 
 
 class Unwritten(RunDirectory):
@@ -131,8 +136,3 @@ class Unwritten(RunDirectory):
 def directory_of(ranks: Alone) -> type[RunDirectory]:
     """What this rank opens a run directory as."""
     return Unwritten if ranks.rank else RunDirectory
-
-
-def is_first() -> bool:
-    """Whether this process speaks for all: it is rank 0, or alone."""
-    return int(os.environ.get("RANK", 0)) == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cnntrain.app.led import is_first, is_led, local_size
 from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
 from cnntrain.errors import UsageError
@@ -53,11 +53,10 @@ def run(
     from cnntrain.app.configure import load_config
 
     config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
-    if devices and devices > 1 and "LOCAL_RANK" not in os.environ:
+    if devices and devices > 1 and not is_led():
         from cnntrain.app.ranks import launch
 
         raise typer.Exit(launch(devices, sys.argv[1:]))
-    from cnntrain.app.ranks import is_first
     from cnntrain.app.report import report_after_training
     from cnntrain.app.train import Where, resume_run, train_run
     from cnntrain.run.directory import default_path
@@ -101,10 +100,9 @@ def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: s
 
 def _check_devices(devices: int | None, seeds: str | None) -> None:
     """Raise `UsageError` where ranks can't be, or are already, started."""
-    is_led = "LOCAL_RANK" in os.environ
-    if seeds is not None and (devices or is_led):
+    if seeds is not None and (devices or is_led()):
         raise UsageError("`--seeds` trains a network in each process, `--devices` or torchrun one in all; choose one")
-    if devices and is_led and devices != int(os.environ.get("LOCAL_WORLD_SIZE", devices)):
+    if devices and is_led() and devices != local_size():
         raise UsageError("torchrun has started the processes already; leave `--devices` away")
 
 

@@ -126,7 +126,7 @@ class Group(Alone):
 
     def command(self) -> list[str]:
         """The words of a command line that trains with as many ranks."""
-        if int(os.environ.get("LOCAL_WORLD_SIZE", self.size)) == self.size:
+        if int(os.environ["LOCAL_WORLD_SIZE"]) == self.size:
             return [*super().command(), "--devices", str(self.size)]
         return ["torchrun", "...", "-m", *super().command()]
 

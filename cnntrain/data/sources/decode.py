@@ -42,7 +42,8 @@ def decoded(
     absolute = [os.path.abspath(path) for path in paths]
     states = [os.stat(path) for path in absolute]
     listing = [(path, state.st_size, state.st_mtime_ns) for path, state in zip(absolute, states, strict=True)]
-    family = json.dumps([os.path.commonpath(absolute), size, channels])
+    # What the first and the last in the alphabet share is what all of them share.
+    family = json.dumps([os.path.commonpath([min(absolute), max(absolute)]), size, channels])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
     def write(file: Path) -> "Written":

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.decode import decoded
-from cnntrain.data.sources.pictures import Channels, is_picture
+from cnntrain.data.sources.pictures import Channels, is_picture_name
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
@@ -95,14 +97,31 @@ def _listing(folder: Path, root: Path) -> Listing:
     if not classes:
         raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
     for each in classes:
-        paths = sorted(path for path in each.rglob("*") if is_picture(path))
+        _check_inside(each, inside, root)
+        paths = sorted(_pictures(each, inside, root))
         if not paths:
             raise DataError(f"{each}: the class has no images; add some, or remove the folder")
-        for path in paths:
-            if not path.resolve().is_relative_to(inside):
-                raise DataError(f"{path}: refused, for it is a link that leads out of {root}")
         listing += [(path, each.name) for path in paths]
     return listing
+
+
+def _pictures(folder: Path, inside: Path, root: Path) -> Iterator[Path]:
+    """The visible image files at any depth; links to folders are not followed."""
+    # The entries of a folder know what they are, where a path would have to ask the system.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _pictures(path, inside, root)
+            elif is_picture_name(path) and entry.is_file():
+                if entry.is_symlink():
+                    _check_inside(path, inside, root)
+                yield path
+
+
+def _check_inside(path: Path, inside: Path, root: Path) -> None:
+    if not path.resolve().is_relative_to(inside):
+        raise DataError(f"{path}: refused, for it is a link that leads out of {root}")
 
 
 def _rows(path: Path) -> Listing:

@@ -33,8 +33,13 @@ def _formats() -> dict[str, str]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file's name is that of a visible image file."""
-    return path.suffix.lower() in _formats() and not path.name.startswith(".") and path.is_file()
+    """Whether a path is that of a visible image file."""
+    return is_picture_name(path) and path.is_file()
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a visible file of this name would be an image."""
+    return path.suffix.lower() in _formats() and not path.name.startswith(".")
 
 
 @contextmanager
