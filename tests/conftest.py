@@ -10,8 +10,10 @@ import pytest
 
 # Small networks gain nothing from a second thread, and test processes side by side lose much by it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell starts what it puts into the background with Ctrl-C ignored, and what is ignored stays so in children.
+# A shell starts what it puts into the background with Ctrl-C ignored, `nohup` with a hangup ignored, and what is
+# ignored stays so in children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).parent.parent
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cnntrain.app.led import WORDS
 
 from cnntrain.app.configure import load_config
+from cnntrain.app.led import WORDS
 from cnntrain.app.ranks import Unwritten
 from cnntrain.app.train import Where, resume_run, train_run
 from cnntrain.errors import ConfigError, Diverged, Interrupted
@@ -149,8 +149,9 @@ def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
 
 def start(tiny, run):
     command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=10000", "--devices", "2"]
+    environment = {key: value for key, value in os.environ.items() if key != "CNNTRAIN_DATA_DIR"}
     process = subprocess.Popen(
-        [*command, "--run-dir", str(run)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--run-dir", str(run)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
     while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
