@@ -25,7 +25,7 @@ CPU = Where(device="cpu")
 
 # --- memory
 
-BIG = ("network.0.conv.filters=512", "training.batch_size=100")
+BIG = ("network.0.conv.filters=512", "training.batch_size=10", "training.checkpoint_every={steps: 2}")
 
 
 class TakeMemoryAway(Silent):
