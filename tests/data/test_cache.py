@@ -201,7 +201,10 @@ def test_a_worker_that_dies_is_reported(folder):
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         workers = [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
     os.kill(int(workers[0]), signal.SIGKILL)
-    _, err = process.communicate(timeout=30)
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "a process that decodes images has died" in err
     assert "Traceback" not in err

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,7 @@ def _decode(
 
 def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    others = active_children()
     pool = ProcessPoolExecutor(min(cores, len(work)), get_context("spawn"), _begin_worker)
     done = []
     try:
@@ -107,7 +108,13 @@ def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> lis
         for piece, future in zip(work, waiting, strict=True):
             done.append(future.result())
             progress(piece.start + len(piece.paths), count, "decoding images")
-    except BrokenProcessPool as error:
+    except BaseException as error:
+        # The pool starts workers one by one; for one that comes while it gives up it would wait forever.
+        for worker in set(active_children()) - set(others):
+            worker.kill()
+        # The pipe breaks where a worker dies before it knows what it is to do.
+        if not isinstance(error, BrokenProcessPool | BrokenPipeError):
+            raise
         raise DataError(
             "a process that decodes images has died, most likely for want of memory; free some and start again "
             '(a Python script that is not the command line must begin with `if __name__ == "__main__":`)'
