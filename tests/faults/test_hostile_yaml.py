@@ -16,9 +16,9 @@ HOSTILE = {
     + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(12)),
     "deep lists": "network: " + "[" * 100_000,
     "deep mappings": "{a: " * 30_000,
-    "deep blocks": "- " * 200_000,
+    "deep blocks": "- " * 140_000,
     "deep keys": "? " * 100_000,
-    "too many keys": "".join(f"k{i}: 1\n" for i in range(40_000)),
+    "too many keys": "".join(f"k{i}: 1\n" for i in range(30_000)),
     "many wrong keys": "".join(f"k{i}: 1\n" for i in range(2_500)),
     "many wrong layers": "network:\n" + "- softmaxx\n" * 3_500,
     "keys twice": "network: [softmax]\n" + "seed: 1\n" * 2_500,
@@ -28,13 +28,13 @@ HOSTILE = {
     "NUL in quotes": 'network: [softmax]\ninit_from: "a\\0b"\n',
     "terminal escapes": 'network: ["\\e[2J\\e]0;owned\\a"]\n',
     "half a character": '"\\ud800": 1\nnetwork: [softmax]\n',
-    "long text": "network: [softmax]\nseed: '" + "x" * 400_000 + "'\n",
-    "long key": "? " + "x" * 400_000 + "\n: 1\n",
-    "long line": "network: [" + ",".join(["q" * 3_000] * 100) + "]\n",
-    "digits": "network: [softmax]\nseed: " + "9" * 400_000 + "\n",
+    "long text": "network: [softmax]\nseed: '" + "x" * 280_000 + "'\n",
+    "long key": "? " + "x" * 280_000 + "\n: 1\n",
+    "long line": "network: [" + ",".join(["q" * 3_000] * 90) + "]\n",
+    "digits": "network: [softmax]\nseed: " + "9" * 280_000 + "\n",
     "merge key": "network: [softmax]\n<<: {seed: 1}\n",
     "recursive": "network: &a [*a]\n",
-    "directives": "%a\n" * 160_000,
+    "directives": "%a\n" * 95_000,
     "itself": "extends: c.yaml\n",
     "a device": "extends: /dev/zero\n",
     "a pipe": "extends: pipe\n",
@@ -57,7 +57,7 @@ def test_refused_quickly_at_its_place(tmp_path, name):
     started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "c.yaml")
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 1
     assert len(str(caught.value)) < 120_000
     assert all(problem.position for problem in caught.value.problems)
     assert not canary.exists()

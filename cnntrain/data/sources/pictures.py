@@ -69,6 +69,9 @@ def _open(path: Path) -> "Image":
     from PIL import Image, ImageOps
 
     try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for.
+            raise OSError("not a file")
         with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
             pixels = picture.width * picture.height
             if pixels > LARGEST:
