@@ -108,6 +108,12 @@ class Signalled(BaseException):
     """A signal asks for an end at once; like KeyboardInterrupt no `Exception`, so that nothing holds it up."""
 
 
+def said_by_system(error: OSError) -> str:
+    """What the system said, after the file that it said it of."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy, torch's CPU allocator or a device ran out of memory."""
     return (

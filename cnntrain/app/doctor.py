@@ -14,7 +14,7 @@ from cnntrain.app.evaluate import load_model
 from cnntrain.app.train import Where
 from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
-from cnntrain.run import checkpoint
+from cnntrain.run import atomic, checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import as_csv, left_by, writer_of
 from cnntrain.training.diagnostics import LayerHealth
@@ -123,11 +123,14 @@ class _Patient:
             yield Problem(f"{file}: `{wrong[0]}` is not finite", "begin again with a lower learning rate")
 
     def _best(self) -> Iterator[Problem]:
-        best = next((row["epoch"] for row in reversed(self.state["history"]) if row["best"]), None)
+        best = self._best_row()
         there = self.saved["best"].result if "best" in self.saved else None
-        if "best" not in self.damage and best is not None and (there is None or there["epoch"] != best):
+        if "best" not in self.damage and best and (there is None or there["epoch"] != best["epoch"]):
             which = f"is of epoch {there['epoch']}" if there else "missing"
-            yield Problem(f"{self.files['best']}: {which}; the best epoch so far is {best}", self.resume)
+            yield Problem(f"{self.files['best']}: {which}; the best epoch so far is {best['epoch']}", self.resume)
+
+    def _best_row(self) -> dict[str, Any] | None:
+        return next((row for row in reversed(self.state["history"]) if row["best"]), None)
 
     def config(self) -> Iterator[Problem]:
         """`config.yaml` is there, loads, and is the checkpoint's."""
@@ -174,11 +177,10 @@ class _Patient:
         if not self.state["stopped"]:
             yield Problem(f"{path}: there, though the run is not finished", self.resume)
             return
-        history = self.state["history"]
-        best = next((row for row in reversed(history) if row["best"]), None)
+        figures = [self.state["epoch"], self._best_row(), self.state["history"][-1]]
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            same = [summary[name] for name in FIGURES] == [self.state["epoch"], best, history[-1]]
+            same = [summary[name] for name in FIGURES] == figures
         except (ValueError, KeyError, TypeError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
             return
@@ -193,7 +195,7 @@ class _Patient:
         gone = left_by(self.run_dir)
         if gone:
             yield f"process {gone} ended without closing this run"
-        yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(".*.part")))
+        yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
 
 
 def as_data(found: Examination) -> dict[str, Any]:

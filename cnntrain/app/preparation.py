@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from cnntrain.app.configure import import_plugins
 from cnntrain.config.schema import Config
-from cnntrain.data.ahead import free_memory
-from cnntrain.data.batches import Resident, Shifted, Streamed
+from cnntrain.data.batches import Resident, Shifted, Streamed, exceeds
 from cnntrain.data.cache import spilled
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
@@ -43,7 +42,7 @@ def prepared(
     plugins = import_plugins(where.plugins)
     folders = Folders.standard(where.data_dir, display.progress)
     dataset = config.data.source.make(folders)
-    is_streamed = dataset.nbytes > (config.data.memory_budget or free_memory(ranks.device) // 2)
+    is_streamed = exceeds(dataset.nbytes, ranks.device, config.data.memory_budget)
     if is_streamed:
         dataset = _on_disk(dataset, folders)
     splits = split(dataset, config.data)

@@ -20,6 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnntrain.app import device as devices
 from cnntrain.app.led import is_led, local_rank
+from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Alone, Group
@@ -34,7 +35,7 @@ def launch(ranks: int, words: Sequence[str]) -> int:
     It is what `torchrun --standalone` does. Raises `CnntrainError` when a process is killed.
     """
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, devices.as_many_as_cores() // ranks)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, as_many_as_cores() // ranks)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

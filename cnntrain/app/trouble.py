@@ -14,6 +14,7 @@ from cnntrain.errors import (
     Signalled,
     UsageError,
     is_out_of_memory,
+    said_by_system,
 )
 from cnntrain.run.directory import RunDirectory
 
@@ -32,9 +33,8 @@ def explained(directory: RunDirectory, resume: str) -> Iterator[None]:
     except Diverged as error:
         raise _logged(directory, Diverged(f"{error}{_kept(directory)}")) from error
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        mended = "free space" if error.errno in FULL else "mend that"
-        said = f"{where}{error.strerror or error}{_kept(directory)}. {mended[0].upper()}{mended[1:]}, and resume with:"
+        mended = "Free space" if error.errno in FULL else "Mend that"
+        said = f"{said_by_system(error)}{_kept(directory)}. {mended}, and resume with:"
         raise _logged(directory, CnntrainError(f"{said}\n  {resume}")) from error
     except (MemoryError, RuntimeError) as error:
         if "use_deterministic_algorithms" in str(error):

@@ -25,7 +25,7 @@ from cnntrain.cli import (
     train,
     verify,
 )
-from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, Signalled, is_out_of_memory
+from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, Signalled, is_out_of_memory, said_by_system
 from cnntrain.text import printable
 
 app = typer.Typer(
@@ -85,8 +85,7 @@ def main() -> None:
     except Signalled as error:
         _fail(f"interrupted by {error}", Interrupted.exit_code)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
+        _fail(said_by_system(error), 1)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -11,6 +11,7 @@ import typer
 from cnntrain.app.led import is_first, is_led, local_size
 from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 
 NAME = "train"
@@ -69,7 +70,6 @@ def run(
         elif seeds is None:
             summaries = [train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)]
         else:
-            from cnntrain.app.device import as_many_as_cores
             from cnntrain.app.seeds import train_seeds
 
             root = run_dir or Path("runs") / Path(given[0]).stem

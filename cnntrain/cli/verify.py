@@ -10,6 +10,7 @@ import typer
 
 from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import ClaimNotMet
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ def run(
     from cnntrain.app.configure import load_config
 
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
-    from cnntrain.app.device import as_many_as_cores
     from cnntrain.app.train import Where
     from cnntrain.app.verify import verify
 

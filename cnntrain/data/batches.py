@@ -140,10 +140,15 @@ class Shifted(Resident):
         return to_unit(windows[each, :, down, right]), self.labels.index_select(0, image)
 
 
+def exceeds(size: int, device: torch.device, budget: int | None) -> bool:
+    """Whether so many bytes are more than `budget`, or than half of the free memory where there is none."""
+    return size > (free_memory(device) // 2 if budget is None else budget)
+
+
 def placed(images: Images, preprocessing: Preprocessing, device: torch.device, budget: int | None) -> Resident:
     """A split on the device, or streamed to it where it takes more than `budget` bytes, or half of the free memory."""
-    allowed = free_memory(device) // 2 if budget is None else budget
-    return (Resident if images.pixels.nbytes <= allowed else Streamed).of(images, preprocessing, device)
+    place = Streamed if exceeds(images.pixels.nbytes, device, budget) else Resident
+    return place.of(images, preprocessing, device)
 
 
 def derived_seed(seed: int, purpose: str) -> int:

@@ -22,11 +22,11 @@ def loss_of(state: State) -> float:
     return state.summed("loss")
 
 
-def is_finite(state: State) -> bool:
-    """Whether the loss so far, all weights and all running statistics are finite."""
+def weights_are_finite(state: State) -> bool:
+    """Whether all weights and all running statistics are finite."""
     tensors = chain(state.network.parameters(), state.network.buffers())
     finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
-    return math.isfinite(loss_of(state)) and (not finite or bool(torch.stack(finite).all().item()))
+    return not finite or bool(torch.stack(finite).all().item())
 
 
 def first_not_finite(state: State, train_a_batch: Callable[[], bool]) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.training.diagnostics import layer_health
-from cnntrain.training.divergence import first_not_finite, is_finite, loss_of
+from cnntrain.training.divergence import first_not_finite, loss_of, weights_are_finite
 from cnntrain.training.engine import Engine, choose
 from cnntrain.training.evaluate import evaluate
 from cnntrain.training.memory import keep_freed_memory
@@ -204,7 +204,7 @@ def check_loss(state: State) -> None:
 def check_finite(state: State) -> None:
     """Raise `Diverged` when the loss so far, a weight or a running statistic is not finite."""
     check_loss(state)
-    if not is_finite(state):
+    if not weights_are_finite(state):
         raise Diverged(f"weights are no longer finite in epoch {state.epoch + 1} at or before batch {state.batch}")
 
 

@@ -17,7 +17,7 @@ from cnntrain.data.cache import check_room, spilled
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
-from cnntrain.data.sources.pictures import read_pictures
+from cnntrain.data.sources.pictures import fitted, open_picture
 from cnntrain.data.splits import Splits, duplicates
 from cnntrain.errors import DataError, Interrupted
 from cnntrain.run import checkpoint
@@ -41,6 +41,13 @@ def read(paths, cache, size=None, channels=None):
     return found, told
 
 
+def shown(paths, size=None, channels=None):
+    """What the files show, (images, channels, height, width): grey if all of them are, else in colours."""
+    arrays = [np.atleast_3d(fitted(open_picture(path), size, channels)) for path in paths]
+    planes = max(array.shape[2] for array in arrays)
+    return np.stack([array.repeat(planes // array.shape[2], axis=2) for array in arrays]).transpose(0, 3, 1, 2)
+
+
 def entries(cache):
     return [path for path in (cache / "pixels").iterdir() if path.is_dir()]
 
@@ -50,7 +57,7 @@ def test_what_is_decoded_is_what_the_files_show(kind, tmp_path):
     paths = paint(tmp_path / "a", 5, channels=1 if kind == "greys" else 3)
     paths += paint(tmp_path / "b", 3, channels=1) if kind == "both" else []
     size, channels = (7, 9) if kind == "resized" else None, 1 if kind == "asked for greys" else None
-    expected = read_pictures(paths, size, channels)
+    expected = shown(paths, size, channels)
     for _ in range(2):
         found, _ = read(paths, tmp_path / "cache", size, channels)
         assert (found.shape, found.dtype) == (expected.shape, np.uint8)
@@ -64,7 +71,7 @@ def test_many_files_are_decoded_by_processes_and_only_once(tmp_path):
     paths = paint(tmp_path / "a", (FEW + 1) * PIECE_FILES, channels=1)
     found, told = read(paths, tmp_path / "cache")
     assert told[-1] == (len(paths), len(paths), "decoding images")
-    assert np.array_equal(found[:], read_pictures(paths, None, None))
+    assert np.array_equal(found[:], shown(paths))
     assert read(paths, tmp_path / "cache")[1] == []
 
 
@@ -74,7 +81,7 @@ def test_a_changed_file_makes_a_new_entry_in_the_place_of_the_old(tmp_path):
     [old] = entries(tmp_path / "cache")
     paint(tmp_path / "a", 1)
     os.utime(paths[0], ns=(1, 1))
-    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], read_pictures(paths, None, None))
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
     [new] = entries(tmp_path / "cache")
     assert new != old
 
@@ -89,7 +96,7 @@ def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     (place / name).unlink()
     if damage != "missing":
         (place / name).write_bytes(content[:-1] if damage == "cut off" else b"{}" + content)
-    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], read_pictures(paths, None, None))
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
 
 
 def test_a_file_that_is_no_image_leaves_nothing_behind(tmp_path):

@@ -54,13 +54,18 @@ def repeat(case: Callable[[Random], None], random: Random, deadline: float) -> O
     """Run a case again and again, at least once; each has a seed of its own, named where it fails."""
     outcome = Outcome()
     while not outcome.cases or (monotonic() < deadline and len(outcome.failures) < ENOUGH_FAILURES):
-        seed = random.getrandbits(32)
-        outcome.cases += 1
-        try:
-            case(Random(seed))
-        except Exception as error:
-            outcome.failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+        attempt(case, random, outcome)
     return outcome
+
+
+def attempt(case: Callable[[Random], None], random: Random, outcome: Outcome) -> None:
+    """Run a case once, and count it."""
+    seed = random.getrandbits(32)
+    outcome.cases += 1
+    try:
+        case(Random(seed))
+    except Exception as error:
+        outcome.failures.append(f"seed {seed}: {type(error).__name__}: {error}")
 
 
 def config_of(text: str = CONFIG, *overrides: str):

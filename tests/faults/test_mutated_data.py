@@ -17,7 +17,7 @@ from cnntrain.data.images import Folders
 from cnntrain.data.sources import arrays, cifar, folders, idx, pickles
 from cnntrain.errors import DataError
 
-from .cases import Outcome, Row, repeat
+from .cases import Outcome, Row, attempt, repeat
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
 # Where there is such a folder, thousands of files need not wait for the disk.
@@ -141,12 +141,7 @@ def test_mutated_files():
     outcome = Outcome()
     random = Random(0)
     for _ in range(2000):
-        seed = random.getrandbits(32)
-        outcome.cases += 1
-        try:
-            check_one(Random(seed))
-        except Exception as error:
-            outcome.failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+        attempt(check_one, random, outcome)
     assert not outcome.failures, "\n".join(outcome.failures[:10])
     assert outcome.cases == 2000
 

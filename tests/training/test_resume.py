@@ -1,19 +1,16 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
-import csv
 import os
 import signal
 
 import pytest
-import torch
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import Where, resume_run, train_run
 from cnntrain.errors import Interrupted, UsageError
 from cnntrain.run import checkpoint
-
-TIMES = {"seconds", "images_per_second"}
+from tests.faults.cases import assert_same, rows
 
 # Everything that has a state: momentum or moments, normalization, dropout, augmentation, a schedule with memory.
 CONFIGS = {
@@ -41,27 +38,6 @@ class InterruptAt(Silent):
     def say(self, line):
         if isinstance(self.at, str) and line.startswith(self.at):
             os.kill(os.getpid(), self.number)
-
-
-def assert_same(one, other, path="checkpoint"):
-    assert type(one) is type(other), path
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert set(one) == set(other), path
-        for key in one.keys() - TIMES:
-            assert_same(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{path}.{index}")
-    else:
-        assert one == other, path
-
-
-def rows(run):
-    with (run / "metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
 
 
 def assert_same_runs(one, other):

@@ -12,6 +12,7 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import check_room, entry
 from cnntrain.data.images import OnDisk, digests_of
 from cnntrain.data.sources.pictures import Channels, fitted, open_picture
@@ -99,9 +100,8 @@ def _decode(
 
 
 def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     others = active_children()
-    pool = ProcessPoolExecutor(min(cores, len(work)), get_context("spawn"), _begin_worker)
+    pool = ProcessPoolExecutor(min(as_many_as_cores(), len(work)), get_context("spawn"), _begin_worker)
     done = []
     try:
         waiting: list[Future[_Done]] = [pool.submit(_decode_piece, piece) for piece in work]

@@ -1,26 +1,23 @@
 """Image files to pixels, by Pillow: one reading for training, evaluation and prediction."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
 Channels = Literal[1, 3]
 GREY = ("1", "L", "LA", "I;16", "I")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
-# An image is decoded alone if it is large, so that many threads take no more memory than one: in pixels.
-LARGE, LARGEST = 2**22, 2**26
-_one_by_one = Lock()
+# In pixels; larger images are refused.
+LARGEST = 2**26
 
 
 @cache
@@ -44,10 +41,7 @@ def is_picture_name(path: Path) -> bool:
 
 @contextmanager
 def _bombs_refused() -> Iterator[None]:
-    """Pillow's warning of a huge image as an error, its others unheard.
-
-    Python's filters belong to the whole process, so this goes around threads, not into them.
-    """
+    """Pillow's warning of a huge image as an error, its others unheard."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -73,11 +67,9 @@ def _open(path: Path) -> "Image":
             # A pipe would be waited for.
             raise OSError("not a file")
         with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
-            pixels = picture.width * picture.height
-            if pixels > LARGEST:
+            if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
-            with _one_by_one if pixels > LARGE else nullcontext():
-                return _flattened(ImageOps.exif_transpose(picture))
+            return _flattened(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: refused, for it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
@@ -118,40 +110,3 @@ def _flattened(picture: "Image") -> "Image":
     # A palette, as every GIF has one, may well be all greys.
     red, green, blue = colours.split() if picture.mode == "P" else (None, None, 0)
     return red if red is not None and red == green == blue else colours
-
-
-def read_pictures(
-    paths: Sequence[Path], size: tuple[int, int] | None, channels: Channels | None
-) -> "np.ndarray[Any, Any]":
-    """All images as one array (images, channels, height, width) of uint8.
-
-    Without `size` (height, width) they must have one size; without `channels` they are grey if all of them are.
-    Raises `DataError` naming the file.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    import numpy as np
-
-    def read(path: Path) -> "np.ndarray[Any, Any]":
-        return np.asarray(fitted(_open(path), size, channels))
-
-    with _bombs_refused(), ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(read, paths))
-    _check_sizes(arrays, paths)
-    if any(array.ndim == 3 for array in arrays):
-        return np.stack([_coloured(array) for array in arrays]).transpose(0, 3, 1, 2).copy()
-    return np.stack(arrays)[:, None]
-
-
-def _coloured(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    return array if array.ndim == 3 else array[..., None].repeat(3, axis=2)
-
-
-def _check_sizes(arrays: "Sequence[np.ndarray[Any, Any]]", paths: Sequence[Path]) -> None:
-    first = arrays[0].shape[:2]
-    for array, path in zip(arrays, paths, strict=True):
-        if array.shape[:2] != first:
-            one, other = (f"{shape[1]}x{shape[0]}" for shape in (first, array.shape))
-            raise DataError(
-                f"images differ in size: {paths[0]} is {one}, {path} is {other}; set `size:` to resize them"
-            )
