@@ -12,6 +12,7 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model, report_on
+from cnntrain.app.signals import ending
 from cnntrain.app.train import Where
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
@@ -57,7 +58,8 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
     command = shlex.join(["cnntrain", "report", str(run_dir), *where.options()])
     kept = f"the training is done and kept in {run_dir}; draw the report with:\n  {command}"
     try:
-        report_run(run_dir, where, display)
+        with ending():
+            report_run(run_dir, where, display)
     except Signalled as error:
         raise Interrupted(f"interrupted by {error} while drawing the report; {kept}") from error
     except Exception as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cnntrain.errors import Signalled
+from cnntrain.errors import CnntrainError, Signalled
 
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -34,13 +35,44 @@ def listening(is_led: bool = False) -> Iterator[Request]:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Let every signal that asks for an end raise `Signalled`, so that what is half-written is taken away."""
+    """Let every signal that asks for an end raise `Signalled`, so that what is half-written is taken away.
+
+    Python drops what is raised in a callback of its garbage collection, and a library may make another
+    error of it: then it is raised on the way out, so that no signal is lost.
+    """
+    request = Request()
 
     def end(name: str) -> None:
+        request.signal = name
         raise Signalled(name)
 
-    with handling(end):
+    with handling(end), _dropped_in_silence():
+        try:
+            yield
+        except (CnntrainError, Signalled):
+            raise
+        except BaseException as error:
+            if request.signal:
+                raise Signalled(request.signal) from error
+            raise
+    if request.signal:
+        raise Signalled(request.signal)
+
+
+@contextmanager
+def _dropped_in_silence() -> Iterator[None]:
+    """Keep Python from printing a traceback where it drops `Signalled`."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, Signalled):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
         yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
