@@ -140,7 +140,7 @@ class TrainingConfig(Strict):
     engine: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
         description="how steps are carried out: one by one; as a CUDA graph, many at once; one by one by a network "
-        "that torch.compile has compiled; or the fastest that there is",
+        "that torch.compile has compiled; or the fastest that there is, to the same bits on a CPU",
     )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(

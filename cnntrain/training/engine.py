@@ -1,11 +1,11 @@
-"""How steps are carried out: one at a time, or many as one CUDA graph.
+"""How steps are carried out: one at a time, as a list of operations on a CPU, or many as one CUDA graph.
 
-Small networks with small batches keep a GPU waiting for Python; a graph is launched once for many steps.
+Small networks with small batches keep a processor waiting for Python; a graph is launched once for many steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +14,8 @@ from torch import distributed, optim
 
 from cnntrain.training.optimizers import is_plain_sgd
 from cnntrain.training.recording import Recording, without_trace
-from cnntrain.training.step import Totals
+from cnntrain.training.step import Totals, learning_at, updates_of
+from cnntrain.training.tracing import Trace, Tracer, program
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +44,56 @@ class Engine:
             for group in self.step.optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             self.step(indices, totals, keeps_gradients)
+
+
+class Traced(Engine):
+    """Steps as their bare operations, after two in a row were the same; plain steps where they differ."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self._rates = [torch.zeros((), dtype=torch.float64) for _ in step.optimizer.param_groups]
+        self._groups = step.optimizer.param_groups
+        self._traces: dict[int, Trace] = {}
+        self._programs: dict[int, Callable[..., None]] = {}
+        self._has_failed = False
+
+    def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
+        """The same as `Engine.run`; gradients are kept by a plain step only."""
+        if keeps_gradients or self._has_failed:
+            super().run(batches, factors, totals, keeps_gradients)
+            return
+        if self._groups is not self.step.optimizer.param_groups:
+            # A state was restored: the optimizer works on other tensors now.
+            self._groups = self.step.optimizer.param_groups
+            self._traces.clear()
+            self._programs.clear()
+        for indices, factor in zip(batches, factors, strict=True):
+            self._run_one(indices, factor, totals)
+
+    def _run_one(self, indices: Tensor, factor: float, totals: Totals) -> None:
+        program = self._programs.get(len(indices))
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            group["lr"] = group["initial_lr"] * factor
+            rate.fill_(group["lr"])
+        if program is None:
+            self._trace(indices, totals)
+            return
+        with torch.no_grad():
+            program(indices, totals.loss, totals.correct)
+
+    def _trace(self, indices: Tensor, totals: Totals) -> None:
+        """Carry the step out, and see whether it was the same as the one before."""
+        tracer = Tracer([indices, totals.loss, totals.correct])
+        updates = {layer: tracer.as_one(update) for layer, update in self.step.updates.items()}
+        with learning_at(self.step, self._rates), tracer:
+            replace(self.step, updates=updates)(indices, totals)
+        before = self._traces.pop(len(indices), None)
+        if before is None:
+            self._traces[len(indices)] = tracer.trace
+        elif tracer.trace.is_foreseeable and before.is_same(tracer.trace):
+            self._programs[len(indices)] = program(tracer.trace)
+        else:
+            self._has_failed = True
 
 
 class Graph(Engine):
@@ -117,11 +168,15 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
         raise ValueError(f"`graph` can't be had: {obstacle}; use `auto` or `eager`")
     if name == "compiled":
         return Compiled(step)
+    unknown = _part_of_a_plugin(step)
+    if name == "auto" and unknown and not obstacle:
+        obstacle = f"`{unknown}` may not do the same in every step; `training.engine: graph` trusts it"
     if name == "graph" or (name == "auto" and not obstacle):
         return Graph(step)
-    is_told = name == "auto" and device.type == "cuda"
-    fastest = replace(step, updates_within_backward=_can_update_within_backward(step, device))
-    return Engine(fastest, f"plain steps, no CUDA graph: {obstacle}" if is_told else "")
+    if device.type == "cpu" and _is_alone():
+        fastest = replace(step, updates=updates_of(step)) if _needs_no_gradients(step) else step
+        return Traced(fastest) if name == "auto" and not unknown else Engine(fastest)
+    return Engine(step, f"plain steps, no CUDA graph: {obstacle}" if (name, device.type) == ("auto", "cuda") else "")
 
 
 def _first_line(error: RuntimeError) -> str:
@@ -142,6 +197,13 @@ def _obstacle_to_a_graph(step: Step, device: torch.device) -> str:
     return "" if _is_alone() else "several processes train together"
 
 
-def _can_update_within_backward(step: Step, device: torch.device) -> bool:
-    """Whether nobody needs the gradients of all layers before the first is updated; it pays on a CPU."""
-    return device.type == "cpu" and step.clip_grad_norm is None and _is_alone() and is_plain_sgd(step.optimizer)
+def _part_of_a_plugin(step: Step) -> str:
+    """The first part of the step that is neither torch's nor ours."""
+    parts = [*step.network.modules(), *step.augmentations, step.optimizer]
+    foreign = (part for part in parts if not part.__module__.startswith(("torch.", "cnntrain.")))
+    return next((getattr(part, "__name__", type(part).__name__) for part in foreign), "")
+
+
+def _needs_no_gradients(step: Step) -> bool:
+    """Whether layers may be updated before the gradients of all of them are known."""
+    return step.clip_grad_norm is None and is_plain_sgd(step.optimizer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cnntrain.training.step import Totals
+from cnntrain.training.step import Totals, learning_at
 
 if TYPE_CHECKING:
     from cnntrain.training.step import Step
@@ -74,17 +74,9 @@ class Recording:
 
 def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> None:
     """A step for each row, with learning rates that are read from the device when the step is carried out."""
-    groups = step.optimizer.param_groups
-    before = [group["lr"] for group in groups]
     for images, of_groups in zip(indices.unbind(), rates.unbind(), strict=True):
-        _set_rates(step, of_groups.unbind())
-        step(images, totals, keeps_gradients=True)
-    _set_rates(step, before)
-
-
-def _set_rates(step: Step, rates: Sequence[Tensor | float]) -> None:
-    for group, rate in zip(step.optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
+        with learning_at(step, of_groups.unbind()):
+            step(images, totals, keeps_gradients=True)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -42,7 +42,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Step:
-    """All that one step works with; calling it with indices of images trains on them."""
+    """All that one step works with; calling it with indices of images trains on them.
+
+    `updates` are carried out within the backward pass, in the optimizer's place.
+    """
 
     network: nn.Module
     optimizer: Optimizer
@@ -50,7 +53,7 @@ class Step:
     augmentations: Sequence[Augmentation]
     label_smoothing: float
     clip_grad_norm: float | None
-    updates_within_backward: bool = False
+    updates: Mapping[Linear, Update] = field(default_factory=dict)
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`.
@@ -61,7 +64,7 @@ class Step:
         for augment in self.augmentations:
             batch = augment(batch)
         self.optimizer.zero_grad()
-        with updating_within_backward({} if keeps_gradients else self._updates):
+        with updating_within_backward({} if keeps_gradients else self.updates):
             logits = self.network(self.images.preprocessing.normalize(batch))
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -76,17 +79,16 @@ class Step:
         """Where images and network are."""
         return self.images.labels.device
 
-    @cached_property
-    def _updates(self) -> dict[Linear, Update]:
-        if not self.updates_within_backward:
-            return {}
-        linear = [module for module in self.network.modules() if isinstance(module, Linear)]
-        layers = [layer for layer in linear if layer.weight.numel() >= LARGE]
-        return {layer: partial(descend, self.optimizer, index_of_group(self.optimizer, layer)) for layer in layers}
+
+def updates_of(step: Step) -> dict[Linear, Update]:
+    """How plain SGD changes each large linear layer as soon as its gradient is known."""
+    linear = [module for module in step.network.modules() if isinstance(module, Linear)]
+    layers = [layer for layer in linear if layer.weight.numel() >= LARGE]
+    return {layer: partial(descend, step.optimizer, index_of_group(step.optimizer, layer)) for layer in layers}
 
 
 @contextmanager
-def updating_within_backward(updates: dict[Linear, Update]) -> Iterator[None]:
+def updating_within_backward(updates: Mapping[Linear, Update]) -> Iterator[None]:
     """Let each layer be changed as soon as its gradient is known; its `.grad` stays empty."""
     for layer, update in updates.items():
         layer.update = update
@@ -95,3 +97,20 @@ def updating_within_backward(updates: dict[Linear, Update]) -> Iterator[None]:
     finally:
         for layer in updates:
             layer.update = None
+
+
+@contextmanager
+def learning_at(step: Step, rates: Sequence[Tensor]) -> Iterator[None]:
+    """Let the optimizer read its learning rates, one for each parameter group, from tensors."""
+    groups = step.optimizer.param_groups
+    before = [group["lr"] for group in groups]
+    _set_rates(groups, rates)
+    try:
+        yield
+    finally:
+        _set_rates(groups, before)
+
+
+def _set_rates(groups: list[dict[str, Any]], rates: Sequence[Tensor | float]) -> None:
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate

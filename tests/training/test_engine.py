@@ -13,7 +13,7 @@ from cnntrain.config.load import from_resolved
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
-from cnntrain.training.engine import STEPS, Engine, Graph, choose
+from cnntrain.training.engine import STEPS, Engine, Graph, Traced, choose
 from cnntrain.training.optimizers import Trainable, adam, adamw, rmsprop, sgd
 from cnntrain.training.recording import run_block, without_trace
 from cnntrain.training.step import Step, Totals
@@ -100,7 +100,7 @@ def test_what_can_not_be_recorded_is_trained_in_plain_steps():
 
 
 def test_the_fastest_on_a_cpu_is_one_by_one():
-    assert type(choose("auto", step_of(), CPU)) is Engine
+    assert type(choose("auto", step_of(), CPU)) is Traced
     assert choose("auto", step_of(), CPU).remark == ""
 
 

@@ -1,0 +1,198 @@
+"""A traced step is the plain one to the bit; what isn't the same in every step is carried out plainly."""
+
+import copy
+import gc
+
+import pytest
+import torch
+from test_engine import OPTIMIZERS, assert_same, step_of
+from test_step import CPU
+from torch import nn
+
+from cnntrain.data.augment.colour import brightness
+from cnntrain.data.augment.elastic import elastic
+from cnntrain.data.augment.geometry import affine, erase, flip, shift
+from cnntrain.training.engine import Engine, Traced, choose
+from cnntrain.training.step import Step, Totals, updates_of
+from cnntrain.training.tracing import MARK, Tracer, program
+
+FACTORS = [1.0, 0.5, 0.5, 1.0, 0.25, 1.0]
+BATCHES = torch.arange(48).split(8)
+
+
+def train(engine, batches=BATCHES, factors=FACTORS, first=True):
+    """What `loop` does with an engine: the first step keeps its gradients."""
+    totals = Totals.zero(CPU)
+    torch.manual_seed(1)
+    for number, (indices, factor) in enumerate(zip(batches, factors, strict=True)):
+        engine.run([indices], [factor], totals, keeps_gradients=first and number == 0)
+    return totals, torch.get_rng_state()
+
+
+def assert_same_training(traced, plain, **options):
+    (totals, random), (their_totals, their_random) = train(traced, **options), train(plain, **options)
+    assert_same(traced.step, plain.step)
+    assert torch.equal(totals.loss, their_totals.loss)
+    assert torch.equal(totals.correct, their_totals.correct)
+    assert torch.equal(random, their_random)
+
+
+def pair(optimizer="sgd", augmentations=(), **changes):
+    """A traced engine and a plain one on equal steps."""
+    engines = []
+    for kind in (Traced, Engine):
+        torch.manual_seed(0)
+        made = step_of(optimizer)
+        step = Step(made.network, made.optimizer, made.images, augmentations, 0.1, changes.get("clip_grad_norm"))
+        if changes.get("within_backward"):
+            step.updates.update(updates_of(step))
+        engines.append(kind(step))
+    return engines
+
+
+@pytest.mark.parametrize("clip_grad_norm", [None, 0.5])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_it_is_the_plain_step_to_the_bit(optimizer, clip_grad_norm):
+    traced, plain = pair(optimizer, clip_grad_norm=clip_grad_norm)
+    assert_same_training(traced, plain)
+    # torch's RMSprop reads its learning rate on the host.
+    assert len(traced._programs) == (0 if optimizer == "rmsprop" else 1)
+    assert [group["lr"] for group in traced._groups] == [group["lr"] for group in plain.step.optimizer.param_groups]
+    assert all(type(group["lr"]) is float for group in traced._groups)
+
+
+def test_updates_within_the_backward_pass_are_a_part_of_it(monkeypatch):
+    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+    traced, plain = pair(within_backward=True)
+    assert len(traced.step.updates) == 3
+    assert_same_training(traced, plain)
+    assert traced._programs
+
+
+def test_augmentations_are_drawn_anew():
+    augmentations = [
+        shift(2),
+        flip(),
+        affine(10.0, 5.0, 1.0, 0.1),
+        elastic(),
+        erase(3, 0.5),
+        brightness(),
+    ]
+    traced, plain = pair(augmentations=augmentations)
+    assert_same_training(traced, plain)
+    assert traced._programs
+
+
+def test_another_batch_size_is_another_program():
+    traced, plain = pair()
+    sizes = [8, 8, 4, 8, 4, 4, 8, 4]
+    batches = torch.arange(sum(sizes)).split(sizes)
+    assert_same_training(traced, plain, batches=batches, factors=[1.0] * len(sizes))
+    assert set(traced._programs) == {8, 4}
+
+
+def test_a_restored_state_is_worked_on():
+    traced, plain = pair("adam")
+    train(traced), train(plain)
+    states = []
+    for engine in (traced, plain):
+        states.append(copy.deepcopy((engine.step.network.state_dict(), engine.step.optimizer.state_dict())))
+    train(traced, first=False), train(plain, first=False)
+    for engine, (weights, moments) in zip((traced, plain), states, strict=True):
+        engine.step.network.load_state_dict(weights)
+        engine.step.optimizer.load_state_dict(moments)
+    assert_same_training(traced, plain, first=False)
+    assert traced._programs
+
+
+class Counting(nn.Module):
+    """Scales by how often it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def forward(self, values):
+        self.count += 1
+        return values * self.count
+
+
+class Deciding(nn.Module):
+    """Reads a value to decide what to do."""
+
+    def forward(self, values):
+        return values * 2 if values.sum().item() > 0 else values
+
+
+class Picking(nn.Module):
+    """Works on as many values as are positive."""
+
+    def forward(self, values):
+        return values * len(values[values > 0]) / 100
+
+
+class Renewing(nn.Module):
+    """Multiplies by a tensor of its own for each step."""
+
+    def forward(self, values):
+        return values * torch.tensor([float(len(values))])
+
+
+@pytest.mark.parametrize("layer", [Counting, Deciding, Picking, Renewing])
+def test_what_differs_from_step_to_step_is_not_traced(layer):
+    traced, plain = pair()
+    for engine in (traced, plain):
+        engine.step.network.add_module("layer", layer())
+    assert_same_training(traced, plain)
+    assert traced._has_failed
+    assert not traced._programs
+
+
+def test_a_plugin_s_layer_is_trained_plainly():
+    step = step_of()
+    assert type(choose("auto", step, CPU)) is Traced
+    assert type(choose("eager", step, CPU)) is Engine
+    step.network.add_module("layer", Counting())
+    assert type(choose("auto", step, CPU)) is Engine
+    chosen = choose("auto", step, torch.device("cuda"))
+    assert chosen.remark == (
+        "plain steps, no CUDA graph: `Counting` may not do the same in every step; `training.engine: graph` trusts it"
+    )
+
+
+def test_nothing_stays_on_a_tensor():
+    weight = nn.Parameter(torch.ones(3))
+    kept = []
+    with Tracer([]) as tracer:
+        kept.append(weight * 2)
+        kept[0].sum().backward()
+    assert tracer.trace.each[0].outputs == "value0"
+    assert not any(hasattr(tensor, MARK) for tensor in (weight, weight.grad, *kept))
+
+
+def test_values_are_let_go_after_their_last_use():
+    def tensors():
+        return sum(type(thing) is torch.Tensor and thing.shape == (7, 3) for thing in gc.get_objects())
+
+    given, seen = torch.ones(7, 3), []
+    before = tensors()
+    with Tracer([given]) as tracer:
+        value = given + 1
+        value = value + 1
+        value = value + 1
+        tracer.as_one(lambda last: seen.append((last.sum().item(), tensors() - before)))(value)
+    del value
+    program(tracer.trace)(given)
+    assert seen[1] == (84.0, 1)
+
+
+def test_views_of_constants_are_made_once():
+    weight, values = torch.arange(6.0).view(2, 3), torch.ones(4, 3)
+    results = []
+    with Tracer([values]) as tracer:
+        tracer.as_one(lambda product: results.append(product.clone()))(values @ weight.t())
+    assert [call.function for call in tracer.trace.once] == [torch.ops.aten.t.default]
+    run = program(tracer.trace)
+    weight.zero_().add_(1)
+    run(values * 2)
+    assert torch.equal(results[1], torch.full((4, 2), 6.0))
