@@ -2,8 +2,8 @@
 
 All peers of a workload live at once, each in a process of its own that waits while another works. A round is a
 number of steps by each of them in turn; the median over the rounds counts. No round reaches an epoch's end, so that
-nothing is timed but steps. A turn in which other processes kept a peer waiting for a twentieth of its time or more does
-not count. Needs Linux, for what it tells about processes.
+nothing is timed but steps. A turn in which other processes took more than a twentieth of a processor does not count.
+Needs Linux, for what it tells about processes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
+from time import sleep
 from typing import Any
 
 import torch
@@ -45,8 +47,10 @@ MORE = {
 ROUNDS = 15
 WARM_UP = {10: 100, 128: 20}
 # So that warm-up and all rounds fit into one epoch.
-STEPS = {10: 100, 128: 15}
+STEPS = {10: 300, 128: 24}
 DISTURBED = 0.05
+# The threads of whoever worked before spin for a while.
+PAUSE_SECONDS = 0.2
 PACKAGES = ("cnntrain", "torch", "numpy", "lightning", "keras", "jax", "jaxlib")
 
 
@@ -65,16 +69,17 @@ class Worker:
             text=True,
         )
         self.first = self._hear()
-        self.waited = 0.0
+        self.disturbance = 0.0
 
     def run(self, steps: int) -> dict[str, float]:
-        """Let it train; gives what it answers, and notes for what share of the time it was kept waiting."""
+        """Let it train; gives what it answers, and notes what part of a processor all others took."""
         assert self.process.stdin
-        waited = waited_seconds(self.process.pid)
+        sleep(PAUSE_SECONDS)
+        others = others_seconds(self.process.pid)
         self.process.stdin.write(f"{steps}\n")
         self.process.stdin.flush()
         answer = self._hear()
-        self.waited = (waited_seconds(self.process.pid) - waited) / answer["seconds"]
+        self.disturbance = (others_seconds(self.process.pid) - others) / answer["seconds"]
         return answer
 
     def close(self) -> None:
@@ -90,16 +95,19 @@ class Worker:
         return answer
 
 
-def waited_seconds(process: int) -> float:
-    """How long the threads of a process have been ready to run while the processors were with others."""
-    threads = Path(f"/proc/{process}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9
+def others_seconds(process: int) -> float:
+    """Processor seconds that all other processes have taken, ourselves apart."""
+    seconds = 0
+    for thread in Path("/proc").glob("[0-9]*/task/*/schedstat"):
+        if int(thread.parts[2]) not in (process, os.getpid()):
+            with suppress(OSError):
+                seconds += int(thread.read_text().split()[0])
+    return seconds / 1e9
 
 
 def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float]:
-    """Seconds a step of the turns that waited little more than the least; some peers have more threads than cores."""
-    least = min(waited for waited, _ in turns)
-    return [seconds for waited, seconds in turns if waited <= least + DISTURBED]
+    """Seconds a step of the turns in which other processes did little; some peers keep themselves waiting."""
+    return [seconds for share, seconds in turns if share <= DISTURBED]
 
 
 def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: int) -> dict[str, Any]:
@@ -116,7 +124,7 @@ def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: in
     for _ in range(ROUNDS):
         for peer, worker in workers.items():
             answer = worker.run(STEPS[batch_size])
-            turns[peer].append((worker.waited, answer["seconds"] / STEPS[batch_size]))
+            turns[peer].append((worker.disturbance, answer["seconds"] / STEPS[batch_size]))
             found[peer]["peak_mib"] = answer["peak_mib"]
     for peer, taken in turns.items():
         found[peer]["step_seconds"] = undisturbed(taken)

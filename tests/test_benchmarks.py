@@ -44,8 +44,8 @@ def test_peers_train_step_by_step(peer, data_dir):
         peer.train("W2", 10, tick)
 
 
-def test_turns_that_were_kept_waiting_do_not_count():
-    assert undisturbed([(0.5, 1.0), (0.52, 2.0), (0.9, 9.0)]) == [1.0, 2.0]
+def test_turns_that_were_disturbed_do_not_count():
+    assert undisturbed([(0.0, 1.0), (0.05, 2.0), (0.3, 9.0)]) == [1.0, 2.0]
 
 
 def test_the_results_are_of_these_workloads_and_peers():

@@ -102,7 +102,7 @@ KEYS = {
     "memory_budget=None",
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
-    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', engine, early_stopping=None, "
+    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', precision='float32', engine, early_stopping=None, "
     "checkpoint_every=None, on_divergence='stop', deterministic=False",
     "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",

@@ -137,6 +137,9 @@ class TrainingConfig(Strict):
     shuffle: Literal["always", "once", "never"] = Field(
         "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="what layers compute in while training (torch.autocast); weights stay float32"
+    )
     engine: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
         description="how steps are carried out: one by one; as a CUDA graph, many at once; one by one by a network "

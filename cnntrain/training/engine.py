@@ -206,4 +206,4 @@ def _part_of_a_plugin(step: Step) -> str:
 
 def _needs_no_gradients(step: Step) -> bool:
     """Whether layers may be updated before the gradients of all of them are known."""
-    return step.clip_grad_norm is None and is_plain_sgd(step.optimizer)
+    return step.clip_grad_norm is None and step.precision == torch.float32 and is_plain_sgd(step.optimizer)

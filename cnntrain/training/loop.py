@@ -107,7 +107,15 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
     min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
     state = State(network, optimizer, schedule, ranks, Totals.zero(ranks.device), NoImprovement(min_delta))
     augmentations = [spec.make() for spec in config.data.augment]
-    step = Step(parallel, optimizer, feeds.train, augmentations, training.label_smoothing, training.clip_grad_norm)
+    step = Step(
+        parallel,
+        optimizer,
+        feeds.train,
+        augmentations,
+        training.label_smoothing,
+        training.clip_grad_norm,
+        precision=getattr(torch, training.precision),
+    )
     try:
         engine = choose(training.engine, step, ranks.device)
     except ValueError as error:

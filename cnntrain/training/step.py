@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,8 @@ class Totals:
 class Step:
     """All that one step works with; calling it with indices of images trains on them.
 
-    `updates` are carried out within the backward pass, in the optimizer's place.
+    `updates` are carried out within the backward pass, in the optimizer's place. Layers compute in `precision`
+    where torch.autocast does; weights, their updates and the loss stay float32.
     """
 
     network: nn.Module
@@ -54,6 +55,7 @@ class Step:
     label_smoothing: float
     clip_grad_norm: float | None
     updates: Mapping[Linear, Update] = field(default_factory=dict)
+    precision: torch.dtype = torch.float32
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`.
@@ -65,7 +67,8 @@ class Step:
             batch = augment(batch)
         self.optimizer.zero_grad()
         with updating_within_backward({} if keeps_gradients else self.updates):
-            logits = self.network(self.images.preprocessing.normalize(batch))
+            with self._autocast():
+                logits = self.network(self.images.preprocessing.normalize(batch)).float()
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
@@ -73,6 +76,11 @@ class Step:
         self.optimizer.step()
         totals.loss += loss.detach() * len(indices)
         totals.correct += (logits.argmax(1) == labels).sum()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
 
     @property
     def device(self) -> torch.device:

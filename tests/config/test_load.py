@@ -110,6 +110,7 @@ def test_the_least_config(write):
             "l2": 0.0,
             "label_smoothing": 0.0,
             "shuffle": "always",
+            "precision": "float32",
             "engine": "auto",
             "on_divergence": "stop",
             "deterministic": False,

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -178,6 +179,33 @@ def test_masks_drop_at_their_rate(p):
 
 def test_a_rate_near_1_does_not_wrap_around():
     assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
+
+
+def outputs_of(step):
+    """The types of what the layers give in a step, and its loss."""
+    types = set()
+    hooks = [layer.register_forward_hook(lambda *call: types.add(call[2].dtype)) for layer in step.network[:-1]]
+    totals = trained(step, 1, keeps_gradients=True)[1]
+    for hook in hooks:
+        hook.remove()
+    return types, totals.loss
+
+
+def test_layers_compute_in_the_precision_asked_for():
+    plain = step_of()
+    half = replace(copy.deepcopy(plain), precision=torch.bfloat16)
+    (types, loss), (their_types, their_loss) = outputs_of(half), outputs_of(plain)
+    assert torch.bfloat16 in types
+    assert their_types == {torch.float32}
+    assert loss.dtype == torch.float32
+    assert 0 < abs(loss / their_loss - 1) < 0.01
+    assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
+
+
+def test_half_precision_updates_no_layer_early():
+    step = replace(step_of(), updates={}, precision=torch.bfloat16)
+    assert not choose("auto", step, CPU).step.updates
+    assert choose("auto", replace(step, precision=torch.float32), CPU).step.updates
 
 
 def test_dropout_keeps_the_mean():

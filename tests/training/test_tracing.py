@@ -43,7 +43,8 @@ def pair(optimizer="sgd", augmentations=(), **changes):
     for kind in (Traced, Engine):
         torch.manual_seed(0)
         made = step_of(optimizer)
-        step = Step(made.network, made.optimizer, made.images, augmentations, 0.1, changes.get("clip_grad_norm"))
+        clip_grad_norm, precision = changes.get("clip_grad_norm"), changes.get("precision", torch.float32)
+        step = Step(made.network, made.optimizer, made.images, augmentations, 0.1, clip_grad_norm, precision=precision)
         if changes.get("within_backward"):
             step.updates.update(updates_of(step))
         engines.append(kind(step))
@@ -65,6 +66,12 @@ def test_updates_within_the_backward_pass_are_a_part_of_it(monkeypatch):
     monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
     traced, plain = pair(within_backward=True)
     assert len(traced.step.updates) == 3
+    assert_same_training(traced, plain)
+    assert traced._programs
+
+
+def test_half_precision_is_traced_too():
+    traced, plain = pair(precision=torch.bfloat16)
     assert_same_training(traced, plain)
     assert traced._programs
 
