@@ -1,6 +1,7 @@
-"""One run for each of several seeds, in processes of one thread each, side by side.
+"""One run for each of several seeds, side by side: on a CPU in processes of one thread each, on a GPU in turns in one.
 
-Small networks gain little from a second thread, so that independent runs use the cores better.
+Small networks gain little from a second thread, so that independent runs use the cores better. A GPU works on
+what one process has launched at a time, so that there all runs share a process.
 """
 
 from __future__ import annotations
@@ -8,22 +9,26 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from cnntrain.app import device as devices
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.signals import listening
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.signals import Request, listening
+from cnntrain.app.train import Training, Where, finished, resumed, training
 from cnntrain.config.load import from_resolved, load, resolved
 from cnntrain.config.schema import Config
 from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, UsageError, is_out_of_memory
 from cnntrain.run.directory import read_summary
+from cnntrain.training.lane import Lane
 
 REPORT_SECONDS = 0.2
 
@@ -68,7 +73,10 @@ def train_seeds(
             told.hear("summary", seed, summary)
         else:
             waiting.append((seed, one))
-    _work(waiting, root, where, jobs, told)
+    signal_heard = (_work_in_turns if _can_share(config, where) else _work)(waiting, root, where, jobs, told)
+    if signal_heard:
+        again = "the same command goes on where they stopped"
+        raise Interrupted(f"interrupted by {signal_heard}; the states are saved, and {again}")
     if told.failures:
         raise CnntrainError("\n".join(f"seed {seed}: {why}" for seed, why in sorted(told.failures.items())))
     return [told.summaries[seed] for seed in seeds]
@@ -102,8 +110,64 @@ class _Worker:
             self.ear.close()
 
 
-def _work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> None:
-    """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end."""
+def _can_share(config: Config, where: Where) -> bool:
+    """Whether the runs can take turns in one process; choosing deterministic algorithms is a whole process's choice."""
+    return devices.choose(where.device).type == "cuda" and not config.training.deterministic
+
+
+def _work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> str | None:
+    """Let `jobs` runs take turns until nothing is left to do, or a signal asks for an end, which it gives."""
+    running: dict[int, tuple[Lane, Training]] = {}
+    with listening() as request:
+        while (waiting and not request.signal) or running:
+            while waiting and len(running) < jobs and not request.signal:
+                seed, config = waiting.pop(0)
+                relay = _Relay(seed, told.hear)
+                lane = Lane(devices.choose(where.device))
+                running[seed] = lane, _begun(config, root / f"seed-{seed}", where, relay, request)
+            for seed, (lane, training) in list(running.items()):
+                has_ended = True
+                with _reported(partial(told.hear, "failed", seed)), lane.turn():
+                    has_ended = _advance(training, partial(told.hear, "summary", seed))
+                if has_ended:
+                    del running[seed]
+    return request.signal
+
+
+def _advance(training: Training, tell: Callable[[dict[str, Any]], None]) -> bool:
+    """One step; gives whether it was the last, and tells the summary then."""
+    try:
+        next(training)
+    except StopIteration as end:
+        tell(end.value)
+        return True
+    return False
+
+
+def _begun(config: Config, run_dir: Path, where: Where, display: Display, request: Request | None) -> Training:
+    """A run from its beginning, or from where it stopped."""
+    if (run_dir / "config.yaml").is_file():
+        return resumed(run_dir, (), where, display, request=request)
+    return training(config, run_dir, where, display, request)
+
+
+@contextmanager
+def _reported(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell why a run failed, and go on."""
+    try:
+        yield
+    except Interrupted:
+        tell("interrupted")
+    except (CnntrainError, OSError) as error:
+        tell(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        tell(str(OutOfMemory()))
+
+
+def _work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> str | None:
+    """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end, which it gives."""
     running: dict[int, _Worker] = {}
     is_told = False
     with listening() as request:
@@ -122,9 +186,7 @@ def _work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int
                 is_told = True
                 for worker in running.values():
                     worker.process.terminate()
-    if request.signal:
-        again = "the same command goes on where they stopped"
-        raise Interrupted(f"interrupted by {request.signal}; the states are saved, and {again}")
+    return request.signal
 
 
 def _start(seed: int, config: Config, root: Path, where: Where) -> _Worker:
@@ -157,35 +219,42 @@ def _bury(seed: int, worker: _Worker, told: _Seeds) -> None:
 
 @dataclass
 class _Relay:
-    """A display that sends everything to the parent process."""
+    """A display that tells everything under the seed's number."""
 
     seed: int
-    mouth: Connection
+    hear: Callable[..., None]
     sent: float = 0.0
+
+    def say(self, line: str) -> None:
+        self.hear("say", self.seed, line)
+
+    def warn(self, line: str) -> None:
+        self.hear("warn", self.seed, line)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        if monotonic() - self.sent >= REPORT_SECONDS:
+            self.sent = monotonic()
+            self.hear("progress", self.seed, done, total)
+
+
+@dataclass
+class _Mouth:
+    """What a process says to its parent."""
+
+    pipe: Connection
     is_orphan: bool = False
 
-    def tell(self, kind: str, *content: Any) -> None:
+    def say(self, *message: Any) -> None:
         try:
-            self.mouth.send((kind, self.seed, *content))
+            self.pipe.send(message)
         except OSError:
             # Nobody is left to ask for an end, or to be told of one; a second signal would end it unsaved.
             if not self.is_orphan:
                 self.is_orphan = True
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def say(self, line: str) -> None:
-        self.tell("say", line)
 
-    def warn(self, line: str) -> None:
-        self.tell("warn", line)
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        if monotonic() - self.sent >= REPORT_SECONDS:
-            self.sent = monotonic()
-            self.tell("progress", done, total)
-
-
-def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, mouth: Connection) -> None:
+def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, pipe: Connection) -> None:
     """The work of one process."""
     import torch
 
@@ -193,19 +262,8 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, seed: int, mou
     if hasattr(os, "setsid"):
         # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
         os.setsid()
-    relay = _Relay(seed, mouth)
-    try:
+    mouth = _Mouth(pipe)
+    with _reported(partial(mouth.say, "failed", seed)):
         import_plugins(where.plugins)
-        if (run_dir / "config.yaml").is_file():
-            summary = resume_run(run_dir, (), where, relay)
-        else:
-            summary = train_run(from_resolved(values), run_dir, where, relay)
-        relay.tell("summary", summary)
-    except Interrupted:
-        relay.tell("failed", "interrupted")
-    except (CnntrainError, OSError) as error:
-        relay.tell("failed", str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        relay.tell("failed", str(OutOfMemory()))
+        run = _begun(from_resolved(values), run_dir, where, _Relay(seed, mouth.say), request=None)
+        mouth.say("summary", seed, finished(run))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class _Run:
     where: Where
     directory: RunDirectory
     display: Display
+    # Where others hear signals for it.
+    request: Request | None = None
 
     @property
     def config(self) -> Config:
@@ -95,17 +97,17 @@ class _Run:
         )
 
 
+# Yields whenever another run may have its turn, and returns the content of `summary.json`.
+Training = Generator[None, None, dict[str, Any]]
+
+
 def train_run(config: Config, run_dir: Path, where: Where, display: Display | None = None) -> dict[str, Any]:
     """Train a config into a new run directory; gives the content of its `summary.json`.
 
     Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
     no longer finite.
     """
-    with several.joined(where.device) as ranks:
-        display = _heard(display, ranks)
-        given = prepared(config, where, ranks, display)
-        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
-            return _begin(_Run(given, where, directory, display))
+    return finished(training(config, run_dir, where, display))
 
 
 def resume_run(
@@ -117,6 +119,29 @@ def resume_run(
     cut off before its first checkpoint begins again. A checkpoint of a run in the place of its
     directory goes on from there. Raises `DataError` where the data has changed, unless forced.
     """
+    return finished(resumed(run_dir, overrides, where, display, force))
+
+
+def training(
+    config: Config, run_dir: Path, where: Where, display: Display | None, request: Request | None = None
+) -> Training:
+    """What `train_run` does, step by step; who shares the process with other runs hears signals for it."""
+    with several.joined(where.device) as ranks:
+        display = _heard(display, ranks)
+        given = prepared(config, where, ranks, display)
+        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
+            return (yield from _begin(_Run(given, where, directory, display, request)))
+
+
+def resumed(
+    run_dir: Path,
+    overrides: Sequence[str],
+    where: Where,
+    display: Display | None,
+    force: bool = False,
+    request: Request | None = None,
+) -> Training:
+    """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
     file = run_dir if run_dir.is_file() else None
     with several.joined(where.device) as ranks:
         display = _heard(display, ranks)
@@ -128,10 +153,22 @@ def resume_run(
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 config = load(directory.config, overrides)
-                run = _Run(prepared(config, where, ranks, display), where, directory, display)
+                run = _Run(prepared(config, where, ranks, display), where, directory, display, request)
                 directory.write_config(to_yaml(config))
-                return _begin(run)
-            return _go_on(directory, file or directory.last, overrides, where, ranks, display, force)
+                return (yield from _begin(run))
+            run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
+            run.request = request
+            return (yield from _train(run))
+
+
+def finished(training: Training) -> dict[str, Any]:
+    """The summary, after all steps are done."""
+    while True:
+        try:
+            next(training)
+        except StopIteration as end:
+            summary: dict[str, Any] = end.value
+            return summary
 
 
 def _heard(display: Display | None, ranks: Alone) -> Display:
@@ -139,7 +176,7 @@ def _heard(display: Display | None, ranks: Alone) -> Display:
     return display if display and ranks.rank == 0 else Silent()
 
 
-def _go_on(
+def _restored(
     directory: RunDirectory,
     file: Path,
     overrides: Sequence[str],
@@ -147,8 +184,8 @@ def _go_on(
     ranks: Alone,
     display: Display,
     force: bool,
-) -> dict[str, Any]:
-    """Train on from a checkpoint."""
+) -> _Run:
+    """A run as a checkpoint has it."""
     saved = load_state(directory, file)
     assert saved.training is not None
     config = from_resolved(saved.config, overrides)
@@ -163,14 +200,14 @@ def _go_on(
         run.warn(f"{changed}; going on as asked")
         run.state.begin_epoch_again()
     _mend(run, is_changed=bool(overrides or changed))
-    return _train(run)
+    return run
 
 
-def _begin(run: _Run) -> dict[str, Any]:
+def _begin(run: _Run) -> Training:
     """Train from the first epoch on."""
     if run.config.init_from is not None:
         run.say(transfer(Path(run.config.init_from), run.state.network))
-    return _train(run)
+    return (yield from _train(run))
 
 
 def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
@@ -244,16 +281,16 @@ def _count_parameters(state: State) -> int:
     return sum(parameter.numel() for parameter in state.network.parameters())
 
 
-def _train(run: _Run) -> dict[str, Any]:
+def _train(run: _Run) -> Training:
     with explained(run.directory, _resume_command(run)):
         _introduce(run)
-        is_led = run.state.ranks.size > 1
-        with devices.deterministic(run.config.training.deterministic), listening(is_led) as request:
-            _iterate(run, request)
+        listened = nullcontext(run.request) if run.request else listening(is_led=run.state.ranks.size > 1)
+        with devices.deterministic(run.config.training.deterministic), listened as request:
+            yield from _iterate(run, request)
         return _finish(run)
 
 
-def _iterate(run: _Run, request: Request) -> None:
+def _iterate(run: _Run, request: Request) -> Iterator[None]:
     interval = Interval(run.config.training.checkpoint_every, run.state.step)
     for item in train(run.given.plan, run.state):
         if isinstance(item, EpochResult):
@@ -272,6 +309,7 @@ def _iterate(run: _Run, request: Request) -> None:
             interval.begin(run.state.step)
         elif asked and not run.state.stopped:
             _interrupt(run, asked)
+        yield
 
 
 def _keep(run: _Run, result: EpochResult) -> None:

@@ -118,7 +118,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.trace.is_foreseeable &= isinstance(output, Tensor | None)
             name = Name(f"{kind}{self._count}")
             self._count += 1
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and id(output) not in given:
                 self._mark(output, name)
             return name
 

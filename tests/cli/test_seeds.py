@@ -55,7 +55,7 @@ def test_what_does_not_go_together(cnntrain, tiny, trained):
 
 
 def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, here):
-    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=12", "--seeds", "0-1"]
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=40", "--seeds", "0-1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not all((here / f"runs/tiny/seed-{n}/metrics.csv").exists() for n in (0, 1)):
@@ -70,7 +70,7 @@ def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, her
     assert done.returncode == 0, done.stderr
     assert "resuming after epoch" in done.stderr
     rows = (here / "runs/tiny/seed-0/metrics.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 13)]
+    assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 41)]
 
 
 def test_a_run_that_dies_is_reported_and_the_others_go_on(cnntrain, tiny, here, monkeypatch):
