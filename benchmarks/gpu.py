@@ -7,8 +7,10 @@ is timed on a part of an epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -17,9 +19,11 @@ from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
 from benchmarks.workloads import WORKLOADS
 from cnntrain.training import loop
+from cnntrain.training.lane import Lane
 from cnntrain.training.state import EpochResult
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
+CUDA = torch.device("cuda")
 BATCH_SIZES = (10, 128, 1024)
 IDIOMATIC_STEPS = 200
 WARM_UP = 20
@@ -46,7 +50,7 @@ class Clock:
 def epoch_seconds(workload: str, batch_size: int, engine: str) -> float:
     """An epoch of cnntrain, without what is done at its end."""
     torch.cuda.empty_cache()
-    plan, state = prepared(workload, batch_size, [], torch.device("cuda"), engine=engine)
+    plan, state = prepared(workload, batch_size, [], CUDA, engine=engine)
     times, clock = [], Clock()
     for item in loop.train(plan, state):
         if isinstance(item, loop.Remark):
@@ -73,8 +77,36 @@ def idiomatic_seconds(workload: str, batch_size: int) -> float:
             seconds = clock.seconds()
             raise Enough
 
-    _until_enough(lambda: idiomatic.train(workload, batch_size, tick, torch.device("cuda")))
+    _until_enough(lambda: idiomatic.train(workload, batch_size, tick, CUDA))
     return seconds / IDIOMATIC_STEPS * -(-IMAGES // batch_size)
+
+
+def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torch.device = CUDA) -> float:
+    """An epoch of so many networks that take turns, as `cnntrain train --seeds` trains them; the first is a warm-up."""
+    lanes = [Lane(device) for _ in range(networks)]
+    trainings = []
+    for lane in lanes:
+        with lane.turn():
+            trainings.append(loop.train(*prepared(workload, batch_size, [], device)))
+    seconds = 0.0
+    for _ in range(2):
+        began = perf_counter()
+        _take_turns(lanes, trainings, lambda item: isinstance(item, loop.Progress) and item.batch == item.batches)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = perf_counter() - began
+        _take_turns(lanes, trainings, lambda item: isinstance(item, EpochResult))
+    return seconds
+
+
+def _take_turns(lanes: list[Lane], trainings: list[Iterator[Any]], is_last: Callable[[Any], bool]) -> None:
+    """Let each go on until it gives its last item."""
+    going = list(zip(lanes, trainings, strict=True))
+    while going:
+        for lane, training in list(going):
+            with lane.turn():
+                if is_last(next(training)):
+                    going.remove((lane, training))
 
 
 def _until_enough(train: Callable[[], None]) -> None:
@@ -96,6 +128,9 @@ def main() -> None:
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
             shown = "  ".join(f"{name} {seconds:.3f} s" for name, seconds in figures.items())
             print(f"{workload}, batch {batch_size}: {shown}", flush=True)
+    results["in_turns"] = {str(networks): seconds_in_turns("W4", 10, networks) for networks in (1, 5)}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print("W4, batch 10, in turns:", results["in_turns"], flush=True)
 
 
 if __name__ == "__main__":

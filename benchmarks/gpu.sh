@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-timeout 120 python -m pytest -q tests/training/test_engine.py
+timeout 120 python -m pytest -q tests/training/test_engine.py tests/app/test_turns.py
 timeout 360 python -m benchmarks.gpu "$@"

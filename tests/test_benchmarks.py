@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
 from benchmarks.report import page, seconds_a_step, shown
 from benchmarks.run import PEERS, RESULTS, STEPS, undisturbed
@@ -61,3 +62,7 @@ def test_too_few_turns_give_no_figure():
 
 def test_the_page_is_written_from_the_results():
     assert (ROOT / "docs" / "PERFORMANCE.md").read_text() == page(json.loads(RESULTS.read_text()))
+
+
+def test_networks_in_turns_are_timed(data_dir):
+    assert 0 < seconds_in_turns("W1", 128, 2, torch.device("cpu")) < 60
