@@ -14,6 +14,8 @@ from cnntrain.config.schema import Config
 from cnntrain.errors import ConfigError, Position, Problem
 
 MAX_FILES = 20
+# Of what may be extended: messages show a file's lines, and a stranger's config shall not choose any file.
+SUFFIXES = {".yaml", ".yml"}
 # Where a mapping is a name with its arguments, and another name takes its place instead of joining it.
 ONE_OF: set[Place] = {("data", "source"), ("training", "optimizer"), ("training", "schedule"), ("init",)}
 
@@ -76,6 +78,10 @@ def _with_bases(path: Path, above: tuple[Path, ...], allowance: Allowance) -> Do
     base = path.parent / str(name)
     if not isinstance(name, str) or not _is_file(base):
         raise ConfigError([Problem(f"`extends`: there is no file {base}", where)])
+    if base.resolve().suffix not in SUFFIXES:
+        raise ConfigError(
+            [Problem(f"`extends` names a config, whose name ends in .yaml or .yml; not so {base}", where)]
+        )
     above = (*above, path.resolve())
     if base.resolve() in above:
         raise ConfigError([Problem(f"`extends` goes round in a circle through {name}", where)])

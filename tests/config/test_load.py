@@ -285,6 +285,15 @@ def test_missing_base(write, name):
     assert said.count("\n") == 2
 
 
+@pytest.mark.parametrize("name", ["secret", "link.yaml"])
+def test_no_other_file_is_read_or_shown(write, tmp_path, name):
+    write("key: password\n", "secret")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "secret")
+    said = refusal(write(f"extends: {name}\nnetwork: [softmax]\n"))
+    assert "`extends` names a config, whose name ends in .yaml or .yml" in said
+    assert "password" not in said
+
+
 def test_no_base(write):
     assert load(write("extends:\nnetwork: [softmax]\n")).seed == 0
 
