@@ -147,8 +147,11 @@ def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
 # --- the command
 
 
+ON_TWO = [sys.executable, "-m", "cnntrain", "train", "--devices", "2"]
+
+
 def start(tiny, run):
-    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=10000", "--devices", "2"]
+    command = [*ON_TWO, str(tiny), "training.epochs=10000", "training.schedule=constant"]
     environment = {key: value for key, value in os.environ.items() if key != "CNNTRAIN_DATA_DIR"}
     process = subprocess.Popen(
         [*command, "--run-dir", str(run)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -179,14 +182,22 @@ def test_a_signal_to_the_launcher_saves_and_exits_with_130(tiny):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-def test_a_rank_that_is_killed_ends_the_run(tiny):
-    process = start(tiny, tiny.parent / "run")
+def test_a_rank_that_is_killed_ends_the_run_which_goes_on_to_the_same_bits(tiny):
+    run, whole = tiny.parent / "run", tiny.parent / "whole"
+    process = start(tiny, run)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (1, "")
     assert "Traceback" not in err
     assert "process 1 was ended by SIGKILL" in err
+    saved = checkpoint.load(run / "checkpoints" / "last.pt").training
+    assert saved["batch"] == 0
+    epochs = f"training.epochs={saved['epoch'] + 2}"
+    subprocess.run([*ON_TWO, "--resume", str(run), epochs], check=True, capture_output=True, timeout=240)
+    words = [str(tiny), epochs, "training.schedule=constant", "--run-dir", str(whole)]
+    subprocess.run([*ON_TWO, *words], check=True, capture_output=True, timeout=240)
+    assert_same_runs(whole, run)
 
 
 def test_what_goes_wrong_in_all_ranks_is_told_once(tiny, trained):
