@@ -112,6 +112,12 @@ def digests_of(pixels: Array) -> NDArray[np.uint8]:
     return np.frombuffer(found, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
+def check_class(name: str, where: str = "") -> None:
+    """Raise `DataError` for a name that would not look like one on a terminal; `where` is said before it."""
+    if not is_printable(name) or "\n" in name:
+        raise DataError(f"{where}the class {name!a} has characters in its name that can't be shown; rename it")
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A whole data set; a split that the source does not have is None."""
@@ -123,8 +129,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name in self.classes:
-            if not is_printable(name) or "\n" in name:
-                raise DataError(f"the class {name!a} has characters in its name that can't be shown; rename it")
+            check_class(name)
 
     @property
     def nbytes(self) -> int:

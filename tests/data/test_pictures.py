@@ -53,8 +53,14 @@ def test_classes_are_matched_by_name_when_a_test_folder_lacks_one(tmp_path):
 def test_a_test_class_that_training_lacks(tmp_path):
     picture(tmp_path / "train" / "ant" / "0.png")
     picture(tmp_path / "test" / "wasp" / "0.png")
-    with pytest.raises(DataError, match="wasp"):
+    with pytest.raises(DataError, match=r"0\.png: this test image is of the class wasp, which no training image has"):
         read(tmp_path)
+
+
+def test_a_class_that_can_not_be_shown(tmp_path):
+    picture(tmp_path / "pets" / "a\x1b[2J" / "1.png")
+    with pytest.raises(DataError, match=r"pets: the class 'a\\x1b\[2J' has characters in its name that can't be shown"):
+        read(tmp_path / "pets")
 
 
 def test_one_folder_formats_and_hidden_files(tmp_path):
@@ -151,6 +157,7 @@ def test_csv(tmp_path):
         ("path,label\n", "lists no images"),
         ("path,label\nnone.png,x\n", "train.csv:2: there is no file"),
         ("path,label\ntrain.csv,\n", "train.csv:2: no label"),
+        ("path,label\ntrain.csv,a\ntrain.csv,b\0\n", r"train.csv:3: the class 'b\\x00' has characters in its name"),
     ],
 )
 def test_bad_csv(tmp_path, text, expected):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.images import Dataset, Folders, Images, check_class
 from cnntrain.data.sources.decode import decoded
 from cnntrain.data.sources.pictures import Channels, is_picture_name
 from cnntrain.errors import DataError
@@ -65,9 +65,9 @@ def _dataset(
     classes = sorted({label for _, label in listings["train"]})
     numbers = {name: number for number, name in enumerate(classes)}
     for split, listing in listings.items():
-        unknown = sorted({label for _, label in listing} - set(numbers))
-        if unknown:
-            raise DataError(f"the {split} images have classes that the training images lack: {', '.join(unknown)}")
+        for path, label in listing:
+            if label not in numbers:
+                raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
     paths = [path for path, _ in everything]
     pixels = decoded(paths, pair(size) if size else None, channels, folders.cache, folders.progress)
@@ -98,6 +98,7 @@ def _listing(folder: Path, root: Path) -> Listing:
         raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
     for each in classes:
         _check_inside(each, inside, root)
+        check_class(each.name, f"{folder}: ")
         paths = sorted(_pictures(each, inside, root))
         if not paths:
             raise DataError(f"{each}: the class has no images; add some, or remove the folder")
@@ -138,4 +139,5 @@ def _rows(path: Path) -> Listing:
     for number, (image, label) in enumerate(listing, start=2):
         if not label or not image.is_file():
             raise DataError(f"{path}:{number}: {'no label' if not label else f'there is no file {image}'}")
+        check_class(label, f"{path}:{number}: ")
     return listing
