@@ -254,11 +254,16 @@ def test_a_parent_that_is_killed_takes_its_workers_with_it_and_loses_nothing(tmp
 # --- Python's warnings
 
 
+# torch remarks that it copies the images then.
+EVEN = "network=[{conv: {filters: 2, kernel_size: 4, padding: same}}, softmax]"
+
+
 @pytest.mark.parametrize(
     "commands",
     [
         [["train", "c.yaml", "training.epochs=2", "--run-dir", "run"], ["eval", "run", "--json"], ["doctor", "run"]],
         [["train", "c.yaml", "training.epochs=1", "--seeds", "0"]],
+        [["train", "c.yaml", EVEN, "training.epochs=1", "--run-dir", "even"]],
     ],
 )
 def test_no_warning_of_ours(tmp_path, commands):

@@ -1,5 +1,6 @@
 """Image files to pixels, by Pillow: one reading for training, evaluation and prediction."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# Pillow logs what is wrong with a file, and raises an error that says so too.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Channels = Literal[1, 3]
 GREY = ("1", "L", "LA", "I;16", "I")
