@@ -110,8 +110,11 @@ class State:
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of `save`."""
         self.network.load_state_dict(saved["weights"])
-        # Settings come from the config, which may have been changed; only moments and counts are restored.
+        # Settings come from the config, which may have been changed; only moments and counts are restored, and the
+        # last learning rate, which stays until the next step.
         settings = self.optimizer.state_dict()["param_groups"]
+        for group, before in zip(settings, saved["optimizer"]["param_groups"], strict=False):
+            group["lr"] = before["lr"]
         self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
         self.schedule.restore(saved["schedule"])
         self.stopping = NoImprovement(**saved["stopping"])

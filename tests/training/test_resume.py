@@ -51,8 +51,8 @@ def assert_same_runs(one, other):
 def test_resumes_to_the_same_bits(name, tiny, tmp_path):
     config = load_config(tiny, CONFIGS[name])
     train_run(config, tmp_path / "whole", Where())
-    # 1,293 training images are 41 batches: in the middle of epochs 1 and 2, and at the end of epoch 2.
-    for interruptions in ([15], ["epoch 2/"], [10, 55, "epoch 3/"]):
+    # 1,293 training images are 41 batches: in the middle of epochs 1 and 2, at the end of epoch 2, and after all steps.
+    for interruptions in ([15], ["epoch 2/"], [10, 55, "epoch 3/"], [164]):
         run = tmp_path / f"interrupted-{interruptions}"
         with pytest.raises(Interrupted, match="--resume"):
             train_run(config, run, Where(), InterruptAt(interruptions[0]))
