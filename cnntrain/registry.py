@@ -85,3 +85,13 @@ augmentations = Registry("augmentation")
 sources = Registry("data source")
 
 ALL = {registry.kind: registry for registry in (layers, initializers, optimizers, schedules, augmentations, sources)}
+
+
+def of_plugins() -> list[str]:
+    """The names that plugins have registered."""
+    return [
+        name
+        for registry in ALL.values()
+        for name in registry
+        if not registry[name].factory.__module__.startswith("cnntrain.")
+    ]

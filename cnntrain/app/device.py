@@ -26,6 +26,9 @@ def choose(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device `{name}` can't be used here: {reason}; try `--device auto`") from error
+    if device.type == "cuda" and device.index is not None:
+        # Streams and graphs are made on the current one.
+        torch.cuda.set_device(device)
     return device
 
 

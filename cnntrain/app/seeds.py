@@ -9,8 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -118,29 +119,31 @@ def _can_share(config: Config, where: Where) -> bool:
 def _work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: _Seeds) -> str | None:
     """Let `jobs` runs take turns until nothing is left to do, or a signal asks for an end, which it gives."""
     running: dict[int, tuple[Lane, Training]] = {}
-    with listening() as request:
+    with listening() as request, ExitStack() as left:
         while (waiting and not request.signal) or running:
             while waiting and len(running) < jobs and not request.signal:
                 seed, config = waiting.pop(0)
                 relay = _Relay(seed, told.hear)
-                lane = Lane(devices.choose(where.device))
-                running[seed] = lane, _begun(config, root / f"seed-{seed}", where, relay, request)
+                training = _begun(config, root / f"seed-{seed}", where, relay, request)
+                running[seed] = Lane(devices.choose(where.device)), left.enter_context(closing(training))
             for seed, (lane, training) in list(running.items()):
-                has_ended = True
-                with _reported(partial(told.hear, "failed", seed)), lane.turn():
-                    has_ended = _advance(training, partial(told.hear, "summary", seed))
-                if has_ended:
+                if not _advance(seed, lane, training, told):
                     del running[seed]
     return request.signal
 
 
-def _advance(training: Training, tell: Callable[[dict[str, Any]], None]) -> bool:
-    """One step; gives whether it was the last, and tells the summary then."""
+def _advance(seed: int, lane: Lane, training: Training, told: _Seeds) -> bool:
+    """One step; gives whether more are to come, and tells the summary, or what went wrong, after the last."""
     try:
-        next(training)
+        with _reported(partial(told.hear, "failed", seed)), lane.turn():
+            next(training)
+            return True
     except StopIteration as end:
-        tell(end.value)
-        return True
+        told.hear("summary", seed, end.value)
+    except Exception as error:
+        # What nobody foresaw ends this run alone, as it would end a process of its own.
+        traceback.print_exc()
+        told.hear("failed", seed, f"{type(error).__name__}: {error}")
     return False
 
 

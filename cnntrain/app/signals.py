@@ -38,7 +38,7 @@ def ending() -> Iterator[None]:
     """Let every signal that asks for an end raise `Signalled`, so that what is half-written is taken away.
 
     Python drops what is raised in a callback of its garbage collection, and a library may make another
-    error of it: then it is raised on the way out, so that no signal is lost.
+    error of it: then it is raised on the way out, so that no signal is lost. An error of ours has told of it.
     """
     request = Request()
 

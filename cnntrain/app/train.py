@@ -163,12 +163,13 @@ def resumed(
 
 def finished(training: Training) -> dict[str, Any]:
     """The summary, after all steps are done."""
-    while True:
-        try:
-            next(training)
-        except StopIteration as end:
-            summary: dict[str, Any] = end.value
-            return summary
+    with closing(training):
+        while True:
+            try:
+                next(training)
+            except StopIteration as end:
+                summary: dict[str, Any] = end.value
+                return summary
 
 
 def _heard(display: Display | None, ranks: Alone) -> Display:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import distributed, optim
 
+from cnntrain import registry
 from cnntrain.training.optimizers import is_plain_sgd
 from cnntrain.training.recording import Recording, without_trace
 from cnntrain.training.step import Totals, learning_at, updates_of
@@ -52,48 +53,49 @@ class Traced(Engine):
     def __init__(self, step: Step) -> None:
         super().__init__(step)
         self._rates = [torch.zeros((), dtype=torch.float64) for _ in step.optimizer.param_groups]
-        self._groups = step.optimizer.param_groups
-        self._traces: dict[int, Trace] = {}
-        self._programs: dict[int, Callable[..., None]] = {}
         self._has_failed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._groups = self.step.optimizer.param_groups
+        self._size: int | None = None
+        self._trace: Trace | None = None
+        self._program: Callable[..., None] | None = None
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
-        """The same as `Engine.run`; gradients are kept by a plain step only."""
-        if keeps_gradients or self._has_failed:
-            super().run(batches, factors, totals, keeps_gradients)
-            return
+        """The same as `Engine.run`; gradients are kept by a plain step only, and a smaller last batch is one."""
         if self._groups is not self.step.optimizer.param_groups:
             # A state was restored: the optimizer works on other tensors now.
-            self._groups = self.step.optimizer.param_groups
-            self._traces.clear()
-            self._programs.clear()
+            self._begin()
         for indices, factor in zip(batches, factors, strict=True):
-            self._run_one(indices, factor, totals)
+            if self._size is None or len(indices) != self._size or keeps_gradients or self._has_failed:
+                # The first step makes what later ones find: constants on the device, the optimizer's state.
+                self._size = self._size or len(indices)
+                super().run([indices], [factor], totals, keeps_gradients)
+            else:
+                self._run_one(indices, factor, totals)
 
     def _run_one(self, indices: Tensor, factor: float, totals: Totals) -> None:
-        program = self._programs.get(len(indices))
         for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = group["initial_lr"] * factor
             rate.fill_(group["lr"])
-        if program is None:
-            self._trace(indices, totals)
+        if self._program is None:
+            self._write_down(indices, totals)
             return
         with torch.no_grad():
-            program(indices, totals.loss, totals.correct)
+            self._program(indices, totals.loss, totals.correct)
 
-    def _trace(self, indices: Tensor, totals: Totals) -> None:
+    def _write_down(self, indices: Tensor, totals: Totals) -> None:
         """Carry the step out, and see whether it was the same as the one before."""
         tracer = Tracer([indices, totals.loss, totals.correct])
         updates = {layer: tracer.as_one(update) for layer, update in self.step.updates.items()}
         with learning_at(self.step, self._rates), tracer:
             replace(self.step, updates=updates)(indices, totals)
-        before = self._traces.pop(len(indices), None)
-        if before is None:
-            self._traces[len(indices)] = tracer.trace
-        elif tracer.trace.is_foreseeable and before.is_same(tracer.trace):
-            self._programs[len(indices)] = program(tracer.trace)
-        else:
+        before, self._trace = self._trace, tracer.trace
+        if not tracer.trace.is_foreseeable or (before and not before.is_same(tracer.trace)):
             self._has_failed = True
+        elif before:
+            self._program = program(tracer.trace)
 
 
 class Graph(Engine):
@@ -168,14 +170,15 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
         raise ValueError(f"`graph` can't be had: {obstacle}; use `auto` or `eager`")
     if name == "compiled":
         return Compiled(step)
-    unknown = _part_of_a_plugin(step)
-    if name == "auto" and unknown and not obstacle:
-        obstacle = f"`{unknown}` may not do the same in every step; `training.engine: graph` trusts it"
+    has_plugins = bool(registry.of_plugins())
+    if name == "auto" and has_plugins and not obstacle:
+        obstacle = "a plugin's part may not do the same in every step; `training.engine: graph` trusts it"
     if name == "graph" or (name == "auto" and not obstacle):
         return Graph(step)
     if device.type == "cpu" and _is_alone():
         fastest = replace(step, updates=updates_of(step)) if _needs_no_gradients(step) else step
-        return Traced(fastest) if name == "auto" and not unknown else Engine(fastest)
+        is_traceable = name == "auto" and not has_plugins and _can_be_traced(step)
+        return Traced(fastest) if is_traceable else Engine(fastest)
     return Engine(step, f"plain steps, no CUDA graph: {obstacle}" if (name, device.type) == ("auto", "cuda") else "")
 
 
@@ -197,11 +200,10 @@ def _obstacle_to_a_graph(step: Step, device: torch.device) -> str:
     return "" if _is_alone() else "several processes train together"
 
 
-def _part_of_a_plugin(step: Step) -> str:
-    """The first part of the step that is neither torch's nor ours."""
-    parts = [*step.network.modules(), *step.augmentations, step.optimizer]
-    foreign = (part for part in parts if not part.__module__.startswith(("torch.", "cnntrain.")))
-    return next((getattr(part, "__name__", type(part).__name__) for part in foreign), "")
+def _can_be_traced(step: Step) -> bool:
+    """Whether images and learning rates come from tensors that are there in every step."""
+    reads_rates = all(group.get("fused") for group in step.optimizer.param_groups)
+    return reads_rates and not step.images.is_streamed
 
 
 def _needs_no_gradients(step: Step) -> bool:

@@ -7,7 +7,7 @@ launches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -23,16 +23,13 @@ class Lane:
     def turn(self) -> Iterator[None]:
         """Work on this network; what others have drawn and launched does not matter."""
         outside = torch.get_rng_state()
-        torch.set_rng_state(self._random)
-        if self._on_gpu:
-            self._on_gpu.enter()
-        try:
-            yield
-        finally:
-            if self._on_gpu:
-                self._on_gpu.leave()
-            self._random = torch.get_rng_state()
-            torch.set_rng_state(outside)
+        with self._on_gpu.turn() if self._on_gpu else nullcontext():
+            torch.set_rng_state(self._random)
+            try:
+                yield
+            finally:
+                self._random = torch.get_rng_state()
+                torch.set_rng_state(outside)
 
 
 class _OnGpu:
@@ -43,14 +40,14 @@ class _OnGpu:
         number = torch.cuda.current_device() if device.index is None else device.index
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._default = torch.cuda.default_generators[number]
-        self._own, self._others = torch.Generator(device), self._default
+        self._own = torch.Generator(device)
 
-    def enter(self) -> None:
-        self._others = self._default.graphsafe_get_state()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        others = self._default.graphsafe_get_state()
         self._default.graphsafe_set_state(self._own)
-        self._stream_before = torch.cuda.current_stream(self._stream.device)
-        torch.cuda.set_stream(self._stream)
-
-    def leave(self) -> None:
-        torch.cuda.set_stream(self._stream_before)
-        self._default.graphsafe_set_state(self._others)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            self._default.graphsafe_set_state(others)

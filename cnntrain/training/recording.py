@@ -36,11 +36,12 @@ class Recording:
         self._indices = torch.zeros((steps, batch_size), dtype=torch.int64, device=device)
         self._rates = torch.zeros((steps, len(step.optimizer.param_groups)), device=device)
         self._totals = Totals.zero(device)
-        self._rehearse()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._rehearse(stream)
         self._places = self._addresses()
         self._graph = torch.cuda.CUDAGraph()
         step.optimizer.zero_grad()
-        with torch.cuda.graph(self._graph):
+        with workspaces_apart(), torch.cuda.graph(self._graph, stream=stream):
             self._totals.loss.zero_()
             self._totals.correct.zero_()
             run_block(step, self._indices, self._rates, self._totals)
@@ -57,8 +58,7 @@ class Recording:
         totals.loss += self._totals.loss
         totals.correct += self._totals.correct
 
-    def _rehearse(self) -> None:
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    def _rehearse(self, stream: torch.cuda.Stream) -> None:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), without_trace(self._step):
             indices, rates = (first[:1].expand(REHEARSALS, -1) for first in (self._indices, self._rates))
@@ -70,6 +70,20 @@ class Recording:
         moments = (value for state in optimizer.state.values() for value in state.values())
         tensors = chain(network.parameters(), network.buffers(), moments)
         return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)]
+
+
+@contextmanager
+def workspaces_apart() -> Iterator[None]:
+    """Let what is recorded within have memory of its own for cuBLAS, for a graph keeps its address.
+
+    torch keeps one for each stream, and takes it away from all graphs of the stream when one of them
+    ends: https://github.com/pytorch/pytorch/issues/193402.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> None:

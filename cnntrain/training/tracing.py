@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import TensorWeakRef
 
-# Python may decide by what these give, or by its shape: what follows is not the same in every step.
+# Python may decide by what these give, or by its shape: what follows is not the same in every step. A tensor that
+# is read by `tolist` or `numpy` is not noticed, which is why no plugin's part is traced.
 UNFORESEEABLE = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 # Where a tensor carries its name; it holds as long as the tensor, so that nothing has to be kept for its sake.
 MARK = "_traced_as"
@@ -43,12 +44,12 @@ class Call:
 
 @dataclass
 class Trace:
-    """The operations of a step on `inputs`.
+    """The operations of a step with so many `inputs`.
 
     Constants are tensors that were there before, like weights, and views of them, which are made `once`.
     """
 
-    inputs: Sequence[Tensor]
+    inputs: int
     constants: list[Tensor] = field(default_factory=list)
     once: list[Call] = field(default_factory=list)
     each: list[Call] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = Trace(inputs)
+        self.trace = Trace(len(inputs))
         self._lasting = {id(tensor): Name(f"input{number}") for number, tensor in enumerate(inputs)}
         self._marked: list[TensorWeakRef] = []
         self._count = 0
@@ -144,7 +145,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def is_foreseeable(operation: Any, args: Sequence[Any]) -> bool:
-    """Whether the shape of what it gives is known before its values."""
+    """Whether neither Python nor a shape learns of the values that it works on."""
     if operation is torch.ops.aten.index.Tensor:
         # Only a mask picks as many elements as it has set.
         return all(index is None or index.dtype in (torch.int64, torch.int32) for index in args[1])
@@ -171,7 +172,7 @@ def program(trace: Trace) -> Callable[..., None]:
         [text.of(call), *([f"del {', '.join(ends[index])}"] if index in ends else [])]
         for index, call in enumerate(trace.each)
     )
-    inputs = ", ".join(f"input{number}" for number in range(len(trace.inputs)))
+    inputs = ", ".join(f"input{number}" for number in range(trace.inputs))
     exec("\n    ".join([f"def run({inputs}):", *lines]), namespace)
     run: Callable[..., None] = namespace["run"]
     return run

@@ -11,6 +11,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import Where, train_run
 from cnntrain.errors import CnntrainError, Interrupted
+from cnntrain.training.engine import Engine
 from cnntrain.training.lane import Lane
 from tests.faults.cases import assert_same_runs
 
@@ -77,6 +78,24 @@ def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path):
         seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2)
     assert "seed 0" not in str(caught.value)
     assert (tmp_path / "runs" / "seed-0" / "summary.json").is_file()
+
+
+def test_what_nobody_foresaw_ends_one_run_alone(tiny, tmp_path, monkeypatch, capsys):
+    run, calls = Engine.run, []
+
+    def fails_once(self, *arguments, **options):
+        calls.append(self)
+        if len(calls) == 5:
+            raise RuntimeError("something odd")
+        run(self, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "run", fails_once)
+    config = load_config(tiny, [*CHOICES, "training.engine=eager"])
+    with pytest.raises(CnntrainError, match=r"^seed [01]: RuntimeError: something odd$"):
+        seeds.train_seeds(config, [0, 1], tmp_path / "runs", Where(), 2)
+    assert len(list((tmp_path / "runs").glob("*/summary.json"))) == 1
+    assert not list((tmp_path / "runs").glob("*/.owner"))
+    assert "something odd" in capsys.readouterr().err
 
 
 def test_a_lane_keeps_its_random_numbers():

@@ -9,9 +9,12 @@ from test_engine import OPTIMIZERS, assert_same, step_of
 from test_step import CPU
 from torch import nn
 
+from cnntrain import registry
 from cnntrain.data.augment.colour import brightness
 from cnntrain.data.augment.elastic import elastic
 from cnntrain.data.augment.geometry import affine, erase, flip, shift
+from cnntrain.data.batches import Resident
+from cnntrain.data.preprocess import constant
 from cnntrain.training.engine import Engine, Traced, choose
 from cnntrain.training.step import Step, Totals, updates_of
 from cnntrain.training.tracing import MARK, Tracer, program
@@ -57,7 +60,7 @@ def test_it_is_the_plain_step_to_the_bit(optimizer, clip_grad_norm):
     traced, plain = pair(optimizer, clip_grad_norm=clip_grad_norm)
     assert_same_training(traced, plain)
     # torch's RMSprop reads its learning rate on the host.
-    assert len(traced._programs) == (0 if optimizer == "rmsprop" else 1)
+    assert (traced._program is None) == (optimizer == "rmsprop")
     assert [group["lr"] for group in traced._groups] == [group["lr"] for group in plain.step.optimizer.param_groups]
     assert all(type(group["lr"]) is float for group in traced._groups)
 
@@ -67,13 +70,13 @@ def test_updates_within_the_backward_pass_are_a_part_of_it(monkeypatch):
     traced, plain = pair(within_backward=True)
     assert len(traced.step.updates) == 3
     assert_same_training(traced, plain)
-    assert traced._programs
+    assert traced._program
 
 
 def test_half_precision_is_traced_too():
     traced, plain = pair(precision=torch.bfloat16)
     assert_same_training(traced, plain)
-    assert traced._programs
+    assert traced._program
 
 
 def test_augmentations_are_drawn_anew():
@@ -87,15 +90,23 @@ def test_augmentations_are_drawn_anew():
     ]
     traced, plain = pair(augmentations=augmentations)
     assert_same_training(traced, plain)
-    assert traced._programs
+    assert traced._program
 
 
-def test_another_batch_size_is_another_program():
+def test_another_batch_size_is_trained_plainly():
     traced, plain = pair()
     sizes = [8, 8, 4, 8, 4, 4, 8, 4]
     batches = torch.arange(sum(sizes)).split(sizes)
     assert_same_training(traced, plain, batches=batches, factors=[1.0] * len(sizes))
-    assert set(traced._programs) == {8, 4}
+    assert traced._program
+
+
+def test_a_run_that_goes_on_is_traced_from_its_second_step_on():
+    # Constants are sent to the device in a first step.
+    constant.cache_clear()
+    traced, plain = pair()
+    assert_same_training(traced, plain, first=False)
+    assert traced._program
 
 
 def test_a_restored_state_is_worked_on():
@@ -109,7 +120,7 @@ def test_a_restored_state_is_worked_on():
         engine.step.network.load_state_dict(weights)
         engine.step.optimizer.load_state_dict(moments)
     assert_same_training(traced, plain, first=False)
-    assert traced._programs
+    assert traced._program
 
 
 class Counting(nn.Module):
@@ -152,19 +163,27 @@ def test_what_differs_from_step_to_step_is_not_traced(layer):
         engine.step.network.add_module("layer", layer())
     assert_same_training(traced, plain)
     assert traced._has_failed
-    assert not traced._programs
+    assert traced._program is None
 
 
-def test_a_plugin_s_layer_is_trained_plainly():
+def test_with_a_plugin_steps_are_plain(monkeypatch):
     step = step_of()
     assert type(choose("auto", step, CPU)) is Traced
     assert type(choose("eager", step, CPU)) is Engine
-    step.network.add_module("layer", Counting())
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    registry.layers.register("counting")(lambda given, /: Counting())
     assert type(choose("auto", step, CPU)) is Engine
-    chosen = choose("auto", step, torch.device("cuda"))
-    assert chosen.remark == (
-        "plain steps, no CUDA graph: `Counting` may not do the same in every step; `training.engine: graph` trusts it"
+    assert choose("auto", step, torch.device("cuda")).remark == (
+        "plain steps, no CUDA graph: a plugin's part may not do the same in every step; "
+        "`training.engine: graph` trusts it"
     )
+
+
+@pytest.mark.parametrize("part", ["images", "optimizer"])
+def test_what_is_new_in_every_step_is_not_even_tried(part, monkeypatch):
+    step = step_of("rmsprop" if part == "optimizer" else "sgd")
+    monkeypatch.setattr(Resident, "is_streamed", part == "images")
+    assert type(choose("auto", step, CPU)) is Engine
 
 
 def test_nothing_stays_on_a_tensor():
