@@ -13,7 +13,7 @@ import torch
 from torch import distributed, optim
 
 from cnntrain import registry
-from cnntrain.training.optimizers import is_plain_sgd
+from cnntrain.training.optimizers import is_plain_sgd, kind_of
 from cnntrain.training.recording import Recording, without_trace
 from cnntrain.training.step import Totals, learning_at, updates_of
 from cnntrain.training.tracing import Trace, Tracer, program
@@ -193,7 +193,7 @@ def _is_alone() -> bool:
 def _obstacle_to_a_graph(step: Step, device: torch.device) -> str:
     if device.type != "cuda":
         return f"a CUDA graph needs a GPU with CUDA, and this run is on {device}"
-    if type(step.optimizer) not in CAPTURABLE:
+    if kind_of(step.optimizer) not in CAPTURABLE:
         return f"{type(step.optimizer).__name__} is not known to work in one"
     if step.images.is_streamed:
         return "the images are streamed from a disk, which the host reads"

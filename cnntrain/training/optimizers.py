@@ -4,8 +4,9 @@
 normalization.
 """
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from cnntrain.network.modules import Linear
 
+Kind = TypeVar("Kind", bound="Optimizer")
 Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
 
 
@@ -40,11 +42,27 @@ class Trainable:
         return [group for group in groups if group["params"]]
 
 
+def _started_at_once(kind: type[Kind]) -> type[Kind]:
+    """The same optimizer without what keeps torch.compile out of it, which imports the compiler first: for a second."""
+    from torch import no_grad
+
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    members: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    members |= {"step": no_grad()(inspect.unwrap(kind.step)), "torch_kind": kind}
+    return cast(type[Kind], type(kind.__name__, (kind,), members))
+
+
+def kind_of(optimizer: "Optimizer") -> type["Optimizer"]:
+    """torch's class of an optimizer from here; any other's own."""
+    kind: type[Optimizer] = getattr(optimizer, "torch_kind", type(optimizer))
+    return kind
+
+
 def is_plain_sgd(optimizer: "Optimizer") -> bool:
     """Whether an update is a multiple of the gradient and of the weight alone."""
     from torch.optim import SGD
 
-    return type(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
+    return kind_of(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
 
 
 def index_of_group(optimizer: "Optimizer", layer: "Linear") -> int:
@@ -77,7 +95,7 @@ def sgd(
     from torch.optim import SGD
 
     groups = trainable.groups(weight_decay + trainable.l2_gradient)
-    return SGD(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
+    return _started_at_once(SGD)(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
 
 
 @optimizers.register("adam")
@@ -93,7 +111,7 @@ def adam(
     from torch.optim import Adam
 
     groups = trainable.groups(weight_decay + trainable.l2_gradient)
-    return Adam(groups, lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True)
+    return _started_at_once(Adam)(groups, lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
 @optimizers.register("adamw")
@@ -110,7 +128,9 @@ def adamw(
 
     if trainable.l2_gradient:
         raise ValueError("`l2` is a part of the gradient, which `adamw` keeps decay out of; use its `weight_decay`")
-    return AdamW(trainable.groups(weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True)
+    return _started_at_once(AdamW)(
+        trainable.groups(weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True
+    )
 
 
 @optimizers.register("rmsprop")
@@ -127,4 +147,4 @@ def rmsprop(
     from torch.optim import RMSprop
 
     groups = trainable.groups(weight_decay + trainable.l2_gradient)
-    return RMSprop(groups, lr=learning_rate, alpha=alpha, eps=eps, momentum=momentum)
+    return _started_at_once(RMSprop)(groups, lr=learning_rate, alpha=alpha, eps=eps, momentum=momentum)

@@ -73,6 +73,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count = 0
         self._is_paused = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled in a step that is written down; torch would import its compiler to make sure of it.
+        return False
+
     def __exit__(self, *error: Any) -> None:
         """Take the marks away: what outlives the step may be saved."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]

@@ -4,8 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from cnntrain.app.evaluate import report_on
 
 
 def test_agrees_with_what_training_said(cnntrain, trained):
@@ -19,6 +23,18 @@ def test_agrees_with_what_training_said(cnntrain, trained):
         for index, row in enumerate(report["classes"]):
             assert row["recall"] == pytest.approx(matrix[index, index] / max(1, matrix[index].sum()))
             assert row["precision"] == pytest.approx(matrix[index, index] / max(1, matrix[:, index].sum()))
+
+
+def test_counts_as_scikit_learn_does():
+    truth, logits = np.random.default_rng(0).integers(0, 4, 200), torch.randn(200, 6, generator=torch.manual_seed(0))
+    logits[:, 5] = -100
+    said = report_on(list("abcdef"), truth, logits)
+    labels, predicted = range(6), logits.argmax(1).numpy()
+    assert said["confusion_matrix"] == confusion_matrix(truth, predicted, labels=labels).tolist()
+    wanted = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
+    assert [row["precision"] for row in said["classes"]] == pytest.approx(wanted[0])
+    assert [row["recall"] for row in said["classes"]] == pytest.approx(wanted[1])
+    assert [row["images"] for row in said["classes"]] == wanted[3].tolist()
 
 
 def test_file_and_folder_and_another_folder_to_stand_in(cnntrain, trained, tmp_path, monkeypatch):

@@ -44,3 +44,23 @@ def test_without_torch(arguments, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_training_without_torchs_compiler(optimizer, tmp_path):
+    """torch would import its compiler with the first optimizer, and again to be deterministic: a second of the user's."""
+    code = (
+        "import sys, runpy\n"
+        "sys.argv = ['cnntrain', 'train', 'c.yaml']\n"
+        "try:\n    runpy.run_module('cnntrain', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "slow = {'torch._dynamo', 'torch._inductor'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else 0)\n"
+    )
+    (tmp_path / "c.yaml").write_text(
+        "data: {source: digits, validation: 100}\nnetwork: [softmax]\n"
+        f"training: {{epochs: 2, deterministic: true, clip_grad_norm: 1, optimizer: {optimizer}}}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "all 2 epochs are done" in done.stderr
