@@ -148,12 +148,12 @@ Written by `python -m benchmarks.report` from `benchmarks/results/cpu.json`, whi
 
 {workloads}
 
-MNIST, float32, plain SGD. All peers of a row live at once, each in a process of its own, and train in turns; a figure
-is the median over up to 15 turns of 300 steps (batch 10) or 24 (batch 128) after a warm-up, within one epoch: a part of
-an epoch stands for the whole. What happens between epochs (validation, logs, checkpoints) is timed for nobody. Turns in
-which other processes took more than a twentieth of a processor are left out; where fewer than five are left, there is
-no figure. cnntrain is timed in `training.loop`, the code that `cnntrain train` runs; its peers are in
-`benchmarks/peers/`.
+float32; W1 to W4 on MNIST with plain SGD, W5 with momentum. All peers of a row live at once, each in a process of its
+own, and train in turns; a figure is the median over up to 15 turns of 300 steps (batch 10) or 24 (batch 128), or over 7
+turns of a step (batch 512), after a warm-up, within one epoch: a part of an epoch stands for the whole. What happens
+between epochs (validation, logs, checkpoints) is timed for nobody. Turns in which other processes took more than a
+twentieth of a processor are left out; where fewer than five are left, there is no figure. cnntrain is timed in
+`training.loop`, the code that `cnntrain train` runs; its peers are in `benchmarks/peers/`.
 
 {machine(results)}
 

@@ -3,7 +3,7 @@
 All peers of a workload live at once, each in a process of its own that waits while another works. A round is a
 number of steps by each of them in turn; the median over the rounds counts. No round reaches an epoch's end, so that
 nothing is timed but steps. A turn in which other processes took more than a twentieth of a processor does not count.
-Needs Linux, for what it tells about processes.
+Needs Linux, for what it tells about processes. CNNTRAIN_CIFAR10_FOLDER may name a folder of CIFAR-10's images.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ PEERS = {
 MORE = {
     "W4-128": {"cnntrain-augmented": ("cnntrain_augmented", {}), "cnntrain-evaluation": ("cnntrain_evaluation", {})}
 }
-ROUNDS = 15
-WARM_UP = {10: 100, 128: 20}
-# So that warm-up and all rounds fit into one epoch.
-STEPS = {10: 300, 128: 24}
+# By batch size, so that warm-up and all rounds fit into one epoch.
+ROUNDS = {10: 15, 128: 15, 512: 7}
+WARM_UP = {10: 100, 128: 20, 512: 2}
+STEPS = {10: 300, 128: 24, 512: 1}
 DISTURBED = 0.05
 # The threads of whoever worked before spin for a while.
 PAUSE_SECONDS = 0.2
@@ -121,7 +121,7 @@ def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: in
         for peer, worker in workers.items()
     }
     turns: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS[batch_size]):
         for peer, worker in workers.items():
             answer = worker.run(STEPS[batch_size])
             turns[peer].append((worker.disturbance, answer["seconds"] / STEPS[batch_size]))
@@ -137,7 +137,7 @@ def gflop_a_step(case: str) -> float:
     """Operations of a forward and backward pass over one batch, as torch counts them: additions and products apart."""
     workload, batch_size = case.split("-")
     with FlopCounterMode(display=False) as counter:
-        network(workload)(torch.zeros(int(batch_size), 1, 28, 28)).sum().backward()
+        network(workload)(torch.zeros(int(batch_size), *WORKLOADS[workload].shape)).sum().backward()
     return counter.get_total_flops() / 1e9
 
 
@@ -169,7 +169,7 @@ def _processor() -> str:
 def main() -> None:
     """Measure what was asked for, and put it into the results beside what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    cases = [f"{workload}-{batch_size}" for workload in WORKLOADS for batch_size in STEPS]
+    cases = [f"{name}-{batch_size}" for name, workload in WORKLOADS.items() for batch_size in workload.batch_sizes]
     parser.add_argument("--only", nargs="+", choices=cases, default=cases, metavar="CASE", help=", ".join(cases))
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
+from benchmarks.peers.torch_data import Augmented, augmented
 from benchmarks.report import page, seconds_a_step, shown
-from benchmarks.run import PEERS, RESULTS, STEPS, undisturbed
+from benchmarks.run import PEERS, RESULTS, undisturbed
 from benchmarks.workloads import WORKLOADS, config_of
 from cnntrain.network.build import build
 
@@ -22,12 +24,13 @@ class Enough(Exception):
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_peers_have_the_same_network(workload):
-    ours = build(config_of(workload, 10, []), (1, 28, 28), 10)
+    shape = WORKLOADS[workload].shape
+    ours = build(config_of(workload, 10), shape, 10)
     theirs = torch_network.network(workload)
     assert [p.shape for p in ours.parameters()] == [p.shape for p in theirs.parameters()]
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         other.data.copy_(own.data)
-    images = torch.rand(3, 1, 28, 28)
+    images = torch.rand(3, *shape)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
@@ -45,13 +48,33 @@ def test_peers_train_step_by_step(peer, data_dir):
         peer.train("W2", 10, tick)
 
 
+def test_peers_augment_a_batch_as_one_image_after_the_other():
+    """Nothing is scaled or mixed: what is left of an image is a part of it, mirrored or not, at one of the shifts."""
+    images = torch.arange(1.0, 1 + 3 * 32 * 32).view(1, 3, 32, 32).expand(64, -1, -1, -1)
+    one_by_one = Augmented(images, torch.zeros(64, dtype=torch.int64))
+    for moved in (augmented(images), torch.stack([one_by_one[index][0] for index in range(64)])):
+        padded = functional.pad(images[0], [4] * 4)
+        windows = padded.unfold(1, 32, 1).unfold(2, 32, 1).permute(1, 2, 0, 3, 4).flatten(0, 1)
+        candidates = torch.cat([windows, windows.flip(-1)])
+        places = [((candidates == image) | (image == 0)).all(3).all(2).all(1).nonzero() for image in moved]
+        assert all(len(place) for place in places)
+        assert len({int(place[0]) for place in places}) > 32
+        holes = [
+            int((image[0] == 0).sum()) - int((candidates[int(place[0]), 0] == 0).sum())
+            for image, place in zip(moved, places, strict=True)
+        ]
+        assert 0 < sum(hole > 0 for hole in holes) < 64 and max(holes) <= 64
+
+
 def test_turns_that_were_disturbed_do_not_count():
     assert undisturbed([(0.0, 1.0), (0.05, 2.0), (0.3, 9.0)]) == [1.0, 2.0]
 
 
 def test_the_results_are_of_these_workloads_and_peers():
     results = json.loads(RESULTS.read_text())
-    assert set(results["cases"]) == {f"{workload}-{batch_size}" for workload in WORKLOADS for batch_size in STEPS}
+    assert set(results["cases"]) == {
+        f"{name}-{size}" for name, given in WORKLOADS.items() for size in given.batch_sizes
+    }
     assert all(set(PEERS) <= set(figures) for figures in results["cases"].values())
 
 

@@ -8,7 +8,7 @@ from cnntrain.training.evaluate import BATCH, logits_of
 
 def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
     """Evaluate for ever."""
-    plan, state = prepared(workload, batch_size, [])
+    plan, state = prepared(workload, batch_size)
     test = plan.feeds.test
     few = type(test)(test.pixels[:BATCH], test.labels[:BATCH], test.preprocessing)
     while True:

@@ -17,12 +17,12 @@ CPU = torch.device("cpu")
 
 
 def prepared(
-    workload: str, batch_size: int, augment: list[Any], device: torch.device = CPU, engine: str = "auto"
+    workload: str, batch_size: int, augment: list[Any] | None = None, device: torch.device = CPU, **training: Any
 ) -> tuple[loop.Plan, State]:
     """All that `loop.train` takes."""
-    config = config_of(workload, batch_size, augment, epochs=1000, engine=engine)
+    config = config_of(workload, batch_size, augment, epochs=1000, **training)
     splits = splits_of(config)
-    preprocessing = Preprocessing.of(splits.train, normalize=False)
+    preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
     return loop.prepare(config, network, loop.Feeds(train, test, test, test), Alone(device))
@@ -30,6 +30,6 @@ def prepared(
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:
     """Train for ever; never called back once `tick` ends the process."""
-    for item in loop.train(*prepared(workload, batch_size, augment or [])):
+    for item in loop.train(*prepared(workload, batch_size, augment)):
         if isinstance(item, loop.Progress):
             tick()

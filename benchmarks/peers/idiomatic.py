@@ -6,11 +6,10 @@ Its images are tensors already; decoding a picture at a time, as the example doe
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from benchmarks.peers.torch_network import network
-from benchmarks.workloads import LEARNING_RATE, arrays
+from benchmarks.peers.torch_data import dataset
+from benchmarks.peers.torch_network import loss_of, network, optimizer
 
 CPU = torch.device("cpu")
 
@@ -18,17 +17,16 @@ CPU = torch.device("cpu")
 def train(workload: str, batch_size: int, tick: Callable[[], None], device: torch.device = CPU) -> None:
     """Train for ever."""
     torch.manual_seed(0)
-    images, labels = map(torch.from_numpy, arrays())
-    loader = DataLoader(TensorDataset(images, labels), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(dataset(workload), batch_size=batch_size, shuffle=True)
     model = network(workload).train().to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    descent = optimizer(workload, model.parameters())
     total = 0.0
     while True:
         for batch in loader:
             data, target = (tensor.to(device) for tensor in batch)
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(data), target)
+            descent.zero_grad()
+            loss = loss_of(workload, model(data), target)
             loss.backward()
-            optimizer.step()
+            descent.step()
             total += loss.item()
             tick()

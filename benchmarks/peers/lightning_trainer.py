@@ -8,23 +8,22 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
-from benchmarks.peers.torch_network import network
-from benchmarks.workloads import LEARNING_RATE, arrays
+from benchmarks.peers.torch_data import dataset
+from benchmarks.peers.torch_network import loss_of, network, optimizer
 
 
 class _Module(lightning.LightningModule):
     def __init__(self, workload: str) -> None:
         super().__init__()
-        self.network = network(workload)
+        self.workload, self.network = workload, network(workload)
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        return functional.cross_entropy(self.network(batch[0]), batch[1])
+        return loss_of(self.workload, self.network(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
+        return optimizer(self.workload, self.parameters())
 
 
 class _Ticks(lightning.Callback):
@@ -40,8 +39,7 @@ def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.manual_seed(0)
-    images, labels = map(torch.from_numpy, arrays())
-    loader = DataLoader(TensorDataset(images, labels), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(dataset(workload), batch_size=batch_size, shuffle=True)
     off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = lightning.Trainer(accelerator="cpu", max_epochs=-1, callbacks=[_Ticks(tick)], **off)
     trainer.fit(_Module(workload), loader)

@@ -3,25 +3,26 @@
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional
 
-from benchmarks.peers.torch_network import network
-from benchmarks.workloads import LEARNING_RATE, arrays
+from benchmarks.peers.torch_data import augmented
+from benchmarks.peers.torch_network import loss_of, network, optimizer
+from benchmarks.workloads import WORKLOADS, arrays
 
 
 def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
     """Train for ever."""
     torch.manual_seed(0)
-    images, labels = map(torch.from_numpy, arrays())
+    images, labels = map(torch.from_numpy, arrays(workload))
     images = images.contiguous(memory_format=torch.channels_last)
     model = network(workload).train().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, fused=True)
+    descent = optimizer(workload, model.parameters(), fused=True)
+    augment = augmented if WORKLOADS[workload].data.get("augment") else torch.nn.Identity()
     total = torch.zeros(())
     while True:
         for indices in torch.randperm(len(images)).split(batch_size):
-            loss = functional.cross_entropy(model(images[indices]), labels[indices])
-            optimizer.zero_grad()
+            loss = loss_of(workload, model(augment(images[indices])), labels[indices])
+            descent.zero_grad()
             loss.backward()
-            optimizer.step()
+            descent.step()
             total += loss.detach()
             tick()

@@ -48,7 +48,7 @@ def test_without_torch(arguments, tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_training_without_torchs_compiler(optimizer, tmp_path):
-    """torch would import its compiler with the first optimizer, and again to be deterministic: a second of the user's."""
+    """torch would import its compiler with the first optimizer, and again to be deterministic: for a second each."""
     code = (
         "import sys, runpy\n"
         "sys.argv = ['cnntrain', 'train', 'c.yaml']\n"
