@@ -1,14 +1,18 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
 The first epoch, in which graphs are recorded, is a warm-up; of the two after it the faster counts. The idiomatic loop
-is timed on a part of an epoch.
+is timed on a part of an epoch. Configs that are to reach an accuracy are trained by the command, several seeds each.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean
 from time import perf_counter
 from typing import Any
 
@@ -24,7 +28,9 @@ from cnntrain.training.state import EpochResult
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CUDA = torch.device("cuda")
-BATCH_SIZES = (10, 128, 1024)
+LARGEST = 1024
+# Configs that reach an accuracy, and how many seeds are to reach it.
+ACCURATE = {"configs/mnist/fast.yaml": 10, "configs/mnist/accurate.yaml": 3}
 IDIOMATIC_STEPS = 200
 WARM_UP = 20
 
@@ -47,21 +53,21 @@ class Clock:
         return float(self.began.elapsed_time(self.ended)) / 1000
 
 
-def epoch_seconds(workload: str, batch_size: int, engine: str) -> float:
-    """An epoch of cnntrain, without what is done at its end."""
+def epoch_seconds(workload: str, batch_size: int, engine: str, precision: str = "float32") -> float:
+    """An epoch of cnntrain, without what is done at its end; raises `RuntimeError` where the engine can't be had."""
     torch.cuda.empty_cache()
-    plan, state = prepared(workload, batch_size, [], CUDA, engine=engine)
+    plan, state = prepared(workload, batch_size, device=CUDA, engine=engine, precision=precision)
     times, clock = [], Clock()
     for item in loop.train(plan, state):
         if isinstance(item, loop.Remark):
-            print(f"{workload}, batch {batch_size}, {engine}: {item.text}", flush=True)
-        elif isinstance(item, loop.Progress) and item.batch == item.batches and len(times) < item.epoch:
+            raise RuntimeError(f"{workload}, batch {batch_size}, {engine}: {item.text}")
+        if isinstance(item, loop.Progress) and item.batch == item.batches and len(times) < item.epoch:
             times.append(clock.seconds())
             if len(times) == 3:
                 break
         elif isinstance(item, EpochResult):
             clock = Clock()
-    return min(times[1:])
+    return min(times[1:]) * IMAGES / len(plan.feeds.train)
 
 
 def idiomatic_seconds(workload: str, batch_size: int) -> float:
@@ -87,7 +93,7 @@ def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torc
     trainings = []
     for lane in lanes:
         with lane.turn():
-            trainings.append(loop.train(*prepared(workload, batch_size, [], device)))
+            trainings.append(loop.train(*prepared(workload, batch_size, device=device)))
     seconds = 0.0
     for _ in range(2):
         began = perf_counter()
@@ -116,21 +122,49 @@ def _until_enough(train: Callable[[], None]) -> None:
         return
 
 
+def trained(config: str, seeds: int) -> dict[str, float]:
+    """Mean test accuracy of the last epoch, mean seconds of training, and mean seconds of the whole command."""
+    accuracies, seconds, walls = [], [], []
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            began = perf_counter()
+            words = ["train", config, f"seed={seed}", "--run-dir", f"{folder}/run", "--json"]
+            said = subprocess.check_output([sys.executable, "-m", "cnntrain", *words], stderr=subprocess.DEVNULL)
+            walls.append(perf_counter() - began)
+        summary = json.loads(said)
+        accuracies.append(summary["best"]["test_accuracy"])
+        seconds.append(summary["seconds"])
+    return {"accuracy": mean(accuracies), "seconds": mean(seconds), "wall": mean(walls), "seeds": seeds}
+
+
+def measured() -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Everything that is measured: its part of the results, its name, its figures."""
+    small = {name: given for name, given in WORKLOADS.items() if name != "W5"}
+    for workload, given in small.items():
+        for batch_size in (*given.batch_sizes, LARGEST):
+            yield "cases", f"{workload}-{batch_size}", _case(workload, batch_size)
+    yield "more", "in turns", {str(networks): seconds_in_turns("W4", 10, networks) for networks in (1, 5)}
+    for config, seeds in ACCURATE.items():
+        yield "accurate", config, trained(config, seeds)
+    yield "cases", "W5-512", _case("W5", 512)
+    halves = {engine: epoch_seconds("W5", 512, engine, "bfloat16") for engine in ("graph", "compiled")}
+    yield "more", "W5-512 bfloat16", halves
+
+
+def _case(workload: str, batch_size: int) -> dict[str, float]:
+    figures = {engine: epoch_seconds(workload, batch_size, engine) for engine in ("graph", "eager")}
+    return figures | {"idiomatic": idiomatic_seconds(workload, batch_size)}
+
+
 def main() -> None:
-    """Measure all cases, and write them down as they come."""
-    results = {"environment": environment(torch.get_num_threads()), "gpu": torch.cuda.get_device_name(), "cases": {}}
-    for workload in WORKLOADS:
-        for batch_size in BATCH_SIZES:
-            figures = {engine: epoch_seconds(workload, batch_size, engine) for engine in ("graph", "eager")}
-            figures["idiomatic"] = idiomatic_seconds(workload, batch_size)
-            results["cases"][f"{workload}-{batch_size}"] = figures
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-            shown = "  ".join(f"{name} {seconds:.3f} s" for name, seconds in figures.items())
-            print(f"{workload}, batch {batch_size}: {shown}", flush=True)
-    results["in_turns"] = {str(networks): seconds_in_turns("W4", 10, networks) for networks in (1, 5)}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print("W4, batch 10, in turns:", results["in_turns"], flush=True)
+    """Measure, and write down what is measured as it comes."""
+    results: dict[str, Any] = {"environment": environment(torch.get_num_threads())}
+    results |= {"gpu": torch.cuda.get_device_name(), "cases": {}, "more": {}, "accurate": {}}
+    for part, name, figures in measured():
+        results[part][name] = figures
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in figures.items()), flush=True)
 
 
 if __name__ == "__main__":

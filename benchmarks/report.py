@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -128,9 +129,22 @@ def on_a_gpu() -> str:
         for case, figures in results["cases"].items()
     ]
     header = [f"seconds an epoch on {results['gpu']}", "CUDA graph", "plain steps", "idiomatic loop", "times as long"]
-    one, five = (results["in_turns"][networks] for networks in ("1", "5"))
-    turns = f"Five networks of W4 at batch 10, in turns in one process, take {five / one:.2f} times as long as one."
-    return f"{table(header, rows)}\n\n{turns}"
+    return "\n\n".join([table(header, rows), *_besides_on_a_gpu(results)])
+
+
+def _besides_on_a_gpu(results: dict[str, Any]) -> Iterator[str]:
+    """What else was measured, as far as it was."""
+    if "in turns" in results["more"]:
+        one, five = (results["more"]["in turns"][networks] for networks in ("1", "5"))
+        yield f"Five networks of W4 at batch 10, in turns in one process, take {five / one:.2f} times as long as one."
+    if "W5-512 bfloat16" in results["more"]:
+        graph, compiled = (results["more"]["W5-512 bfloat16"][engine] for engine in ("graph", "compiled"))
+        yield f"W5 in bfloat16: {graph:.2f} s an epoch as a CUDA graph, {compiled:.2f} s compiled."
+    for config, found in results["accurate"].items():
+        yield (
+            f"`cnntrain train {config}`: {found['accuracy']:.2%} of the test images (mean of {found['seeds']} seeds) "
+            f"in {found['seconds']:.2f} s of training, {found['wall']:.1f} s of the whole command."
+        )
 
 
 def page(results: dict[str, Any]) -> str:

@@ -10,6 +10,9 @@ import pytest
 
 # Small networks gain nothing from a second thread, and test processes side by side lose much by it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is compared to the bit is compared on the CPU; what needs a GPU is marked so, and runs where that is asked for.
+if not os.environ.get("CNNTRAIN_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A shell starts what it puts into the background with Ctrl-C ignored, `nohup` with a hangup ignored, and what is
 # ignored stays so in children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,6 +34,17 @@ training:
   optimizer: {sgd: {learning_rate: 0.1, momentum: 0.9}}
   schedule: cosine
 """
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        reason = "needs a GPU with CUDA, and CNNTRAIN_TEST_GPU=1"
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,7 +69,8 @@ def tiny(tmp_path):
 def trained(tmp_path_factory):
     """A finished run of the tiny config; tests must not change it."""
     from cnntrain.app.configure import load_config
-    from cnntrain.app.train import Where, train_run
+    from cnntrain.app.train import train_run
+    from cnntrain.app.where import Where
 
     folder = tmp_path_factory.mktemp("trained")
     (folder / "tiny.yaml").write_text(TINY)

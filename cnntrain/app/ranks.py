@@ -65,6 +65,9 @@ def joined(device: str) -> Iterator[Alone]:
     On the way out, an error that is the same in all ranks is left to rank 0, and one that a single
     rank meets is told under its number.
     """
+    if is_led() and device != "cpu" and local_rank() < torch.cuda.device_count():
+        # Whatever is tried out on a GPU is tried out on this rank's own.
+        torch.cuda.set_device(local_rank())
     chosen = devices.choose(device)
     if not is_led():
         yield Alone(chosen)
@@ -93,7 +96,6 @@ def _own(chosen: torch.device, name: str) -> torch.device:
         raise UsageError(f"device `{name}` can't be shared by several processes; use `--device cuda` or `cpu`")
     if number >= torch.cuda.device_count():
         raise UsageError(f"process {number} has no GPU: there are {torch.cuda.device_count()}; start fewer processes")
-    torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
 

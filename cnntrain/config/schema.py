@@ -138,7 +138,9 @@ class TrainingConfig(Strict):
         "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="what layers compute in while training (torch.autocast); weights stay float32"
+        "float32",
+        description="what layers compute in while training (torch.autocast); weights stay float32. In float32 a GPU's "
+        "convolutions round what they multiply to TF32, as torch does it by default",
     )
     engine: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",

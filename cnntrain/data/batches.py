@@ -37,6 +37,12 @@ class Resident:
         pixels = torch.from_numpy(images.pixels[:]).to(device)
         return cls(pixels, torch.from_numpy(images.labels).to(device), preprocessing)
 
+    @classmethod
+    def black(cls, count: int, preprocessing: Preprocessing, device: torch.device) -> Resident:
+        """So many black images of the first class."""
+        pixels = torch.zeros((count, *preprocessing.shape), dtype=torch.uint8, device=device)
+        return cls(pixels, torch.zeros(count, dtype=torch.int64, device=device), preprocessing)
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -13,6 +13,7 @@ import torch
 from torch import distributed, optim
 
 from cnntrain import registry
+from cnntrain.data.batches import Resident
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
 from cnntrain.training.recording import Recording, without_trace
 from cnntrain.training.step import Totals, learning_at, updates_of
@@ -149,18 +150,21 @@ class Compiled(Engine):
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; the first time takes as long as compilation does."""
         if self._inner is None:
-            self._inner = self._rehearsed(batches, factors)
+            self._inner = self._rehearsed(len(batches[0]))
         self._inner.run(batches, factors, totals, keeps_gradients)
 
-    def _rehearsed(self, batches: Sequence[Tensor], factors: Sequence[float]) -> Engine:
-        compiled = Engine(replace(self.step, network=cast("nn.Module", torch.compile(self.step.network))))
+    def _rehearsed(self, batch_size: int) -> Engine:
+        compiled = replace(self.step, network=cast("nn.Module", torch.compile(self.step.network)))
+        # Images that are streamed can be asked for only once.
+        black = replace(compiled, images=Resident.black(batch_size, self.step.images.preprocessing, self.step.device))
+        every = torch.arange(batch_size, device=self.step.device)
         try:
             with without_trace(self.step):
-                compiled.run(batches, factors, Totals.zero(self.step.device), keeps_gradients=True)
+                Engine(black).run([every], [1.0], Totals.zero(self.step.device), keeps_gradients=True)
         except RuntimeError as error:
             self.remark = f"training goes on without compilation: {_first_line(error)}"
             return Engine(self.step)
-        return compiled
+        return Engine(compiled)
 
 
 def choose(name: str, step: Step, device: torch.device) -> Engine:

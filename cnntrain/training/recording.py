@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch import Tensor
 from cnntrain.training.step import Totals, learning_at
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from cnntrain.training.step import Step
 
 # Libraries set themselves up in the first steps, which is not to be recorded.
@@ -37,14 +39,16 @@ class Recording:
         self._rates = torch.zeros((steps, len(step.optimizer.param_groups)), device=device)
         self._totals = Totals.zero(device)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._rehearse(stream)
-        self._places = self._addresses()
+        before = torch.cuda.current_stream()
         self._graph = torch.cuda.CUDAGraph()
-        step.optimizer.zero_grad()
-        with workspaces_apart(), torch.cuda.graph(self._graph, stream=stream):
-            self._totals.loss.zero_()
-            self._totals.correct.zero_()
-            run_block(step, self._indices, self._rates, self._totals)
+        try:
+            self._rehearse(stream)
+            self._places = self._addresses()
+            self._record(stream)
+        finally:
+            # Where it fails, torch stays on the stream, on which something may still be under way.
+            torch.cuda.set_stream(before)
+            before.wait_stream(stream)
 
     def is_valid(self) -> bool:
         """Whether weights and optimizer state lie where they did; restoring a state moves them."""
@@ -63,7 +67,15 @@ class Recording:
         with torch.cuda.stream(stream), without_trace(self._step):
             indices, rates = (first[:1].expand(REHEARSALS, -1) for first in (self._indices, self._rates))
             run_block(self._step, indices, rates, self._totals)
-        torch.cuda.current_stream().wait_stream(stream)
+
+    def _record(self, stream: torch.cuda.Stream) -> None:
+        self._step.optimizer.zero_grad()
+        # Other threads may be reading images meanwhile.
+        recorder = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
+        with workspaces_apart(), recorder:
+            self._totals.loss.zero_()
+            self._totals.correct.zero_()
+            run_block(self._step, self._indices, self._rates, self._totals)
 
     def _addresses(self) -> list[int]:
         network, optimizer = self._step.network, self._step.optimizer
@@ -103,4 +115,20 @@ def without_trace(step: Step) -> Iterator[None]:
             yield
     finally:
         network.load_state_dict(weights)
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        _restore(optimizer, moments)
+
+
+def _restore(optimizer: Optimizer, moments: dict[Any, dict[str, Any]]) -> None:
+    """Put an optimizer's state back into the tensors that it has, for recordings keep their addresses."""
+    saved = optimizer.state_dict()
+    now = {key: set(values) for key, values in saved["state"].items()}
+    if now != {key: set(values) for key, values in moments.items()}:
+        # It had none before.
+        optimizer.load_state_dict({"state": moments, "param_groups": saved["param_groups"]})
+        return
+    for key, values in saved["state"].items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                value.copy_(moments[key][name])
+            else:
+                values[name] = moments[key][name]

@@ -8,7 +8,8 @@ from test_step import CPU, NETWORK, SHAPE, resident
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, train_run
+from cnntrain.app.train import train_run
+from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
@@ -27,7 +28,6 @@ OPTIMIZERS = {
     "adamw": lambda t: adamw(t, RATES[0]),
     "rmsprop": lambda t: rmsprop(t, RATES[0], momentum=0.5),
 }
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU with CUDA")
 
 
 def step_of(optimizer="sgd", device=CPU, dropout=0.5):
@@ -51,6 +51,12 @@ def assert_same(one, other, equal=torch.equal):
             assert not isinstance(value, torch.Tensor) or equal(value, their_moments[key][name]), name
 
 
+def addresses(step):
+    states = step.optimizer.state.values()
+    tensors = [*step.network.parameters(), *(value for state in states for value in state.values())]
+    return [tensor.data_ptr() for tensor in tensors]
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_block_is_the_same_steps_to_the_bit(optimizer):
     block, plain = step_of(optimizer), step_of(optimizer)
@@ -72,12 +78,22 @@ def test_a_rehearsal_leaves_no_trace(optimizer):
     step = step_of(optimizer)
     run = Engine(step).run
     run([torch.arange(8)], [1.0], Totals.zero(CPU), keeps_gradients=True)
-    before, random = copy.deepcopy(step), torch.get_rng_state()
+    before, random, places = copy.deepcopy(step), torch.get_rng_state(), addresses(step)
     with without_trace(step):
         run([torch.arange(8), torch.arange(8, 16)], [1.0, 1.0], Totals.zero(CPU), keeps_gradients=True)
         assert not torch.equal(torch.get_rng_state(), random)
     assert torch.equal(torch.get_rng_state(), random)
     assert_same(step, before)
+    assert addresses(step) == places
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_rehearsal_before_the_first_step_leaves_no_state(optimizer):
+    step = step_of(optimizer)
+    with without_trace(step):
+        Engine(step).run([torch.arange(8)], [1.0], Totals.zero(CPU), keeps_gradients=True)
+        assert step.optimizer.state
+    assert not step.optimizer.state
 
 
 def test_how_many_steps_a_graph_takes():
@@ -88,7 +104,6 @@ def test_how_many_steps_a_graph_takes():
     assert all(group["capturable"] for group in graph.step.optimizer.param_groups)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here a graph can be recorded")
 def test_what_can_not_be_recorded_is_trained_in_plain_steps():
     graph, plain = Graph(step_of(dropout=0.0)), step_of(dropout=0.0)
     batches, factors = torch.arange(24).view(3, 8).unbind(), [1.0, 0.5, 0.25]
@@ -142,6 +157,15 @@ def test_a_network_that_can_not_be_compiled_is_trained_as_it_is(monkeypatch, tin
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
 
 
+def test_what_is_streamed_can_be_compiled(monkeypatch, tiny, tmp_path):
+    monkeypatch.setattr(engines.torch, "compile", lambda network: network)
+    for name in ("compiled", "eager"):
+        config = load_config(tiny, [f"training.engine={name}", "data.memory_budget=1"])
+        train_run(config, tmp_path / name, Where())
+    one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("compiled", "eager"))
+    assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+
+
 # --- on a GPU
 
 
@@ -158,7 +182,7 @@ def losses(engine, count, device, start=0):
     return found
 
 
-@needs_cuda
+@pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_graph_learns_what_plain_steps_learn(optimizer):
     device = torch.device("cuda")
@@ -171,7 +195,7 @@ def test_a_graph_learns_what_plain_steps_learn(optimizer):
     assert of_graph[STEPS + 1] == pytest.approx(sum(first) / len(first), rel=1e-3)
 
 
-@needs_cuda
+@pytest.mark.gpu
 def test_masks_differ_between_replays():
     device = torch.device("cuda")
     step = step_of("sgd", device, 0.9)
@@ -188,7 +212,7 @@ def test_masks_differ_between_replays():
     assert len(set(seen)) == len(seen)
 
 
-@needs_cuda
+@pytest.mark.gpu
 def test_a_graph_takes_its_rates_from_each_replay():
     device = torch.device("cuda")
     graph = Graph(step_of("sgd", device, 0.0))
