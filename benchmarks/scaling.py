@@ -69,7 +69,7 @@ def steps(folder: Path, point: dict[str, Any]) -> Any:
     from cnntrain.app.display import Silent
     from cnntrain.app.preparation import prepared
     from cnntrain.app.ranks import joined
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
     from cnntrain.training.loop import Progress, train
 
     config = folder / "config.yaml"

@@ -108,6 +108,10 @@ class Signalled(BaseException):
     """A signal asks for an end at once; like KeyboardInterrupt no `Exception`, so that nothing holds it up."""
 
 
+class Paused(Exception):
+    """A run is to be saved, for another process goes on with it."""
+
+
 def said_by_system(error: OSError) -> str:
     """What the system said, after the file that it said it of."""
     where = f"{error.filename}: " if error.filename else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.ensemble import ensemble
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.run.directory import read_summary
 

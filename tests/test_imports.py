@@ -92,7 +92,7 @@ def test_imports_run_downwards():
         ("cnntrain.network.layers.book", "from ...run import atomic"),
         ("cnntrain.errors", "from cnntrain.strict import Strict"),
         ("cnntrain.strict", "from cnntrain import registry"),
-        ("cnntrain.config.load", "if TYPE_CHECKING:\n    from cnntrain.app.train import Where"),
+        ("cnntrain.config.load", "if TYPE_CHECKING:\n    from cnntrain.app.where import Where"),
         ("cnntrain", "from cnntrain.errors import DataError"),
     ],
 )

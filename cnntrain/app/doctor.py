@@ -11,7 +11,7 @@ from typing import Any
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.evaluate import load_model
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import atomic, checkpoint

@@ -12,7 +12,7 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit

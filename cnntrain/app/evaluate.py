@@ -13,7 +13,7 @@ from torch.nn import functional
 from cnntrain.app import device as devices
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.config.document import parse
 from cnntrain.config.load import from_resolved
 from cnntrain.config.schema import Config

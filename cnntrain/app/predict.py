@@ -14,7 +14,7 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.sources.pictures import fitted, is_picture, open_picture
 from cnntrain.errors import DataError, UsageError

@@ -18,7 +18,7 @@ from cnntrain.training.state import State
 
 if TYPE_CHECKING:
     from cnntrain.app.display import Display
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
     from cnntrain.training.distributed import Alone
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cnntrain.app import device as devices
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, derived_seed
 from cnntrain.data.images import Folders

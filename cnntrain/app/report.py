@@ -13,7 +13,7 @@ import torch
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import Model, load_model, report_on
 from cnntrain.app.signals import ending
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import to_unit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,20 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
-from cnntrain.app.preparation import Prepared, prepared
-from cnntrain.app.resume import check_changes, check_data, load_state, saved_epoch
+from cnntrain.app.mending import mend, restore
+from cnntrain.app.preparation import prepared
+from cnntrain.app.resume import check_changes, check_data, load_state
+from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
 from cnntrain.app.trouble import explained
-from cnntrain.config.load import from_resolved, load, resolved, to_yaml
+from cnntrain.app.where import Where
+from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
-from cnntrain.data.splits import Splits, duplicates
-from cnntrain.errors import CheckpointError, Interrupted, UsageError, is_out_of_memory
+from cnntrain.data.splits import duplicates
+from cnntrain.errors import Interrupted, Paused
 from cnntrain.reports.text import epoch_line, percent
-from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Alone
@@ -36,68 +38,8 @@ from cnntrain.training.state import EpochResult, State
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
 
-
-@dataclass(frozen=True)
-class Where:
-    """What a run needs besides its config: where data lies, what to compute on, whose layers to use."""
-
-    data_dir: Path | None = None
-    device: str = "auto"
-    plugins: Sequence[Path] = ()
-
-    def options(self) -> list[str]:
-        """The same as words of a command line."""
-        words = ["--data-dir", str(self.data_dir)] if self.data_dir else []
-        words += ["--device", self.device] if self.device != "auto" else []
-        return words + [word for plugin in self.plugins for word in ("--plugin", str(plugin))]
-
-
-@dataclass
-class _Run:
-    """A run under way, in one of its ranks."""
-
-    given: Prepared
-    where: Where
-    directory: RunDirectory
-    display: Display
-    # Where others hear signals for it.
-    request: Request | None = None
-
-    @property
-    def config(self) -> Config:
-        return self.given.config
-
-    @property
-    def splits(self) -> Splits:
-        return self.given.splits
-
-    @property
-    def state(self) -> State:
-        return self.given.state
-
-    def say(self, line: str) -> None:
-        self.display.say(line)
-        self.directory.log(line)
-
-    def warn(self, line: str) -> None:
-        self.display.warn(line)
-        self.directory.log(f"warning: {line}")
-
-    def checkpoint(self, with_state: bool) -> Checkpoint:
-        result = self.state.history[-1] if self.state.history else None
-        return Checkpoint(
-            config=resolved(self.config),
-            classes=list(self.splits.classes),
-            preprocessing=self.given.preprocessing.to_dict(),
-            weights=self.state.network.state_dict(),
-            result=asdict(result) if result else None,
-            data=self.splits.fingerprints(),
-            plugins=self.given.plugins,
-            training=self.state.save() if with_state else None,
-        )
-
-
-# Yields whenever another run may have its turn, and returns the content of `summary.json`.
+# Yields whenever another run may have its turn, and returns the content of `summary.json`. Whoever throws `Paused` into
+# it may go on with it later, also in another process.
 Training = Generator[None, None, dict[str, Any]]
 
 
@@ -130,7 +72,7 @@ def training(
         display = _heard(display, ranks)
         given = prepared(config, where, ranks, display)
         with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
-            return (yield from _begin(_Run(given, where, directory, display, request)))
+            return (yield from _begin(Running(given, where, directory, display, request)))
 
 
 def resumed(
@@ -153,7 +95,7 @@ def resumed(
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 config = load(directory.config, overrides)
-                run = _Run(prepared(config, where, ranks, display), where, directory, display, request)
+                run = Running(prepared(config, where, ranks, display), where, directory, display, request)
                 directory.write_config(to_yaml(config))
                 return (yield from _begin(run))
             run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
@@ -185,79 +127,33 @@ def _restored(
     ranks: Alone,
     display: Display,
     force: bool,
-) -> _Run:
+) -> Running:
     """A run as a checkpoint has it."""
     saved = load_state(directory, file)
     assert saved.training is not None
     config = from_resolved(saved.config, overrides)
     check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
     known = Preprocessing.from_dict(saved.preprocessing)
-    run = _Run(prepared(config, where, ranks, display, known), where, directory, display)
+    run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     if file != directory.last:
         directory.go_back_to(file)
-    _restore(run, saved.training, is_changed=bool(overrides))
+    restore(run, saved.training, is_changed=bool(overrides))
     if changed:
         run.warn(f"{changed}; going on as asked")
         run.state.begin_epoch_again()
-    _mend(run, is_changed=bool(overrides or changed))
+    mend(run, is_changed=bool(overrides or changed))
     return run
 
 
-def _begin(run: _Run) -> Training:
+def _begin(run: Running) -> Training:
     """Train from the first epoch on."""
     if run.config.init_from is not None:
         run.say(transfer(Path(run.config.init_from), run.state.network))
     return (yield from _train(run))
 
 
-def _restore(run: _Run, saved: dict[str, Any], is_changed: bool) -> None:
-    try:
-        run.state.restore(saved)
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise CheckpointError(f"{run.directory.last}: does not fit the config: {error}") from error
-    state, epochs = run.state, run.config.training.epochs
-    if is_changed and state.epoch < epochs:
-        state.stopped = ""
-    if state.stopped:
-        run.say(f"{run.directory.path}: finished already: {state.stopped}; add training.epochs=N to go on")
-    else:
-        run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {epochs} epochs")
-
-
-def _mend(run: _Run, is_changed: bool) -> None:
-    """Bring every file to where the state is: a crash may have come between any two of them."""
-    _mend_best(run, is_changed)
-    if not run.state.stopped:
-        run.directory.forget_summary()
-    if is_changed:
-        run.directory.save_last(run.checkpoint(with_state=True))
-    config, path = to_yaml(run.config), run.directory.config
-    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != config:
-        if not is_changed:
-            run.warn(f"{path} was not the checkpoint's config, which counts; it is written anew")
-        run.directory.write_config(config)
-    _write_rows(run)
-
-
-def _mend_best(run: _Run, is_changed: bool) -> None:
-    """See that `best.pt` is of the best epoch."""
-    state, best, there = run.state, run.state.best, saved_epoch(run.directory.best)
-    if there == (best.epoch if best else None):
-        return
-    if best and state.history[-1] is best and not state.batch:
-        run.directory.save_best(run.checkpoint(with_state=False))
-    elif there and there > state.epoch and is_changed:
-        raise UsageError(
-            f"{run.directory.best} is of epoch {there}, which is still ahead; resume without changes first"
-        )
-    elif not there or there <= state.epoch:
-        run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
-
-
-def _introduce(run: _Run) -> None:
+def _introduce(run: Running) -> None:
     channels, height, width = run.given.preprocessing.shape
     splits, parameters = run.splits, _count_parameters(run.state)
     run.say(f"run directory: {run.directory.path}")
@@ -282,7 +178,7 @@ def _count_parameters(state: State) -> int:
     return sum(parameter.numel() for parameter in state.network.parameters())
 
 
-def _train(run: _Run) -> Training:
+def _train(run: Running) -> Training:
     with explained(run.directory, _resume_command(run)):
         _introduce(run)
         listened = nullcontext(run.request) if run.request else listening(is_led=run.state.ranks.size > 1)
@@ -291,7 +187,7 @@ def _train(run: _Run) -> Training:
         return _finish(run)
 
 
-def _iterate(run: _Run, request: Request) -> Iterator[None]:
+def _iterate(run: Running, request: Request) -> Iterator[None]:
     interval = Interval(run.config.training.checkpoint_every, run.state.step)
     for item in train(run.given.plan, run.state):
         if isinstance(item, EpochResult):
@@ -310,24 +206,24 @@ def _iterate(run: _Run, request: Request) -> Iterator[None]:
             interval.begin(run.state.step)
         elif asked and not run.state.stopped:
             _interrupt(run, asked)
-        yield
+        try:
+            yield
+        except Paused:
+            if not run.state.stopped:
+                _save_within(run)
+            raise
 
 
-def _keep(run: _Run, result: EpochResult) -> None:
+def _keep(run: Running, result: EpochResult) -> None:
     # `best` comes after `last`: a resumed run can write it again from there, and it is never ahead of the state.
     run.directory.save_last(run.checkpoint(with_state=True))
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
-    _write_rows(run)
+    run.write_rows()
     run.say(epoch_line(result, run.config.training.epochs))
 
 
-def _write_rows(run: _Run) -> None:
-    run.directory.write_rows("metrics.csv", run.state.history)
-    run.directory.write_rows("diagnostics.csv", run.state.health)
-
-
-def _save_within(run: _Run) -> None:
+def _save_within(run: Running) -> None:
     """Save the state in the middle of an epoch."""
     rolled_back = settle(run.given.plan, run.state)
     if rolled_back:
@@ -335,23 +231,23 @@ def _save_within(run: _Run) -> None:
     run.directory.save_last(run.checkpoint(with_state=True))
 
 
-def _tell_of(run: _Run, rollback: RolledBack) -> None:
+def _tell_of(run: Running, rollback: RolledBack) -> None:
     where = f"epoch {rollback.epoch + 1} begins again with {rollback.factor:g} times the learning rate"
     run.warn(f"{rollback.why}; rolled back: {where}")
 
 
-def _interrupt(run: _Run, signal: str) -> None:
+def _interrupt(run: Running, signal: str) -> None:
     _save_within(run)
     command = _resume_command(run)
     run.directory.log(f"interrupted by {signal}; resume with: {command}")
     raise Interrupted(f"interrupted by {signal}; the state is saved. Resume with:\n  {command}")
 
 
-def _resume_command(run: _Run) -> str:
+def _resume_command(run: Running) -> str:
     return shlex.join([*run.state.ranks.command(), "--resume", str(run.directory.path), *run.where.options()])
 
 
-def _finish(run: _Run) -> dict[str, Any]:
+def _finish(run: Running) -> dict[str, Any]:
     best, last, judged = run.state.best, run.state.history[-1], verdict(run.state.history)
     summary = {
         "run_dir": str(run.directory.path),

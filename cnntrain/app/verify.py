@@ -17,7 +17,7 @@ from typing import Any
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.ensemble import ensemble
 from cnntrain.app.seeds import train_seeds
-from cnntrain.app.train import Where
+from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
 from cnntrain.errors import UsageError
 

@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Print the test accuracy of several networks' vote, and draw what it gets wrong."""
     from cnntrain.app.ensemble import ensemble
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
 
     with Terminal(quiet) as display:
         result = ensemble(runs, vote.value, Where(data_dir, device, plugins or []), picture, display)

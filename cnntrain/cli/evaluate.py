@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Print loss, accuracy, precision and recall by class, and the confusion matrix."""
     from cnntrain.app.evaluate import evaluate_checkpoint
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
 
     with Terminal(quiet) as display:
         report = evaluate_checkpoint(checkpoint, Where(data_dir, device, plugins or []), data, split.value, display)

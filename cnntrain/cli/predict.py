@@ -43,7 +43,7 @@ def run(
     import sys
 
     from cnntrain.app.predict import Failure, predict_images
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
 
     failures: list[Failure] = []
 

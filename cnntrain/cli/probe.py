@@ -29,7 +29,7 @@ def run(
 
     loaded = load_config(config, overrides or [], plugins or [])
     from cnntrain.app.probe import probe_config
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
 
     found = probe_config(loaded, Where(data_dir, device, plugins or []))
     if as_json:

@@ -22,7 +22,7 @@ def run(
 ) -> None:
     """Draw plots/*.png and report.html, one self-contained page, into a run directory."""
     from cnntrain.app.report import report_run
-    from cnntrain.app.train import Where
+    from cnntrain.app.where import Where
 
     with Terminal(quiet) as display:
         page = report_run(run_dir, Where(data_dir, device, plugins or []), display)

@@ -59,7 +59,8 @@ def run(
 
         raise typer.Exit(launch(devices, sys.argv[1:]))
     from cnntrain.app.report import report_after_training
-    from cnntrain.app.train import Where, resume_run, train_run
+    from cnntrain.app.train import resume_run, train_run
+    from cnntrain.app.where import Where
     from cnntrain.run.directory import default_path
 
     where = Where(data_dir, device, plugins or [])

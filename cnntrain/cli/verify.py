@@ -36,8 +36,8 @@ def run(
     from cnntrain.app.configure import load_config
 
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
-    from cnntrain.app.train import Where
     from cnntrain.app.verify import verify
+    from cnntrain.app.where import Where
 
     where = Where(data_dir, device, plugins or [])
     found: list[Verification] = []

@@ -9,7 +9,8 @@ import torch
 from cnntrain.app import seeds
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, train_run
+from cnntrain.app.train import train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import CnntrainError, Interrupted
 from cnntrain.training.engine import Engine
 from cnntrain.training.lane import Lane
@@ -22,7 +23,7 @@ CHOICES = ["training.epochs=2"]
 def shared(monkeypatch):
     """Let a CPU be treated as a GPU is."""
     monkeypatch.setattr(seeds, "_can_share", lambda config, where: True)
-    monkeypatch.setattr(seeds, "_start", None)
+    monkeypatch.setattr(seeds, "work", None)
 
 
 class Heard(Silent):
@@ -113,7 +114,7 @@ def test_a_lane_keeps_its_random_numbers():
     assert torch.equal(torch.cat(drawn), alone)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+@pytest.mark.gpu
 def test_a_lane_on_a_gpu_has_a_stream_and_random_numbers_of_its_own():
     device = torch.device("cuda")
     torch.manual_seed(1)

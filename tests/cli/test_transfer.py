@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 
 from cnntrain.app.configure import load_config
-from cnntrain.app.train import Where, train_run
+from cnntrain.app.train import train_run
+from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved
 
 

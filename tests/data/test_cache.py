@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from cnntrain.app.configure import load_config
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.data.cache import check_room, spilled
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing

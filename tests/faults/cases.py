@@ -80,7 +80,8 @@ def config_of(text: str = CONFIG, *overrides: str):
 @cache
 def whole(text: str = CONFIG, *overrides: str) -> Path:
     """A run of a config that nothing interrupted; nobody must change it."""
-    from cnntrain.app.train import Where, train_run
+    from cnntrain.app.train import train_run
+    from cnntrain.app.where import Where
 
     run = Path(mkdtemp()) / "whole"
     train_run(config_of(text, *overrides), run, Where(device="cpu"))
@@ -141,7 +142,8 @@ def assert_same_runs(one: Path, other: Path) -> None:
 
 def go_on(run: Path, config) -> None:
     """What a person does after a crash: resume the run, or begin it where there is none."""
-    from cnntrain.app.train import Where, resume_run, train_run
+    from cnntrain.app.train import resume_run, train_run
+    from cnntrain.app.where import Where
 
     if run.exists():
         resume_run(run, (), Where(device="cpu"))

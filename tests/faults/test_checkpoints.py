@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from cnntrain.app.train import Where, resume_run
+from cnntrain.app.train import resume_run
+from cnntrain.app.where import Where
 from cnntrain.errors import CheckpointError, UsageError
 from cnntrain.run import checkpoint
 

@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, train_run
+from cnntrain.app.train import train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import CnntrainError
 from cnntrain.run import checkpoint
 

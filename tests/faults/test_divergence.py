@@ -6,7 +6,8 @@ import signal
 import pytest
 
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import Diverged, Interrupted
 from cnntrain.run import checkpoint
 

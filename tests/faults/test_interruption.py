@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import ConfigError, Interrupted, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory, writer_of

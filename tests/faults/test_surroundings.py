@@ -15,7 +15,8 @@ from PIL import Image
 from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import Interrupted, OutOfMemory, UsageError
 from cnntrain.run import checkpoint
 

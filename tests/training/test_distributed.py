@@ -16,7 +16,8 @@ import torch
 from cnntrain.app.configure import load_config
 from cnntrain.app.led import WORDS
 from cnntrain.app.ranks import Unwritten
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import ConfigError, Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory

@@ -7,7 +7,8 @@ import pytest
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.train import Where, resume_run, train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
 from cnntrain.errors import Interrupted, UsageError
 from cnntrain.run import checkpoint
 from tests.faults.cases import assert_same, rows

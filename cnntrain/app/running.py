@@ -1,0 +1,72 @@
+"""A run under way: what it works with, and what it leaves in its directory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from cnntrain.app.display import Display
+from cnntrain.app.preparation import Prepared
+from cnntrain.app.signals import Request
+from cnntrain.app.where import Where
+from cnntrain.config.load import resolved
+from cnntrain.config.schema import Config
+from cnntrain.data.splits import Splits
+from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.directory import RunDirectory
+from cnntrain.training.state import State
+
+
+@dataclass
+class Running:
+    """A run under way, in one of its ranks."""
+
+    given: Prepared
+    where: Where
+    directory: RunDirectory
+    display: Display
+    # Where others hear signals for it.
+    request: Request | None = None
+
+    @property
+    def config(self) -> Config:
+        """What was asked for."""
+        return self.given.config
+
+    @property
+    def splits(self) -> Splits:
+        """The images."""
+        return self.given.splits
+
+    @property
+    def state(self) -> State:
+        """Where training stands."""
+        return self.given.state
+
+    def say(self, line: str) -> None:
+        """Tell the user, now and in the log."""
+        self.display.say(line)
+        self.directory.log(line)
+
+    def warn(self, line: str) -> None:
+        """Tell the user of what is not as it should be."""
+        self.display.warn(line)
+        self.directory.log(f"warning: {line}")
+
+    def checkpoint(self, with_state: bool) -> Checkpoint:
+        """The network as it is now, with or without what it takes to go on."""
+        result = self.state.history[-1] if self.state.history else None
+        return Checkpoint(
+            config=resolved(self.config),
+            classes=list(self.splits.classes),
+            preprocessing=self.given.preprocessing.to_dict(),
+            weights=self.state.network.state_dict(),
+            result=asdict(result) if result else None,
+            data=self.splits.fingerprints(),
+            plugins=self.given.plugins,
+            training=self.state.save() if with_state else None,
+        )
+
+    def write_rows(self) -> None:
+        """Bring the tables to where the state is."""
+        self.directory.write_rows("metrics.csv", self.state.history)
+        self.directory.write_rows("diagnostics.csv", self.state.health)

@@ -1,0 +1,94 @@
+"""One run among several: how it begins, and how it tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from cnntrain.app.display import Display
+from cnntrain.app.signals import Request
+from cnntrain.app.train import Training, resumed, training
+from cnntrain.app.where import Where
+from cnntrain.config.schema import Config
+from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, is_out_of_memory
+
+REPORT_SECONDS = 0.2
+
+
+@dataclass
+class Told:
+    """What is known of all runs: how far each is, what they gave, what went wrong."""
+
+    display: Display
+    done: dict[int, tuple[int, int]] = field(default_factory=dict)
+    summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    # Who is to go on in another process.
+    paused: set[int] = field(default_factory=set)
+
+    def hear(self, kind: str, seed: int, *content: Any) -> None:
+        """Take a message of a run."""
+        if kind == "progress":
+            self.done[seed] = (content[0], content[1])
+            done, total = (sum(column) for column in zip(*self.done.values(), strict=True))
+            self.display.progress(done, total, f"seeds {', '.join(map(str, self.done))}")
+        elif kind == "summary":
+            self.summaries[seed] = content[0]
+        elif kind == "failed":
+            self.failures[seed] = content[0]
+        elif kind == "paused":
+            self.paused.add(seed)
+        else:
+            (self.display.warn if kind == "warn" else self.display.say)(f"seed {seed}: {content[0]}")
+
+
+@dataclass
+class Relay:
+    """A display that tells everything under the seed's number."""
+
+    seed: int
+    hear: Callable[..., None]
+    sent: float = 0.0
+    # How much of the run is done.
+    part: float = 0.0
+
+    def say(self, line: str) -> None:
+        """A line for people."""
+        self.hear("say", self.seed, line)
+
+    def warn(self, line: str) -> None:
+        """What is not as it should be."""
+        self.hear("warn", self.seed, line)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """How far the run is; not each time."""
+        self.part = done / total
+        if monotonic() - self.sent >= REPORT_SECONDS:
+            self.sent = monotonic()
+            self.hear("progress", self.seed, done, total)
+
+
+def begun(config: Config, run_dir: Path, where: Where, display: Display, request: Request | None) -> Training:
+    """A run from its beginning, or from where it stopped."""
+    if (run_dir / "config.yaml").is_file():
+        return resumed(run_dir, (), where, display, request=request)
+    return training(config, run_dir, where, display, request)
+
+
+@contextmanager
+def reported(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell why a run failed, and go on."""
+    try:
+        yield
+    except Interrupted:
+        tell("interrupted")
+    except (CnntrainError, OSError) as error:
+        tell(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        tell(str(OutOfMemory()))

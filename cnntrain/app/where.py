@@ -1,0 +1,22 @@
+"""What a run needs besides its config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data lies, what to compute on, whose layers to use."""
+
+    data_dir: Path | None = None
+    device: str = "auto"
+    plugins: Sequence[Path] = ()
+
+    def options(self) -> list[str]:
+        """The same as words of a command line."""
+        words = ["--data-dir", str(self.data_dir)] if self.data_dir else []
+        words += ["--device", self.device] if self.device != "auto" else []
+        return words + [word for plugin in self.plugins for word in ("--plugin", str(plugin))]

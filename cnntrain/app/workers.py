@@ -1,0 +1,174 @@
+"""Runs side by side in processes of one thread each, as they share the cores of a CPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from cnntrain.app.configure import import_plugins
+from cnntrain.app.seed import REPORT_SECONDS, Relay, Told, begun, reported
+from cnntrain.app.shares import Share, divided
+from cnntrain.app.signals import listening
+from cnntrain.app.train import Training
+from cnntrain.app.where import Where
+from cnntrain.config.load import from_resolved, resolved
+from cnntrain.config.schema import Config
+from cnntrain.errors import Paused
+
+
+def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: Told) -> str | None:
+    """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end, which it gives."""
+    configs = dict(waiting)
+    queues = [_Queue(shares) for shares in divided(list(configs), jobs)]
+    is_told = False
+    with listening() as request:
+        while any(queue.worker or (queue.shares and not request.signal) for queue in queues):
+            for queue in queues:
+                share = None if request.signal else queue.next_share([other.seed for other in queues], told)
+                if share:
+                    queue.worker = _start(share, configs[share.seed], root, where)
+            _wait([queue.worker for queue in queues if queue.worker])
+            for queue in queues:
+                queue.hear(told)
+            if request.signal and not is_told:
+                # Once: a second signal would end a process before its state is saved.
+                is_told = True
+                for queue in queues:
+                    queue.end()
+    return request.signal
+
+
+@dataclass
+class _Worker:
+    """A process at work on one seed, and a pipe of its own: one that is killed takes no lock of others with it."""
+
+    seed: int
+    process: BaseProcess
+    ear: Connection
+
+    def listen(self, told: Told) -> None:
+        """Take what it has said."""
+        try:
+            while not self.ear.closed and self.ear.poll():
+                told.hear(*self.ear.recv())
+        except (EOFError, OSError):  # it has ended, perhaps in the middle of a word
+            self.ear.close()
+
+    def bury(self, told: Told) -> None:
+        """A process that ends without a word has died of something it couldn't report."""
+        self.process.join()
+        self.ear.close()
+        if self.seed in told.summaries or self.seed in told.failures or self.seed in told.paused:
+            return
+        code = self.process.exitcode or 0
+        cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        told.failures[self.seed] = f"its process {cause}; the same command goes on where it stopped"
+
+
+@dataclass
+class _Queue:
+    """What is to be done one after the other, and the process that is at work on it."""
+
+    shares: list[Share]
+    worker: _Worker | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """What is worked on."""
+        return self.worker.seed if self.worker else None
+
+    def next_share(self, under_way: Sequence[int | None], told: Told) -> Share | None:
+        """What to begin now: nothing while there is work, or while the run is still in another process."""
+        while not self.worker and self.shares and self.shares[0].seed not in under_way:
+            share = self.shares.pop(0)
+            told.paused.discard(share.seed)
+            if share.seed not in told.summaries and share.seed not in told.failures:
+                return share
+        return None
+
+    def hear(self, told: Told) -> None:
+        """Take what the process says, and see whether it has ended."""
+        if self.worker:
+            has_ended = not self.worker.process.is_alive()
+            self.worker.listen(told)
+            if has_ended:
+                self.worker.bury(told)
+                self.worker = None
+
+    def end(self) -> None:
+        """Ask the process to save the state, and to end."""
+        if self.worker:
+            self.worker.process.terminate()
+
+
+def _start(share: Share, config: Config, root: Path, where: Where) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ear, mouth = context.Pipe(duplex=False)
+    arguments = (resolved(config), root / f"seed-{share.seed}", where, share, mouth)
+    process = context.Process(target=_run_one, args=arguments, name=f"seed {share.seed}")
+    process.start()
+    # The process has the only other end, so that the pipe ends with it.
+    mouth.close()
+    return _Worker(share.seed, process, ear)
+
+
+def _wait(workers: Sequence[_Worker]) -> None:
+    """Until one says something or ends; not for long, as a signal may come meanwhile."""
+    ears = [worker.ear for worker in workers if not worker.ear.closed]
+    wait([*ears, *(worker.process.sentinel for worker in workers)], timeout=REPORT_SECONDS)
+
+
+@dataclass
+class _Mouth:
+    """What a process says to its parent."""
+
+    pipe: Connection
+    is_orphan: bool = False
+
+    def say(self, *message: Any) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError:
+            # Nobody is left to ask for an end, or to be told of one; a second signal would end it unsaved.
+            if not self.is_orphan:
+                self.is_orphan = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, pipe: Connection) -> None:
+    """The work of one process."""
+    import torch
+
+    torch.set_num_threads(1)
+    if hasattr(os, "setsid"):
+        # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
+        os.setsid()
+    mouth = _Mouth(pipe)
+    with reported(partial(mouth.say, "failed", share.seed)):
+        import_plugins(where.plugins)
+        relay = Relay(share.seed, mouth.say)
+        summary = _carried_out(share, begun(from_resolved(values), run_dir, where, relay, request=None), relay)
+        mouth.say("summary" if summary else "paused", share.seed, summary)
+
+
+def _carried_out(share: Share, training: Training, relay: Relay) -> dict[str, Any] | None:
+    """The summary of a run that has ended; nothing where it is only so far, and saved."""
+    with closing(training), suppress(Paused):
+        while True:
+            try:
+                next(training)
+            except StopIteration as end:
+                summary: dict[str, Any] = end.value
+                return summary
+            if share.until < 1 and relay.part >= share.until:
+                training.throw(Paused())
+    return None
