@@ -42,6 +42,12 @@ class Running:
         """Where training stands."""
         return self.given.state
 
+    @property
+    def part(self) -> float:
+        """How much of its epochs is done, in 0..1."""
+        epochs = self.state.epoch + self.state.batch / self.given.plan.batches
+        return epochs / self.config.training.epochs
+
     def say(self, line: str) -> None:
         """Tell the user, now and in the log."""
         self.display.say(line)

@@ -53,8 +53,6 @@ class Relay:
     seed: int
     hear: Callable[..., None]
     sent: float = 0.0
-    # How much of the run is done.
-    part: float = 0.0
 
     def say(self, line: str) -> None:
         """A line for people."""
@@ -66,7 +64,6 @@ class Relay:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """How far the run is; not each time."""
-        self.part = done / total
         if monotonic() - self.sent >= REPORT_SECONDS:
             self.sent = monotonic()
             self.hear("progress", self.seed, done, total)

@@ -38,9 +38,9 @@ from cnntrain.training.state import EpochResult, State
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
 
-# Yields whenever another run may have its turn, and returns the content of `summary.json`. Whoever throws `Paused` into
-# it may go on with it later, also in another process.
-Training = Generator[None, None, dict[str, Any]]
+# Yields how much of its epochs is done, whenever another run may have its turn, and returns what `summary.json` holds.
+# Whoever throws `Paused` into it may go on with it later, also in another process.
+Training = Generator[float, None, dict[str, Any]]
 
 
 def train_run(config: Config, run_dir: Path, where: Where, display: Display | None = None) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _train(run: Running) -> Training:
         return _finish(run)
 
 
-def _iterate(run: Running, request: Request) -> Iterator[None]:
+def _iterate(run: Running, request: Request) -> Iterator[float]:
     interval = Interval(run.config.training.checkpoint_every, run.state.step)
     for item in train(run.given.plan, run.state):
         if isinstance(item, EpochResult):
@@ -207,7 +207,7 @@ def _iterate(run: Running, request: Request) -> Iterator[None]:
         elif asked and not run.state.stopped:
             _interrupt(run, asked)
         try:
-            yield
+            yield run.part
         except Paused:
             if not run.state.stopped:
                 _save_within(run)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -155,20 +156,20 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     mouth = _Mouth(pipe)
     with reported(partial(mouth.say, "failed", share.seed)):
         import_plugins(where.plugins)
-        relay = Relay(share.seed, mouth.say)
-        summary = _carried_out(share, begun(from_resolved(values), run_dir, where, relay, request=None), relay)
+        training = begun(from_resolved(values), run_dir, where, Relay(share.seed, mouth.say), request=None)
+        summary = _carried_out(training, share.until)
         mouth.say("summary" if summary else "paused", share.seed, summary)
 
 
-def _carried_out(share: Share, training: Training, relay: Relay) -> dict[str, Any] | None:
+def _carried_out(training: Training, until: Fraction) -> dict[str, Any] | None:
     """The summary of a run that has ended; nothing where it is only so far, and saved."""
     with closing(training), suppress(Paused):
         while True:
             try:
-                next(training)
+                part = next(training)
             except StopIteration as end:
                 summary: dict[str, Any] = end.value
                 return summary
-            if share.until < 1 and relay.part >= share.until:
+            if until < 1 and part >= until:
                 training.throw(Paused())
     return None
