@@ -22,3 +22,8 @@ def shortened(text: str, length: int) -> str:
     """The text, or its beginning and its end where it is longer than `length` characters."""
     half = (length - 3) // 2
     return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

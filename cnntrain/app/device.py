@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from cnntrain.errors import UsageError
+from cnntrain.text import counted
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -36,7 +37,7 @@ def describe(device: torch.device) -> str:
     """The device's name for people."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    return f"{device} ({counted(torch.get_num_threads(), 'thread')})" if device.type == "cpu" else str(device)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from cnntrain.app.resume import saved_epoch
 from cnntrain.app.running import Running
 from cnntrain.config.load import to_yaml
 from cnntrain.errors import CheckpointError, UsageError, is_out_of_memory
+from cnntrain.text import counted
 
 
 def restore(run: Running, saved: dict[str, Any], is_changed: bool) -> None:
@@ -24,7 +25,8 @@ def restore(run: Running, saved: dict[str, Any], is_changed: bool) -> None:
     if state.stopped:
         run.say(f"{run.directory.path}: finished already: {state.stopped}; add training.epochs=N to go on")
     else:
-        run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {epochs} epochs")
+        over = counted(epochs, "epoch")
+        run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {over}")
 
 
 def mend(run: Running, is_changed: bool) -> None:

@@ -7,26 +7,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnntrain.app.display import Display
 from cnntrain.app.signals import Request
 from cnntrain.app.train import Training, resumed, training
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
-from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, is_out_of_memory
+from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, is_out_of_memory, said_by_system
 
 REPORT_SECONDS = 0.2
 
 
+class Failure(NamedTuple):
+    """Why a run has failed, and the exit code that it would end with alone."""
+
+    why: str
+    exit_code: int = CnntrainError.exit_code
+
+
 @dataclass
 class Told:
-    """What is known of all runs: how far each is, what they gave, what went wrong."""
+    """What is known of so many runs: how far each is, what they gave, what went wrong."""
 
     display: Display
+    count: int
     done: dict[int, tuple[int, int]] = field(default_factory=dict)
     summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
     # Who is to go on in another process.
     paused: set[int] = field(default_factory=set)
 
@@ -39,9 +47,15 @@ class Told:
         elif kind == "summary":
             self.summaries[seed] = content[0]
         elif kind == "failed":
-            self.failures[seed] = content[0]
+            self.failures[seed] = Failure(*content)
+            if len(self.summaries) + len(self.failures) < self.count:
+                # The others may go on for hours.
+                self.display.warn(f"seed {seed}: {content[0]}")
+        elif kind == "interrupted":
+            self.failures[seed] = Failure("interrupted; the same command goes on where it stopped")
         elif kind == "paused":
             self.paused.add(seed)
+            self.display.say(f"seed {seed}: saved; it goes on in another process")
         else:
             (self.display.warn if kind == "warn" else self.display.say)(f"seed {seed}: {content[0]}")
 
@@ -77,15 +91,17 @@ def begun(config: Config, run_dir: Path, where: Where, display: Display, request
 
 
 @contextmanager
-def reported(tell: Callable[[str], None]) -> Iterator[None]:
+def reported(seed: int, hear: Callable[..., None]) -> Iterator[None]:
     """Tell why a run failed, and go on."""
     try:
         yield
     except Interrupted:
-        tell("interrupted")
-    except (CnntrainError, OSError) as error:
-        tell(str(error))
+        hear("interrupted", seed)
+    except CnntrainError as error:
+        hear("failed", seed, str(error), error.exit_code)
+    except OSError as error:
+        hear("failed", seed, said_by_system(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        tell(str(OutOfMemory()))
+        hear("failed", seed, str(OutOfMemory()), OutOfMemory.exit_code)

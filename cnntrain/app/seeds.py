@@ -6,13 +6,13 @@ what one process has launched at a time, so that there all runs share a process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.seed import Told
+from cnntrain.app.seed import Failure, Told
 from cnntrain.app.turns import work_in_turns
 from cnntrain.app.where import Where
 from cnntrain.app.workers import work
@@ -32,27 +32,44 @@ def train_seeds(
     A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` where a run
     there has another config; when a run fails the others go on, and then `CnntrainError` is raised.
     """
-    told = Told(display or Silent())
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
+    told = Told(display or Silent(), len(seeds))
     waiting = []
     for seed in seeds:
         one = config.model_copy(update={"seed": seed})
         summary = _finished(root / f"seed-{seed}", one)
         if summary:
             told.hear("summary", seed, summary)
+            told.hear("say", seed, "finished already")
         else:
             waiting.append((seed, one))
     signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, told)
     if signal_heard:
-        again = "the same command goes on where they stopped"
-        raise Interrupted(f"interrupted by {signal_heard}; the states are saved, and {again}")
+        again = "the same command goes on from there"
+        raise Interrupted(f"interrupted by {signal_heard}; what was trained is saved, and {again}")
     if told.failures:
-        raise CnntrainError("\n".join(f"seed {seed}: {why}" for seed, why in sorted(told.failures.items())))
+        raise _in_one(told.failures)
     return [told.summaries[seed] for seed in seeds]
+
+
+def _in_one(failures: Mapping[int, Failure]) -> CnntrainError:
+    """An error that tells of all, with the exit code that they agree on."""
+    seeds: dict[str, list[int]] = {}
+    for seed, failure in sorted(failures.items()):
+        seeds.setdefault(failure.why, []).append(seed)
+    lines = (f"seed{'s' * (len(of) > 1)} {', '.join(map(str, of))}: {why}" for why, of in seeds.items())
+    error, codes = CnntrainError("\n".join(lines)), {failure.exit_code for failure in failures.values()}
+    if len(codes) == 1:
+        error.exit_code = codes.pop()
+    return error
 
 
 def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     """The summary of a finished run of the same config; claims may differ."""
     if not (run_dir / "config.yaml").is_file():
+        if run_dir.exists():
+            raise UsageError(f"{run_dir}: exists already, and is no run; move it away, or name another `--run-dir`")
         return None
     there, wanted = (
         resolved(one.model_copy(update={"expect": None})) for one in (load(run_dir / "config.yaml"), config)

@@ -229,6 +229,7 @@ def _save_within(run: Running) -> None:
     if rolled_back:
         _tell_of(run, rolled_back)
     run.directory.save_last(run.checkpoint(with_state=True))
+    run.write_rows()
 
 
 def _tell_of(run: Running, rollback: RolledBack) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 from cnntrain.app import device as devices
@@ -35,7 +34,7 @@ def work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, j
 def _advance(seed: int, lane: Lane, training: Training, told: Told) -> bool:
     """One step; gives whether more are to come, and tells the summary, or what went wrong, after the last."""
     try:
-        with reported(partial(told.hear, "failed", seed)), lane.turn():
+        with reported(seed, told.hear), lane.turn():
             next(training)
             return True
     except StopIteration as end:

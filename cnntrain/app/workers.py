@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -72,7 +71,7 @@ class _Worker:
             return
         code = self.process.exitcode or 0
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        told.failures[self.seed] = f"its process {cause}; the same command goes on where it stopped"
+        told.hear("failed", self.seed, f"its process {cause}; the same command goes on where it stopped")
 
 
 @dataclass
@@ -154,7 +153,7 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
         # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
         os.setsid()
     mouth = _Mouth(pipe)
-    with reported(partial(mouth.say, "failed", share.seed)):
+    with reported(share.seed, mouth.say):
         import_plugins(where.plugins)
         training = begun(from_resolved(values), run_dir, where, Relay(share.seed, mouth.say), request=None)
         summary = _carried_out(training, share.until)

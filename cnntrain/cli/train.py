@@ -29,7 +29,8 @@ def run(
     ] = None,
     data_dir: DataDir = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>.")
+        str | None,
+        typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
     ] = None,
     jobs: Jobs = None,
     device: Device = "auto",
@@ -95,6 +96,8 @@ def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: s
         raise UsageError(f"`--resume` takes the run's own config; leave `{given[0]}` away")
     if resume is not None and seeds is not None:
         raise UsageError("`--resume` goes on with one run; the command with `--seeds` goes on by itself when repeated")
+    if seeds is not None and any(word.startswith("seed=") for word in given[1:]):
+        raise UsageError("`--seeds` gives each run its seed; leave `seed=` away")
     if jobs is not None and seeds is None:
         raise UsageError("`--jobs` goes with `--seeds`")
 

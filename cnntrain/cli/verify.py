@@ -11,7 +11,7 @@ import typer
 from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
 from cnntrain.cores import as_many_as_cores
-from cnntrain.errors import ClaimNotMet
+from cnntrain.errors import ClaimNotMet, UsageError
 
 if TYPE_CHECKING:
     from cnntrain.app.verify import Verification
@@ -35,6 +35,8 @@ def run(
     """
     from cnntrain.app.configure import load_config
 
+    if any("=" in path.name and not path.exists() for path in configs):
+        raise UsageError("`verify` takes configs only: what one claims, it claims of itself as it is")
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
     from cnntrain.app.verify import verify
     from cnntrain.app.where import Where

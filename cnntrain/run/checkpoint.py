@@ -57,6 +57,9 @@ def load(path: Path) -> Checkpoint:
     nothing in it is ever executed.
     """
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    runs = () if file.parent.is_dir() else sorted(path.glob("*/checkpoints"))
+    if runs:
+        raise CheckpointError(f"{path}: no run, but a folder with {', '.join(str(run.parent) for run in runs[:3])}")
     content = _unpacked(_unsealed(file), file)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of this program")

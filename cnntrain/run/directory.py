@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # What makes a folder unfit for a run; a full disk is a failure of another kind, and says so itself.
 UNFIT = {
+    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -71,6 +72,8 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path, config: str) -> RunDirectory:
         """Make a new run directory that begins with its resolved config; one that exists is refused."""
+        if path.is_file():
+            raise UsageError(f"{path}: is a file; name another `--run-dir`")
         if path.exists():
             raise UsageError(f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`")
         try:

@@ -144,7 +144,7 @@ class Compiled(Engine):
     """Plain steps of a network that torch compiles; of the network as it is, where that fails."""
 
     def __init__(self, step: Step) -> None:
-        super().__init__(step)
+        super().__init__(step, "torch compiles the network before the first step, which takes a while")
         self._inner: Engine | None = None
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
+from cnntrain.text import counted
 from cnntrain.training.diagnostics import layer_health
 from cnntrain.training.divergence import first_not_finite, loss_of, weights_are_finite
 from cnntrain.training.engine import Engine, choose
@@ -152,12 +153,11 @@ def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
     batches = _batches(plan, state)
     state.network.train()
     while state.batch < len(batches):
+        yield from _remarks(plan.engine)
         started = perf_counter()
         _train_batches(plan, state, batches, plan.engine)
         state.seconds += perf_counter() - started
-        if plan.engine.remark:
-            yield Remark(plan.engine.remark)
-            plan.engine.remark = ""
+        yield from _remarks(plan.engine)
         if state.step == 1:
             state.health = layer_health(state.network, epoch=0)
         if state.device.type == "cpu" and state.batch % FINITE_CHECK_BATCHES == 0:
@@ -165,6 +165,13 @@ def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
         if state.batch == len(batches):
             state.health += layer_health(state.network, state.epoch + 1)
         yield Progress(state.epoch + 1, state.batch, len(batches))
+
+
+def _remarks(engine: Engine) -> Iterator[Remark]:
+    """What it has to say, once."""
+    if engine.remark:
+        yield Remark(engine.remark)
+        engine.remark = ""
 
 
 def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
@@ -307,7 +314,9 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
 def _reason_to_stop(plan: Plan, state: State, idle: int) -> str:
     training = plan.config.training
     if training.early_stopping and idle >= training.early_stopping.patience:
-        return f"validation accuracy has not improved for {idle} epochs"
+        return f"validation accuracy has not improved for {counted(idle, 'epoch')}"
     if state.schedule.finished:
         return state.schedule.finished
-    return f"all {training.epochs} epochs are done" if state.epoch >= training.epochs else ""
+    if state.epoch < training.epochs:
+        return ""
+    return "the only epoch is done" if training.epochs == 1 else f"all {training.epochs} epochs are done"

@@ -6,12 +6,12 @@ import signal
 import pytest
 import torch
 
-from cnntrain.app import seeds
+from cnntrain.app import seed, seeds, turns
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import CnntrainError, Interrupted
+from cnntrain.errors import CnntrainError, Interrupted, UsageError
 from cnntrain.training.engine import Engine
 from cnntrain.training.lane import Lane
 from tests.faults.cases import assert_same_runs
@@ -30,8 +30,11 @@ class Heard(Silent):
     """Keeps what was said, and ends the process politely after some of it."""
 
     def __init__(self, end=None):
-        self.lines = []
+        self.lines, self.warnings = [], []
         self.end = end
+
+    def warn(self, line):
+        self.warnings.append(line)
 
     def say(self, line):
         self.lines.append(line)
@@ -63,7 +66,7 @@ def test_each_run_is_as_if_it_were_alone(tiny, tmp_path):
 def test_a_signal_saves_all_and_they_go_on(tiny, tmp_path):
     config, root = load_config(tiny, CHOICES), tmp_path / "runs"
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="by SIGTERM; the states are saved"):
+    with pytest.raises(Interrupted, match="by SIGTERM; what was trained is saved"):
         seeds.train_seeds(config, [0, 1, 2], root, Where(), 2, Heard("seed 1: epoch 1/2"))
     assert signal.getsignal(signal.SIGTERM) is before
     assert not (root / "seed-2").exists()
@@ -72,12 +75,18 @@ def test_a_signal_saves_all_and_they_go_on(tiny, tmp_path):
     assert_as_alone(tiny, root, [0, 1])
 
 
-def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path):
-    (tmp_path / "runs" / "seed-1").mkdir(parents=True)
-    (tmp_path / "runs" / "seed-1" / "note.txt").write_text("mine")
-    with pytest.raises(CnntrainError, match=r"^seed 1: .*seed-1") as caught:
-        seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2)
-    assert "seed 0" not in str(caught.value)
+def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path, monkeypatch):
+    def begun(config, *arguments):
+        if config.seed == 1:
+            raise UsageError("not this one")
+        return seed.begun(config, *arguments)
+
+    monkeypatch.setattr(turns, "begun", begun)
+    display = Heard()
+    with pytest.raises(CnntrainError, match=r"^seed 1: not this one$") as caught:
+        seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2, display)
+    assert caught.value.exit_code == 2
+    assert display.warnings == ["seed 1: not this one"]
     assert (tmp_path / "runs" / "seed-0" / "summary.json").is_file()
 
 

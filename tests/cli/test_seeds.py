@@ -33,7 +33,7 @@ def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here):
     assert "seed 1: epoch 3/3" in first.err
     again = cnntrain("train", tiny, "--seeds", "0,1")
     assert (again.code, again.out) == (0, first.out)
-    assert "epoch" not in again.err
+    assert again.err == "seed 0: finished already\nseed 1: finished already\n"
     assert cnntrain("train", tiny, "seed=1", "--run-dir", "alone", "-q").code == 0
     for name, value in weights(here / "alone").items():
         assert torch.equal(value, weights(here / "runs/tiny/seed-1")[name]), name
@@ -54,6 +54,35 @@ def test_what_does_not_go_together(cnntrain, tiny, trained):
     assert "--seeds" in cnntrain("train", "--resume", trained, "--seeds", "1").err
 
 
+def test_what_stands_in_the_way_is_said_before_anything_is_trained(cnntrain, tiny, here):
+    (here / "runs" / "seed-1").mkdir(parents=True)
+    outcome = cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", "runs")
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: runs/seed-1: exists already, and is no run; move it away")
+    assert not (here / "runs" / "seed-0").exists()
+    outcome = cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", tiny)
+    assert (outcome.code, "is a file; name a folder" in outcome.err) == (2, True)
+    outcome = cnntrain("train", tiny, "--run-dir", tiny)
+    assert (outcome.code, "is a file; name another" in outcome.err) == (2, True)
+    outcome = cnntrain("train", tiny, "seed=3", "--seeds", "0-1")
+    assert (outcome.code, "leave `seed=` away" in outcome.err) == (2, True)
+    outcome = cnntrain("verify", tiny, "training.epochs=2")
+    assert (outcome.code, "takes configs only" in outcome.err) == (2, True)
+
+
+def test_what_all_runs_fail_of_is_said_once_with_their_exit_code(cnntrain, tiny, here):
+    outcome = cnntrain("train", tiny, "training.engine=graph", "--device", "cpu", "--seeds", "0-1", "--jobs", "2")
+    assert outcome.code == 2
+    [line] = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: seeds 0, 1: training.engine: `graph` can't be had")
+
+
+def test_a_folder_of_runs_is_no_run(cnntrain, trained):
+    outcome = cnntrain("eval", trained.parent)
+    assert outcome.code == 1
+    assert f"{trained.parent}: no run, but a folder with {trained}" in outcome.err
+
+
 def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, here):
     command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=40", "--seeds", "0-1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -64,7 +93,7 @@ def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, her
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "the states are saved" in said
+    assert "what was trained is saved" in said
     assert not (here / "runs/tiny/seed-0/summary.json").exists()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from cnntrain.errors import Paused
+
 from .cases import assert_same_runs, config_of, go_on, whole
 
 
@@ -99,6 +101,21 @@ def test_a_run_before_its_first_checkpoint(cnntrain, tmp_path):
     outcome = cnntrain("doctor", tmp_path / "run")
     assert outcome.code == 0
     assert "no checkpoint yet; begins with: cnntrain train --resume" in outcome.out
+    go_on(tmp_path / "run", config_of())
+    assert_same_runs(whole(), tmp_path / "run")
+
+
+def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
+    from cnntrain.app.train import training
+    from cnntrain.app.where import Where
+
+    run = training(config_of(), tmp_path / "run", Where(), None)
+    assert 0 < next(run) < next(run) < 0.25
+    with pytest.raises(Paused):
+        run.throw(Paused())
+    outcome = cnntrain("doctor", tmp_path / "run")
+    assert outcome.code == 0
+    assert "not finished; goes on after epoch 0, batch 2 with: cnntrain train --resume" in outcome.out
     go_on(tmp_path / "run", config_of())
     assert_same_runs(whole(), tmp_path / "run")
 

@@ -44,8 +44,9 @@ def conv(
     height, width = _output(given, kernel, stride, padding, dilation)
     given.budget.spend(numbers=filters * (channels // groups * kernel[0] * kernel[1] + height * width))
     border = padding if padding == "same" else pair(padding)
-    # Of a copy that an even kernel costs, and that nobody can do anything about.
-    warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
+    if border == "same":
+        # Of a copy that an even kernel costs, and that nobody can do anything about.
+        warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
     layer = nn.Conv2d(
         channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias
     )
