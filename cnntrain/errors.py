@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from cnntrain.text import shortened
 
@@ -47,7 +46,7 @@ class Problem:
 class CnntrainError(Exception):
     """The base of all errors that a user can cause or meet; shown without a traceback."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(CnntrainError):

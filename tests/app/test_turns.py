@@ -79,7 +79,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path, monkeypatch
     def begun(config, *arguments):
         if config.seed == 1:
             raise UsageError("not this one")
-        return seed.begun(config, *arguments)
+        return (yield from seed.begun(config, *arguments))
 
     monkeypatch.setattr(turns, "begun", begun)
     display = Heard()

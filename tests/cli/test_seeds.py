@@ -79,7 +79,7 @@ def test_what_all_runs_fail_of_is_said_once_with_their_exit_code(cnntrain, tiny,
 
 def test_a_folder_of_runs_is_no_run(cnntrain, trained):
     outcome = cnntrain("eval", trained.parent)
-    assert outcome.code == 1
+    assert outcome.code == 2
     assert f"{trained.parent}: no run, but a folder with {trained}" in outcome.err
 
 
