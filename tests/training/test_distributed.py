@@ -113,7 +113,7 @@ def test_goes_on_with_fewer_ranks(done):
 def test_goes_on_with_more_ranks(done):
     summary = json.loads((done / "more" / "summary.json").read_text())
     assert (summary["epochs"], summary["last"]["step"]) == (3, 21)
-    assert summary["device"] == "2 processes, each on cpu (1 threads)"
+    assert summary["device"] == "2 processes, each on cpu (1 thread)"
     # An epoch that one process began and two ended counts each of its images once.
     assert all(0 <= float(row["train_accuracy"]) <= 1 for row in rows(done / "more"))
 
