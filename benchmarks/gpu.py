@@ -168,6 +168,8 @@ def _case(workload: str, batch_size: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and write down what is measured as it comes."""
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks.gpu needs a GPU with CUDA, and a build of torch for it")
     results: dict[str, Any] = {"environment": environment(torch.get_num_threads())}
     results |= {"gpu": torch.cuda.get_device_name(), "cases": {}, "more": {}, "accurate": {}}
     for part, name, figures in measured():
