@@ -103,15 +103,17 @@ def resumed(
             return (yield from _train(run))
 
 
-def finished(training: Training) -> dict[str, Any]:
-    """The summary, after all steps are done."""
+def finished(training: Training, until: float = 1) -> dict[str, Any]:
+    """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
     with closing(training):
         while True:
             try:
-                next(training)
+                part = next(training)
             except StopIteration as end:
                 summary: dict[str, Any] = end.value
                 return summary
+            if until < 1 and part >= until:
+                training.throw(Paused())
 
 
 def _heard(display: Display | None, ranks: Alone) -> Display:

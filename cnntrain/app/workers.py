@@ -6,9 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -18,7 +16,7 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.seed import REPORT_SECONDS, Relay, Told, begun, reported
 from cnntrain.app.shares import Share, divided
 from cnntrain.app.signals import listening
-from cnntrain.app.train import Training
+from cnntrain.app.train import finished
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
@@ -155,20 +153,8 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     mouth = _Mouth(pipe)
     with reported(share.seed, mouth.say):
         import_plugins(where.plugins)
-        training = begun(from_resolved(values), run_dir, where, Relay(share.seed, mouth.say), request=None)
-        summary = _carried_out(training, share.until)
-        mouth.say("summary" if summary else "paused", share.seed, summary)
-
-
-def _carried_out(training: Training, until: Fraction) -> dict[str, Any] | None:
-    """The summary of a run that has ended; nothing where it is only so far, and saved."""
-    with closing(training), suppress(Paused):
-        while True:
-            try:
-                part = next(training)
-            except StopIteration as end:
-                summary: dict[str, Any] = end.value
-                return summary
-            if until < 1 and part >= until:
-                training.throw(Paused())
-    return None
+        run = begun(from_resolved(values), run_dir, where, Relay(share.seed, mouth.say), request=None)
+        try:
+            mouth.say("summary", share.seed, finished(run, float(share.until)))
+        except Paused:
+            mouth.say("paused", share.seed)
