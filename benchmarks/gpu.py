@@ -6,7 +6,6 @@ is timed on a part of an epoch. Configs that are to reach an accuracy are traine
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from benchmarks.peers import idiomatic
 from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
 from benchmarks.workloads import WORKLOADS
+from cnntrain.reports.rows import Rows
 from cnntrain.training import loop
 from cnntrain.training.lane import Lane
 from cnntrain.training.state import EpochResult
@@ -135,8 +135,7 @@ def _trained(config: str, seed: int) -> dict[str, float]:
         words = ["train", config, f"seed={seed}", "--run-dir", f"{folder}/run", "--json"]
         said = subprocess.check_output([sys.executable, "-m", "cnntrain", *words], stderr=subprocess.DEVNULL)
         wall = perf_counter() - began
-        with open(f"{folder}/run/metrics.csv", encoding="utf-8") as rows:
-            epochs = [float(row["seconds"]) for row in csv.DictReader(rows)]
+        epochs = Rows.read(Path(folder) / "run").column("seconds")
     summary = json.loads(said)
     steady = len(epochs) * min(epochs[1:])
     return {

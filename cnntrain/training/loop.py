@@ -152,8 +152,8 @@ def settle(plan: Plan, state: State) -> RolledBack | None:
 def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
     batches = _batches(plan, state)
     state.network.train()
+    yield from _remarks(plan.engine)
     while state.batch < len(batches):
-        yield from _remarks(plan.engine)
         started = perf_counter()
         _train_batches(plan, state, batches, plan.engine)
         state.seconds += perf_counter() - started
