@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from test_resume import InterruptAt
 from test_step import CPU, NETWORK, SHAPE, resident
 
 from cnntrain.app.configure import load_config
@@ -11,6 +12,7 @@ from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved
+from cnntrain.errors import Interrupted
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
@@ -213,13 +215,16 @@ def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path):
     given = [
         "training.engine=graph",
         "training.deterministic=true",
-        "training.schedule=constant",
         "training.batch_size=16",
     ]
-    where = Where(device="cuda")
-    train_run(load_config(tiny, [*given, "training.epochs=4"]), tmp_path / "whole", where)
-    train_run(load_config(tiny, [*given, "training.epochs=2"]), tmp_path / "part", where)
-    resume_run(tmp_path / "part", ["training.epochs=4"], where)
+    where, config = Where(device="cuda"), load_config(tiny, given)
+    train_run(config, tmp_path / "whole", where)
+    # Of 81 batches an epoch, after a graph of many steps in the first, and after one of a single step in the second.
+    with pytest.raises(Interrupted):
+        train_run(config, tmp_path / "part", where, InterruptAt(STEPS + 1))
+    with pytest.raises(Interrupted):
+        resume_run(tmp_path / "part", [], where, InterruptAt(81 + STEPS + 2))
+    resume_run(tmp_path / "part", [], where)
     assert_same_runs(tmp_path / "whole", tmp_path / "part")
 
 
