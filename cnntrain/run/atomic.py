@@ -30,7 +30,7 @@ def write(path: Path, content: bytes | str) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def keep(path: Path, name: Path) -> None:
@@ -68,7 +68,8 @@ def umask() -> int:
     return mask
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` outlive a loss of power."""
     # Windows can't open a folder, and its renames are journaled.
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

@@ -43,6 +43,9 @@ UNFIT = {
     errno.EINVAL,
 }
 
+# More than there are processes that want one and the same new run at once; each of them can spoil one attempt.
+ATTEMPTS = 100
+
 
 class RunDirectory:
     """An open run directory; no other process can open it meanwhile.
@@ -74,12 +77,15 @@ class RunDirectory:
         """Make a new run directory that begins with its resolved config; one that exists is refused."""
         if path.is_file():
             raise UsageError(f"{path}: is a file; name another `--run-dir`")
+        taken = f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`"
         if path.exists():
-            raise UsageError(f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`")
+            raise UsageError(taken)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _furnish(path, config)
         except OSError as error:
+            if path.is_dir():  # since a moment ago
+                raise UsageError(taken) from error
             raise _unfit(path, "can't make the run directory", error) from error
         return cls(path)
 
@@ -167,17 +173,32 @@ class RunDirectory:
 def _furnish(path: Path, config: str) -> None:
     """Make the folder beside its place and rename it, so that there is never a run without its config."""
     unfinished = f".{path.name}."
-    for old in path.parent.glob(f"{glob.escape(unfinished)}*{atomic.PART}"):
-        shutil.rmtree(old, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
-    try:
-        new.chmod(0o777 & ~atomic.umask())
-        (new / "checkpoints").mkdir()
-        atomic.write(new / "config.yaml", config)
-        new.rename(path)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+    _sweep(path.parent, unfinished)
+    for _ in range(ATTEMPTS):
+        new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
+        try:
+            new.chmod(0o777 & ~atomic.umask())
+            (new / "checkpoints").mkdir()
+            atomic.write(new / "config.yaml", config)
+            new.rename(path)
+        except FileNotFoundError:  # one that wants this run too took ours for a dead one's
+            continue
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        atomic.sync_folder(path.parent)
+        return
+    raise FileNotFoundError(errno.ENOENT, "what is written there is removed at once", str(path))
+
+
+def _sweep(folder: Path, unfinished: str) -> None:
+    """Remove what processes that were killed left behind; out of the way first, lest a living one give half its name."""
+    left = list(folder.glob(f"{glob.escape(unfinished)}*{atomic.PART}"))
+    if left:
+        with tempfile.TemporaryDirectory(atomic.PART, unfinished, folder, ignore_cleanup_errors=True) as grave:
+            for old in left:
+                with suppress(OSError):  # another took it away
+                    old.rename(Path(grave) / old.name)
 
 
 def _unfit(path: Path, what: str, error: OSError) -> Exception:
