@@ -15,8 +15,8 @@ from cnntrain.text import is_printable
 
 Place = tuple[int | str, ...]
 
-MAX_BYTES = 300_000
-MAX_VALUES = 8_000
+MAX_BYTES = 200_000
+MAX_VALUES = 4_000
 MAX_DEPTH = 60
 MAX_TEXT = 4_000
 MAX_DIGITS = 40

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from random import Random
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 # Started in the background, it would ignore the signal that it sends itself.
@@ -18,6 +18,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A fault that fails everywhere needs no thousand witnesses.
 ENOUGH_FAILURES = 20
+# Kept until the process ends.
+FOLDERS: list[TemporaryDirectory] = []
 TIMES = {"seconds", "images_per_second"}
 
 # Everything that has a state: momentum, running statistics, dropout, augmentation, a schedule with memory.
@@ -72,9 +74,10 @@ def config_of(text: str = CONFIG, *overrides: str):
     """A config from its text."""
     from cnntrain.app.configure import load_config
 
-    path = Path(mkdtemp()) / "config.yaml"
-    path.write_text(text)
-    return load_config(path, overrides)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text)
+        return load_config(path, overrides)
 
 
 @cache
@@ -83,7 +86,9 @@ def whole(text: str = CONFIG, *overrides: str) -> Path:
     from cnntrain.app.train import train_run
     from cnntrain.app.where import Where
 
-    run = Path(mkdtemp()) / "whole"
+    folder = TemporaryDirectory()
+    FOLDERS.append(folder)
+    run = Path(folder.name) / "whole"
     train_run(config_of(text, *overrides), run, Where(device="cpu"))
     return run
 
