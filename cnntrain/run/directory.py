@@ -192,7 +192,7 @@ def _furnish(path: Path, config: str) -> None:
 
 
 def _sweep(folder: Path, unfinished: str) -> None:
-    """Remove what processes that were killed left behind; out of the way first, lest a living one give half its name."""
+    """Remove what killed processes left, renamed first: a living one finds its folder gone, never half empty."""
     left = list(folder.glob(f"{glob.escape(unfinished)}*{atomic.PART}"))
     if left:
         with tempfile.TemporaryDirectory(atomic.PART, unfinished, folder, ignore_cleanup_errors=True) as grave:
