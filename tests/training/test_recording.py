@@ -1,0 +1,198 @@
+"""Recorded steps, with a stand-in for the part of CUDA that writes down and launches: the rest runs as on a GPU.
+
+What is recorded is carried out, undone, and called again at each launch, on the tensors that it was recorded with.
+"""
+
+import sys
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+
+import pytest
+import torch
+from test_engine import OPTIMIZERS, assert_same, losses, step_of
+from test_resume import InterruptAt
+from test_step import CPU
+
+from cnntrain.app.configure import load_config
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
+from cnntrain.errors import Interrupted
+from cnntrain.run import checkpoint
+from cnntrain.training import engine as engines
+from cnntrain.training import recording as recordings
+from cnntrain.training.engine import STEPS, Engine, Graph
+from cnntrain.training.recording import without_trace
+from cnntrain.training.step import Totals
+from cnntrain.training.tracing import Tracer, program
+from tests.faults.cases import assert_same_runs
+
+BATCH = [torch.arange(8)]
+
+
+class Stream:
+    """Everything on a CPU happens in order."""
+
+    def wait_stream(self, other):
+        pass
+
+
+class StandIn:
+    """In the place of `torch.cuda.CUDAGraph`; `launches` counts those of all."""
+
+    launches = 0
+
+    def replay(self):
+        StandIn.launches += 1
+        with torch.no_grad():
+            self.launch()
+
+
+@pytest.fixture
+def capture(monkeypatch):
+    """Steps can be recorded on a CPU; what a GPU could not record raises what torch raises there."""
+    under_way = []
+
+    @contextmanager
+    def record(graph, stream, capture_error_mode):
+        tracer = Tracer([])
+        with without_trace(under_way[-1]), tracer:
+            yield
+        if not tracer.trace.is_foreseeable:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph.launch = program(tracer.trace)
+
+    class Recording(recordings.Recording):
+        def __init__(self, step, *shape):
+            under_way.append(step)
+            super().__init__(step, *shape)
+
+    for name, value in {
+        "Stream": Stream,
+        "current_stream": Stream,
+        "set_stream": lambda stream: None,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": StandIn,
+        "graph": record,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(sys.modules["torch.optim.rmsprop"], "_get_capturable_supported_devices", lambda: ["cpu"])
+    monkeypatch.setattr(engines, "Recording", Recording)
+    monkeypatch.setattr(engines, "_obstacle_to_a_graph", lambda step, device: "")
+    monkeypatch.setattr(StandIn, "launches", 0)
+
+
+def after_one_step(optimizer="sgd", dropout=0.0):
+    """A graph and a plain engine, both after the step that makes the optimizer's state."""
+    pair = Graph(step_of(optimizer, dropout=dropout)), Engine(step_of(optimizer, dropout=dropout))
+    for engine in pair:
+        torch.manual_seed(3)
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=True)
+    return pair
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_graph_learns_what_plain_steps_learn(capture, optimizer):
+    graph, plain = Graph(step_of(optimizer)), Engine(step_of(optimizer))
+    found = []
+    for engine in (graph, plain):
+        if optimizer == "rmsprop":
+            # As torch has it on a GPU.
+            for group in engine.step.optimizer.param_groups:
+                group["foreach"] = True
+        torch.manual_seed(7)
+        found.append(losses(engine, 2 * STEPS + 4, CPU))
+    of_graph, of_plain = map(dict, found)
+    assert graph.remark == ""
+    # The very first and the last stand alone, and before the last one those that fill no block.
+    assert list(of_graph) == [1, STEPS + 1, 2 * STEPS + 1, *range(2 * STEPS + 2, 2 * STEPS + 5)]
+    assert StandIn.launches == 4
+    for done in (1, *range(2 * STEPS + 2, 2 * STEPS + 5)):
+        assert of_graph[done] == of_plain[done]
+    blocks = [sum(of_plain[done] for done in range(start, start + STEPS)) / STEPS for start in (2, STEPS + 2)]
+    assert [of_graph[STEPS + 1], of_graph[2 * STEPS + 1]] == pytest.approx(blocks)
+    assert_same(graph.step, plain.step)
+
+
+def test_recording_changes_nothing(capture):
+    graph, plain = after_one_step("adam", dropout=0.5)
+    random = torch.get_rng_state()
+    engines.Recording(graph.step, 3, 8)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert StandIn.launches == 0
+    assert_same(graph.step, plain.step)
+
+
+def test_each_launch_has_images_rates_and_masks_of_its_own(capture):
+    graph, plain = after_one_step("momentum", dropout=0.5)
+    for engine in (graph, plain):
+        torch.manual_seed(4)
+        for start, factor in ((0, 1.0), (40, 0.5), (80, 0.0), (0, 2.0)):
+            engine.run([torch.arange(start, start + 8)], [factor], Totals.zero(CPU), keeps_gradients=False)
+    assert StandIn.launches == 4
+    assert_same(graph.step, plain.step)
+
+
+def test_totals_are_added_up(capture):
+    graph, plain = after_one_step()
+    totals = [Totals.zero(CPU), Totals.zero(CPU)]
+    for engine, total in zip((graph, plain), totals, strict=True):
+        for _ in range(3):
+            engine.run(BATCH, [1.0], total, keeps_gradients=False)
+    assert torch.equal(totals[0].loss, totals[1].loss)
+    assert torch.equal(totals[0].correct, totals[1].correct)
+
+
+def test_a_smaller_batch_and_a_step_that_keeps_gradients(capture):
+    graph, plain = after_one_step("adam")
+    for engine in (graph, plain):
+        for batch, keeps in (([torch.arange(8)], False), ([torch.arange(5)], False), ([torch.arange(8)], True)):
+            engine.run(batch, [1.0], Totals.zero(CPU), keeps_gradients=keeps)
+    assert StandIn.launches == 2
+    assert all(parameter.grad is not None for parameter in graph.step.network.parameters())
+    assert_same(graph.step, plain.step)
+
+
+def test_a_state_that_was_restored_is_recorded_anew(capture):
+    graph, plain = after_one_step("momentum")
+    for engine in (graph, plain):
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+        engine.step.optimizer.load_state_dict(deepcopy(engine.step.optimizer.state_dict()))
+        for group in engine.step.optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+    assert StandIn.launches == 2
+    assert_same(graph.step, plain.step)
+
+
+def test_what_waits_for_the_device_is_trained_in_plain_steps(capture):
+    graph, plain = after_one_step()
+    for engine in (graph, plain):
+        engine.step.network.register_forward_hook(lambda module, args, logits: logits * logits.isfinite().all().item())
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+    assert StandIn.launches == 0
+    assert graph.remark == (
+        "training goes on in plain steps, without a CUDA graph: operation not permitted when stream is capturing"
+    )
+    assert_same(graph.step, plain.step)
+
+
+GRAPH = ["training.engine=graph", "training.batch_size=16", "training.optimizer={sgd: {learning_rate: 0.125}}"]
+
+
+def test_a_run_ends_with_the_weights_of_plain_steps(capture, tiny, tmp_path):
+    train_run(load_config(tiny, GRAPH), tmp_path / "graph", Where(device="cpu"))
+    assert StandIn.launches > 1
+    train_run(load_config(tiny, [*GRAPH, "training.engine=eager"]), tmp_path / "eager", Where(device="cpu"))
+    one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("graph", "eager"))
+    assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+
+
+def test_a_run_is_resumed_to_the_same_bits(capture, tiny, tmp_path):
+    config, where = load_config(tiny, GRAPH), Where(device="cpu")
+    train_run(config, tmp_path / "whole", where)
+    with pytest.raises(Interrupted):
+        train_run(config, tmp_path / "part", where, InterruptAt(STEPS + 1))
+    resume_run(tmp_path / "part", [], where)
+    assert_same_runs(tmp_path / "whole", tmp_path / "part")
