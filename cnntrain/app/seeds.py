@@ -21,8 +21,6 @@ from cnntrain.config.schema import Config
 from cnntrain.errors import CnntrainError, Interrupted, UsageError
 from cnntrain.run.directory import read_summary
 
-REPORT_SECONDS = 0.2
-
 
 def train_seeds(
     config: Config, seeds: Sequence[int], root: Path, where: Where, jobs: int, display: Display | None = None
