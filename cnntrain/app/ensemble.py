@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import Model, load_model
+from cnntrain.app.evaluate import Model, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit
-from cnntrain.data.splits import split
 from cnntrain.errors import UsageError
 from cnntrain.reports.pictures import grid
 from cnntrain.run import atomic
@@ -49,8 +48,7 @@ def ensemble(
     display = display or Silent()
     models = [load_model(path, where) for path in runs]
     _check_same(models, runs)
-    data = models[0].config.data
-    test = split(data.source.make(Folders.standard(where.data_dir)), data).test
+    test = own_images(models[0], "test", Folders.standard(where.data_dir), display)
     probabilities = []
     for done, model in enumerate(models, start=1):
         logits = logits_of(
@@ -84,5 +82,7 @@ def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
     for model, path in zip(models, runs, strict=True):
         if model.classes != models[0].classes or model.config.data.source != models[0].config.data.source:
             raise UsageError(f"{path}: was trained on other data than {runs[0]}")
+        if model.data.get("test") != models[0].data.get("test"):
+            raise UsageError(f"{path}: set other test images apart than {runs[0]}, and was trained on some of these")
         if model.preprocessing.shape != models[0].preprocessing.shape:
             raise UsageError(f"{path}: takes images of another shape than {runs[0]}")

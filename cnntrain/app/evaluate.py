@@ -30,6 +30,8 @@ from cnntrain.training.evaluate import logits_of, score
 if TYPE_CHECKING:
     from torch import nn
 
+# Grey, RGB, RGBA.
+CHANNELS = {1, 3, 4}
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -42,6 +44,8 @@ class Model:
     classes: list[str]
     preprocessing: Preprocessing
     device: torch.device
+    # SHA-256 of each split that it was trained with.
+    data: dict[str, str]
 
 
 def load_model(path: Path, where: Where) -> Model:
@@ -60,7 +64,7 @@ def load_model(path: Path, where: Where) -> Model:
         needed = "".join(f" --plugin {name}" for name in saved.plugins)
         hint = f"; it was trained with{needed}" if needed and not where.plugins else ""
         raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error
-    return Model(config, network.to(device), saved.classes, preprocessing, device)
+    return Model(config, network.to(device), saved.classes, preprocessing, device, saved.data)
 
 
 def evaluate_checkpoint(
@@ -75,8 +79,7 @@ def evaluate_checkpoint(
     model = load_model(path, where)
     folders = Folders.standard(where.data_dir, display.progress)
     if data is None:
-        splits = split(model.config.data.source.make(folders), model.config.data)
-        images = getattr(splits, name)
+        images = own_images(model, name, folders, display)
     else:
         dataset = _source(model, data, display).data.source.make(folders)
         images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
@@ -85,6 +88,26 @@ def evaluate_checkpoint(
     report = report_on(model.classes, images.labels, logits)
     result = score(logits, feed.labels)
     return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
+
+
+def own_images(model: Model, name: SplitName, folders: Folders, display: Display) -> Images:
+    """A split of the data that the network was trained with, as its config finds it now.
+
+    Raises `DataError` for other classes, whose numbers would mean other names; warns of other images, for what is
+    split anew may have been trained on.
+    """
+    splits = split(model.config.data.source.make(folders), model.config.data)
+    if list(splits.classes) != model.classes:
+        raise DataError(
+            f"the classes were {', '.join(model.classes)} when the network was trained, and are "
+            f"{', '.join(splits.classes)} now; put them back, or evaluate other data with `cnntrain eval --data`"
+        )
+    images: Images = getattr(splits, name)
+    if images.fingerprint != model.data.get(name):
+        display.warn(
+            f"the {name} images or labels are not the same as when the network was trained, which may have seen some"
+        )
+    return images
 
 
 def _source(model: Model, data: str, display: Display) -> Config:
@@ -130,6 +153,8 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     numbers = np.array([model.classes.index(name) if name in model.classes else -1 for name in classes])
     shape = model.preprocessing.shape
     pixels = images.pixels
+    if shape[0] != pixels.shape[1] and not {shape[0], pixels.shape[1]} <= CHANNELS:
+        raise DataError(f"images of {pixels.shape[1]} channels can't be converted to the network's {shape[0]}")
     if pixels.shape[1:] != shape:
         display.warn(f"images of shape {pixels.shape[1:]} are converted to the network's {shape}")
         pixels = _converted(pixels, shape)
@@ -142,9 +167,18 @@ def _converted(pixels: Any, shape: tuple[int, int, int]) -> Any:
     for chunk in torch.split(torch.from_numpy(pixels[:]), 1000):
         images = to_unit(chunk)
         if images.shape[1] != shape[0]:
-            images = _grey(images).expand(-1, shape[0], -1, -1)
+            images = _in_channels(images, shape[0])
         parts.append(functional.interpolate(images, shape[1:], mode="bilinear", antialias=True).clamp(0, 1))
     return torch.cat(parts).numpy()
+
+
+def _in_channels(images: torch.Tensor, count: int) -> torch.Tensor:
+    """Grey, RGB or RGBA images as one of the others; what is transparent lies on black."""
+    if images.shape[1] == 4:
+        images = images[:, :3] * images[:, 3:]
+    if count == 1 or images.shape[1] != 3:
+        images = _grey(images).expand(-1, min(count, 3), -1, -1)
+    return torch.cat([images, torch.ones_like(images[:, :1])], 1) if count == 4 else images
 
 
 def _grey(images: torch.Tensor) -> torch.Tensor:

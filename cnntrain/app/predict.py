@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import Model, load_model
+from cnntrain.app.evaluate import CHANNELS, Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.sources.pictures import fitted, is_picture, open_picture
@@ -52,6 +52,8 @@ def predict_images(
     `invert` is for dark marks on a light ground, where the network learned light on dark.
     """
     model = load_model(checkpoint, where)
+    if model.preprocessing.shape[0] not in CHANNELS:
+        raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
     paths = _expand(inputs)
     return _in_batches(model, paths, top_k, invert, display or Silent())
 
@@ -102,14 +104,18 @@ def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) 
     """One image as (channels, height, width) uint8, noting what its conversion loses."""
     channels, height, width = shape
     picture = open_picture(path)
-    if channels == 1 and picture.mode not in ("1", "L", "I;16"):
+    if channels == 1 and picture.mode != "L":
         colours = picture.convert("RGB")
         if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():
             conversions["lost their colours: the network takes greyscale"] += 1
     if picture.size != (width, height):
         conversions[f"were resized to {height}x{width}"] += 1
-    array = np.asarray(fitted(picture, (height, width), channels))
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+    array = np.asarray(fitted(picture, (height, width), min(channels, 3)))
+    if channels == 1:
+        return array[None]
+    # What was transparent has been laid on black.
+    opaque = np.full((channels - 3, height, width), 255, np.uint8)
+    return np.concatenate([array.transpose(2, 0, 1), opaque])
 
 
 def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:

@@ -1,6 +1,7 @@
 """`cnntrain eval`: on the checkpoint's own data, and on data that the network never saw."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,3 +110,68 @@ def test_on_real_mnist(cnntrain, trained, data_dir):
     # Trained on 8x8 digits of other writers: far from right, but many deviations above chance.
     assert 0.12 < report["accuracy"] < 0.95
     assert "(1, 28, 28)" in outcome.err
+
+
+@pytest.fixture(scope="module")
+def of_folder(tmp_path_factory):
+    """A run on a folder of images, and the folder."""
+    from cnntrain.app.configure import load_config
+    from cnntrain.app.train import train_run
+    from cnntrain.app.where import Where
+
+    root = tmp_path_factory.mktemp("of-folder")
+    digit_folder(root / "data", [0, 1, 2])
+    (root / "c.yaml").write_text(
+        f"data: {{source: {{image_folder: {root / 'data'}}}, test: {{size: 0.5, seed: 0}}}}\n"
+        "network: [softmax]\ntraining: {epochs: 1}\n"
+    )
+    train_run(load_config(root / "c.yaml"), root / "run", Where())
+    return root
+
+
+@pytest.fixture
+def copy_of_folder(of_folder):
+    """The folder of its images, put back as it was."""
+    shutil.copytree(of_folder / "data", of_folder / "kept")
+    yield of_folder / "data"
+    shutil.rmtree(of_folder / "data")
+    (of_folder / "kept").rename(of_folder / "data")
+
+
+@pytest.mark.parametrize("command", ["eval", "report"])
+def test_labels_that_mean_other_names_now_are_refused(cnntrain, of_folder, copy_of_folder, command):
+    assert cnntrain(command, of_folder / "run").code == 0
+    (copy_of_folder / "0").rename(copy_of_folder / "9")
+    outcome = cnntrain(command, of_folder / "run")
+    assert outcome.code != 0
+    assert "the classes were 0, 1, 2 when the network was trained, and are 1, 2, 9 now" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_images_that_may_have_been_trained_on_are_told_of(cnntrain, of_folder, copy_of_folder):
+    assert "warning" not in cnntrain("eval", of_folder / "run").err
+    next((copy_of_folder / "1").iterdir()).unlink()
+    outcome = cnntrain("eval", of_folder / "run")
+    assert outcome.code == 0
+    assert "the test images or labels are not the same as when the network was trained" in outcome.err
+
+
+@pytest.mark.parametrize(("channels", "others"), [(3, 4), (4, 3), (3, 1), (4, 1)])
+def test_channels_are_matched(channels, others):
+    from cnntrain.app.evaluate import _converted
+
+    grey = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
+
+    def of(count):
+        opaque = np.full_like(grey, 255)
+        return np.concatenate([grey.repeat(min(count, 3), 1), *[opaque] * (count == 4)], 1)
+
+    np.testing.assert_allclose(_converted(of(others), (channels, 4, 4)) * 255, of(channels), atol=1e-3)
+
+
+def test_colours_survive_a_loss_of_transparency():
+    from cnntrain.app.evaluate import _converted
+
+    colours = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 4), np.uint8)
+    colours[:, 3] = 255
+    np.testing.assert_allclose(_converted(colours, (3, 4, 4)) * 255, colours[:, :3], atol=1e-3)

@@ -156,6 +156,14 @@ def test_ensemble(cnntrain, tiny, here):
     assert "images wrong" in cnntrain("ensemble", *runs).out
 
 
+def test_networks_that_were_trained_on_test_images_of_another_do_not_vote(cnntrain, tiny, here):
+    for seed in (0, 1):
+        assert cnntrain("train", tiny, f"data.test={{size: 0.2, seed: {seed}}}", "--run-dir", f"{seed}", "-q").code == 0
+    outcome = cnntrain("ensemble", "0", "1")
+    assert outcome.code == 2
+    assert "error: 1: set other test images apart than 0, and was trained on some of these" in outcome.err
+
+
 def test_networks_of_other_data_do_not_vote_together(cnntrain, trained, here):
     np.savez(here / "x.npz", images=np.zeros((200, 8, 8), np.uint8), labels=np.arange(200) % 10)
     config = here / "other.yaml"
