@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cnntrain.app.configure import import_plugins
 from cnntrain.config.schema import Config
-from cnntrain.data.batches import Resident, Shifted, Streamed, exceeds
+from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, exceeds
 from cnntrain.data.cache import spilled
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
@@ -59,12 +61,18 @@ def prepared(
     train = placed(splits.train)
     feeds = Feeds(
         Shifted.around(train) if config.data.expand else train,
-        part(splits.train.take(slice(0, len(splits.validation)))),
+        part(_sample(splits, config.seed)),
         part(splits.validation),
         part(splits.test),
     )
     plan, state = prepare(config, network, feeds, ranks)
     return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed)
+
+
+def _sample(splits: Splits, seed: int) -> Images:
+    """As many training images as validate, drawn from all, for these may be sorted by class."""
+    count, drawn = len(splits.train), np.random.default_rng(derived_seed(seed, "sample"))
+    return splits.train.take(np.sort(drawn.permutation(count)[: len(splits.validation)]))
 
 
 def _on_disk(dataset: Dataset, folders: Folders) -> Dataset:

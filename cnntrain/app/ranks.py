@@ -125,7 +125,7 @@ class Unwritten(RunDirectory):
         self.path, self.left_by = path, None
 
     @classmethod
-    def create(cls, path: Path, config: str) -> RunDirectory:
+    def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
         """Rank 0 makes it."""
         return cls(path)
 

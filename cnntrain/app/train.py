@@ -16,7 +16,7 @@ from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
 from cnntrain.app.mending import mend, restore
-from cnntrain.app.preparation import prepared
+from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.resume import check_changes, check_data, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
@@ -43,13 +43,15 @@ SAVE = "save"
 Training = Generator[float, None, dict[str, Any]]
 
 
-def train_run(config: Config, run_dir: Path, where: Where, display: Display | None = None) -> dict[str, Any]:
-    """Train a config into a new run directory; gives the content of its `summary.json`.
+def train_run(
+    config: Config, run_dir: Path, where: Where, display: Display | None = None, or_beside: bool = False
+) -> dict[str, Any]:
+    """Train a config into a new run directory, `or_beside` it if it exists; gives the content of its `summary.json`.
 
     Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
     no longer finite.
     """
-    return finished(training(config, run_dir, where, display))
+    return finished(training(config, run_dir, where, display, or_beside=or_beside))
 
 
 def resume_run(
@@ -65,14 +67,20 @@ def resume_run(
 
 
 def training(
-    config: Config, run_dir: Path, where: Where, display: Display | None, request: Request | None = None
+    config: Config,
+    run_dir: Path,
+    where: Where,
+    display: Display | None,
+    request: Request | None = None,
+    or_beside: bool = False,
 ) -> Training:
     """What `train_run` does, step by step; who shares the process with other runs hears signals for it."""
     with several.joined(where.device) as ranks:
         display = _heard(display, ranks)
         given = prepared(config, where, ranks, display)
-        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config))) as directory:
-            return (yield from _begin(Running(given, where, directory, display, request)))
+        origin = _transferred(given)
+        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
+            return (yield from _begin(Running(given, where, directory, display, request), origin))
 
 
 def resumed(
@@ -96,8 +104,9 @@ def resumed(
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 config = load(directory.config, overrides)
                 run = Running(prepared(config, where, ranks, display), where, directory, display, request)
+                origin = _transferred(run.given)
                 directory.write_config(to_yaml(config))
-                return (yield from _begin(run))
+                return (yield from _begin(run, origin))
             run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
             run.request = request
             return (yield from _train(run))
@@ -148,10 +157,16 @@ def _restored(
     return run
 
 
-def _begin(run: Running) -> Training:
+def _transferred(given: Prepared) -> str | None:
+    """Begin with the weights of `init_from`, where the config has it; gives what is to be said of it."""
+    source = given.config.init_from
+    return transfer(Path(source), given.state.network) if source is not None else None
+
+
+def _begin(run: Running, origin: str | None) -> Training:
     """Train from the first epoch on."""
-    if run.config.init_from is not None:
-        run.say(transfer(Path(run.config.init_from), run.state.network))
+    if origin is not None:
+        run.say(origin)
     return (yield from _train(run))
 
 

@@ -70,7 +70,8 @@ def run(
             assert resume is not None
             summaries = [resume_run(resume, given, where, display, force)]
         elif seeds is None:
-            summaries = [train_run(config, run_dir or default_path(Path(given[0]).stem), where, display)]
+            place = run_dir or default_path(Path(given[0]).stem)
+            summaries = [train_run(config, place, where, display, or_beside=run_dir is None)]
         else:
             from cnntrain.app.seeds import train_seeds
 

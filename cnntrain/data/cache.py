@@ -63,7 +63,9 @@ def spilled(images: Images, cache: Path) -> Images:
                 out.write(np.ascontiguousarray(chunk).data)
         return images.pixels.shape, images.pixels.dtype.str, images.digests
 
-    return Images(entry(cache, images.fingerprint, images.fingerprint, write), images.labels)
+    # The same bytes are other images in another shape.
+    key = f"{images.fingerprint} {images.pixels.shape} {images.pixels.dtype}"
+    return Images(entry(cache, images.fingerprint, key, write), images.labels)
 
 
 def _short(name: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,13 @@ UNFIT = {
 ATTEMPTS = 100
 
 
+class _Taken(UsageError):
+    """A new run can't have a name that one has already."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`")
+
+
 class RunDirectory:
     """An open run directory; no other process can open it meanwhile.
 
@@ -73,19 +81,32 @@ class RunDirectory:
             atomic.sweep(folder)
 
     @classmethod
-    def create(cls, path: Path, config: str) -> RunDirectory:
-        """Make a new run directory that begins with its resolved config; one that exists is refused."""
+    def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
+        """Make a new run directory that begins with its resolved config.
+
+        One that exists is refused with `UsageError`, or the next free of `<path>-2`, `<path>-3` is made, `or_beside`.
+        """
+        place, numbers = path, count(2)
+        while True:
+            try:
+                return cls._create(place, config)
+            except _Taken:
+                if not or_beside:
+                    raise
+            place = path.with_name(f"{path.name}-{next(numbers)}")
+
+    @classmethod
+    def _create(cls, path: Path, config: str) -> RunDirectory:
         if path.is_file():
             raise UsageError(f"{path}: is a file; name another `--run-dir`")
-        taken = f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`"
         if path.exists():
-            raise UsageError(taken)
+            raise _Taken(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _furnish(path, config)
         except OSError as error:
             if path.is_dir():  # since a moment ago
-                raise UsageError(taken) from error
+                raise _Taken(path) from error
             raise _unfit(path, "can't make the run directory", error) from error
         return cls(path)
 
@@ -252,10 +273,5 @@ def _row(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def default_path(name: str, root: Path = Path("runs")) -> Path:
-    """`runs/<name>/<YYYYMMDD-HHMMSS>`, with a number behind it when two runs start in one second."""
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    path, number = root / name / stamp, 1
-    while path.exists():
-        number += 1
-        path = root / name / f"{stamp}-{number}"
-    return path
+    """`runs/<name>/<YYYYMMDD-HHMMSS>`; two runs may start in one second."""
+    return root / name / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")

@@ -7,11 +7,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
+from cnntrain.app.preparation import prepared
+from cnntrain.app.where import Where
 from cnntrain.run import checkpoint
+from cnntrain.training.distributed import Alone
 
 
 def test_leaves_a_whole_run_directory(trained):
@@ -117,3 +123,45 @@ def test_a_signal_saves_and_exits_with_130(tiny, number):
     assert f"cnntrain train --resume {run}" in err
     assert out == ""
     assert "Traceback" not in err
+
+
+def test_a_last_batch_of_one_image_that_batch_norm_can_not_take(cnntrain, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "data: {source: digits, limit: 101}\n"
+        "network: [{conv: {filters: 4}}, global_avg_pool, batch_norm, softmax]\n"
+        "training: {epochs: 1, batch_size: 50}\n"
+    )
+    outcome = cnntrain("train", config, "--run-dir", tmp_path / "run")
+    assert outcome.code == 2
+    assert "c.yaml:3:" in outcome.err
+    assert "of 101 images the last batch has one, of which `batch_norm` can't take a variance" in outcome.err
+    assert not (tmp_path / "run").exists()
+    assert cnntrain("train", config, "training.batch_size=49", "--run-dir", tmp_path / "run").code == 0
+
+
+def test_runs_of_one_config_in_one_second_get_a_folder_each(cnntrain, tiny, tmp_path, monkeypatch):
+    from cnntrain.run import directory
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(directory, "default_path", lambda name: tmp_path / "runs" / name / "now")
+    for _ in range(2):
+        assert cnntrain("train", tiny, "training.epochs=1").code == 0
+    assert sorted(path.name for path in (tmp_path / "runs" / "tiny").iterdir()) == ["now", "now-2"]
+
+
+def test_the_training_images_that_are_looked_at_are_of_all_classes(cnntrain, tmp_path):
+    digits = load_digits()
+    order = np.argsort(digits.target, kind="stable")
+    images, labels = digits.images[order].astype(np.uint8), digits.target[order]
+    np.savez(
+        tmp_path / "sorted.npz",
+        x_train=images[::2], y_train=labels[::2], x_val=images[1::8], y_val=labels[1::8],
+        x_test=images[3::8], y_test=labels[3::8],
+    )  # fmt: skip
+    config = tmp_path / "c.yaml"
+    config.write_text("data: {source: {npz: {path: sorted.npz}}}\nnetwork: [softmax]\ntraining: {epochs: 1}\n")
+    given = prepared(load_config(config), Where(data_dir=tmp_path, device="cpu"), Alone(torch.device("cpu")), Silent())
+    sample = given.plan.feeds.sample.labels
+    assert len(sample) == len(given.splits.validation)
+    assert len(sample.unique()) == 10

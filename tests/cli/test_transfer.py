@@ -74,3 +74,10 @@ def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 2
     assert "no tensor matches by name and shape" in outcome.err
+
+
+def test_an_init_from_that_is_none_leaves_no_run_behind(cnntrain, tiny, tmp_path):
+    outcome = cnntrain("train", tiny, f"init_from={tmp_path / 'nothing'}", "--run-dir", tmp_path / "run")
+    assert outcome.code != 0
+    assert "no checkpoint" in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -217,3 +217,10 @@ def test_a_worker_that_dies_is_reported(folder):
     assert "a process that decodes images has died" in err
     assert "Traceback" not in err
     assert not entries(folder.parent / "cache" / "cnntrain")
+
+
+def test_the_same_bytes_in_another_shape_are_other_images(tmp_path):
+    square = Images(np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8), np.zeros(10, np.int64))
+    oblong = Images(square.pixels.reshape(10, 1, 4, 16), square.labels)
+    shapes = [spilled(images, tmp_path).pixels.shape for images in (square, oblong, square)]
+    assert shapes == [(10, 1, 8, 8), (10, 1, 4, 16), (10, 1, 8, 8)]

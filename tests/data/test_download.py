@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import http.server
+import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -97,3 +99,34 @@ def test_a_source_downloads_what_is_absent(server, tmp_path, monkeypatch):
     assert len(asked) == 4
     idx.fashion_mnist(Folders(None, tmp_path))
     assert len(asked) == 4
+
+
+def test_a_stream_is_put_whole_or_not_at_all(tmp_path):
+    download.put(io.BytesIO(b"whole"), tmp_path / "file")
+
+    class Cut(io.BytesIO):
+        def read(self, size=-1):
+            raise OSError("cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        download.put(Cut(), tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_several_put_one_file_at_once(tmp_path):
+    both_are_at_work = threading.Barrier(2)
+
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            both_are_at_work.wait(10)
+            return super().read(size)
+
+    def put():
+        download.put(Slow(b"whole"), tmp_path / "file")
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(put) for _ in range(2)]:
+            done.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"whole"

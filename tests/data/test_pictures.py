@@ -211,3 +211,18 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
 def test_height_and_width(tmp_path):
     picture(tmp_path / "a" / "1.png", size=(9, 9))
     assert read(tmp_path, size=[4, 6]).train.pixels.shape == (1, 3, 4, 6)
+
+
+@pytest.mark.parametrize(("order", "mode"), [("<", "I;16"), (">", "I;16B")])
+def test_sixteen_bits_in_either_order_of_bytes(tmp_path, order, mode):
+    levels = np.array([[0, 25700], [51400, 65535]], f"{order}u2")
+    Image.frombytes(mode, (2, 2), levels.tobytes()).save(tmp_path / "deep.tif")
+    with Image.open(tmp_path / "deep.tif") as found:
+        assert found.mode == mode
+    assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [200, 255]]
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "real.tif")
+    with pytest.raises(DataError, match="floating-point pixels"):
+        open_picture(tmp_path / "real.tif")

@@ -28,12 +28,9 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 
 def test_names_do_not_collide_within_a_second(tmp_path):
-    names = set()
-    for _ in range(3):
-        path = default_path("x", tmp_path)
-        path.mkdir(parents=True)
-        names.add(path)
-    assert len(names) == 3
+    path = default_path("x", tmp_path)
+    made = [RunDirectory.create(path, "seed: 0\n", or_beside=True) for _ in range(3)]
+    assert [directory.path.name for directory in made] == [path.name, f"{path.name}-2", f"{path.name}-3"]
 
 
 def test_a_file_in_the_way_is_reported(tmp_path):

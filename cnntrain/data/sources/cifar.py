@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.data.sources.download import fetch, find
+from cnntrain.data.sources.download import fetch, find, put
 from cnntrain.errors import DataError
 from cnntrain.registry import sources
 
@@ -44,7 +44,6 @@ def _place(folders: Folders, name: str, files: list[str], md5: str) -> Path:
 
 
 def _unpack(archive: Path, files: list[str]) -> Path:
-    import shutil
     import tarfile
 
     with tarfile.open(archive) as packed:
@@ -54,10 +53,8 @@ def _unpack(archive: Path, files: list[str]) -> Path:
             source = packed.extractfile(members[file]) if file in members else None
             if source is None:
                 raise DataError(f"{archive}: it does not hold {file}; remove it, and it will be downloaded again")
-            partial = archive.parent / f".{file}.part"
-            with source, partial.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            partial.replace(archive.parent / file)
+            with source:
+                put(source, archive.parent / file)
     return archive.parent
 
 

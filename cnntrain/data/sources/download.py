@@ -1,6 +1,7 @@
 """Files that are looked for where the user keeps data, and fetched with their checksum when they are absent."""
 
 from pathlib import Path
+from typing import IO
 
 from cnntrain.data.images import Folders
 from cnntrain.errors import DataError
@@ -59,3 +60,15 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
             f"`{name}` is not at hand, and {url} can't be downloaded ({type(error).__name__}); "
             f"put {file} into {where}, or name the folder that has it with --data-dir"
         ) from error
+
+
+def put(source: IO[bytes], place: Path) -> None:
+    """Copy a stream to `place`, whole or not at all, also where several processes do it at once."""
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.") as folder:
+        part = Path(folder) / place.name
+        with part.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        part.replace(place)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, cast
 
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.data.sources.download import fetch, find
+from cnntrain.data.sources.download import fetch, find, put
 from cnntrain.data.sources.unpacked import check_bytes
 from cnntrain.errors import DataError
 from cnntrain.registry import sources
@@ -234,14 +234,11 @@ def _read_all(file: IO[bytes], limit: int) -> bytes:
 
 
 def _unzip(archive: Path, files: list[str]) -> Path:
-    import shutil
     import zipfile
 
     with zipfile.ZipFile(archive) as packed:
         for file in files:
             # Members are read by their full names and written under ours, so that no path of theirs is used.
-            partial = archive.parent / f".{file}.gz.part"
-            with packed.open(f"gzip/{file}.gz") as source, partial.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            partial.replace(archive.parent / f"{file}.gz")
+            with packed.open(f"gzip/{file}.gz") as source:
+                put(source, archive.parent / f"{file}.gz")
     return archive.parent

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Channels = Literal[1, 3]
-GREY = ("1", "L", "LA", "I;16", "I")
+GREY = ("1", "L", "LA")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
 # In pixels; larger images are refused.
@@ -101,7 +101,9 @@ def _flattened(picture: "Image") -> "Image":
     import numpy as np
     from PIL import Image
 
-    if picture.mode in ("I;16", "I"):
+    if picture.mode == "F":
+        raise ValueError("floating-point pixels, of which nothing says how bright they are; save them as 8 or 16 bits")
+    if picture.mode.startswith("I"):  # in either order of bytes
         return Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
