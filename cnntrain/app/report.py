@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import Model, load_model, report_on
+from cnntrain.app.evaluate import Model, load_model, own_images, report_on
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import to_unit
-from cnntrain.data.splits import split
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError
+from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
@@ -38,9 +38,9 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         if summary is None:
             raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`")
         rows, model = Rows.read(run_dir), load_model(run_dir, where)
-        data = model.config.data
-        test = split(data.source.make(Folders.standard(where.data_dir)), data).test
-        logits = logits_of(model.network, placed(test, model.preprocessing, model.device, data.memory_budget)).cpu()
+        test = own_images(model, "test", Folders.standard(where.data_dir), display)
+        feed = placed(test, model.preprocessing, model.device, model.config.data.memory_budget)
+        logits = logits_of(model.network, feed).cpu()
         judged = report_on(model.classes, test.labels, logits)
         drawn = _draw(rows, model, test, logits, judged)
         for name, content in drawn.items():
@@ -88,7 +88,7 @@ def _mistakes(classes: list[str], test: Images, logits: torch.Tensor) -> dict[st
 
 def _filters(model: Model) -> dict[str, bytes]:
     """The first layer's weights as images: of a convolution its kernels, of a dense layer what each unit looks at."""
-    weight = next((value for value in model.network.parameters() if value.dim() > 1), None)
+    weight = next(iter(weights_of(model.network).values()), None)
     if weight is None:
         return {}
     images = weight.detach().cpu()[:FILTERS]

@@ -194,3 +194,11 @@ class GlobalAvgPool(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, channels)."""
         return images.mean(dim=(2, 3))
+
+
+def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
+    """What multiplies inputs, by name: no biases, and no scales of a normalization, whatever their shape."""
+    normalizations = (module for module in network.modules() if isinstance(module, nn.LayerNorm))
+    scales = {id(parameter) for module in normalizations for parameter in module.parameters()}
+    named = network.named_parameters()
+    return {name: parameter for name, parameter in named if parameter.dim() > 1 and id(parameter) not in scales}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cnntrain.network.modules import weights_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -41,8 +43,8 @@ def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
     """The norms of every layer with weights, from the input on, in one transfer from the device."""
     weights = {
         name.removesuffix(".weight"): parameter
-        for name, parameter in network.named_parameters()
-        if parameter.dim() > 1 and parameter.grad is not None
+        for name, parameter in weights_of(network).items()
+        if parameter.grad is not None
     }
     norms = [torch.stack([p.detach().norm(), p.grad.norm()]) for p in weights.values() if p.grad is not None]
     values = torch.stack(norms).tolist() if norms else []

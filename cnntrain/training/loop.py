@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -95,6 +96,7 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
         raise config.error(("training", "batch_size"), said)
     if ranks.device.type == "cpu":
         keep_freed_memory()
+    _check_last_batch(config, network, feeds)
     torch.manual_seed(derived_seed(config.seed, ranks.stream))
     parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)
@@ -122,6 +124,23 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
     except ValueError as error:
         raise config.error(("training", "engine"), str(error)) from error
     return Plan(config, feeds, engine), state
+
+
+def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds) -> None:
+    """Raise `ConfigError` where the epoch's last batch has one image, and a batch norm nothing to compare it with."""
+    count, size = len(feeds.train), config.training.batch_size
+    if (count % size or size) != 1:
+        return
+    one = Resident.black(1, feeds.train.preprocessing, feeds.train.labels.device)
+    image, _ = one.gather(torch.zeros(1, dtype=torch.int64, device=one.labels.device))
+    try:
+        with torch.no_grad():
+            deepcopy(network).train()(image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        said = f"of {count:,} images the last batch has one, of which `batch_norm` can't take a variance; take another"
+        raise config.error(("training", "batch_size"), said) from error
 
 
 def train(plan: Plan, state: State) -> Iterator[Progress | Remark | RolledBack | EpochResult]:
@@ -175,11 +194,17 @@ def _remarks(engine: Engine) -> Iterator[Remark]:
 
 
 def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
+    order = _expect(plan, state)
+    return torch.split(order.to(state.device), plan.config.training.batch_size)
+
+
+def _expect(plan: Plan, state: State) -> Tensor:
+    """Say which images are to come in the epoch, from where the state is; gives the order of all of them."""
     config = plan.config
     order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
     coming = torch.split(order, config.training.batch_size)[state.batch :]
     plan.feeds.train.expect(state.ranks.own(batch) for batch in coming)
-    return torch.split(order.to(state.device), config.training.batch_size)
+    return order
 
 
 def _train_batches(
@@ -234,6 +259,8 @@ def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
     state.go_back()
     state.rollbacks += 1
     state.drop_anchor()
+    # Whoever is in the middle of the epoch goes on with it from its beginning.
+    _expect(plan, state)
     return RolledBack(error, state.epoch, LOWERED**state.rollbacks)
 
 

@@ -32,9 +32,12 @@ class Trainable:
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """torch's parameter groups: weights, which decay, and the rest, which doesn't; one where nothing decays."""
+        from cnntrain.network.modules import weights_of
+
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        weights = [p for p in parameters if p.dim() > 1]
-        others = [p for p in parameters if p.dim() <= 1]
+        decaying = {id(weight) for weight in weights_of(self.network).values()}
+        weights = [p for p in parameters if id(p) in decaying]
+        others = [p for p in parameters if id(p) not in decaying]
         if not weight_decay:
             # In the same order, so that a state fits both.
             return [{"params": weights + others, "weight_decay": 0.0}]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cnntrain.network.modules import BookDropout
+from cnntrain.network.modules import BookDropout, weights_of
 
 # Beyond this a sigmoid or tanh is taken for saturated: its slope is below 1/25 of the largest.
 SATURATED = 0.99
@@ -107,7 +107,7 @@ def _describe(name: str, module: nn.Module, output: Tensor) -> LayerProbe:
 
 def depth(network: nn.Module) -> int:
     """How many layers of weights there are."""
-    return sum(parameter.dim() > 1 for parameter in network.parameters())
+    return len(weights_of(network))
 
 
 def scaling_law(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[Scaling]:
@@ -127,7 +127,8 @@ def _logits(network: nn.Sequential, images: Tensor, factor: float) -> Tensor:
     copy = deepcopy(network).eval()
     with torch.no_grad():
         # A bias would not grow with what it is added to, and hide the law.
-        for parameter in copy.parameters():
-            parameter.mul_(factor if parameter.dim() > 1 else 0.0)
+        weights = weights_of(copy)
+        for name, parameter in copy.named_parameters():
+            parameter.mul_(factor if name in weights else 0.0)
         output: Tensor = copy(images)
     return output

@@ -109,9 +109,10 @@ class Halving:
         return {"current": self.current, "best": self.since.best, "epochs": self.since.epochs}
 
     def restore(self, state: dict[str, float]) -> None:
-        """The inverse of `state`."""
-        self.current = state["current"]
-        self.since.best, self.since.epochs = state["best"], int(state["epochs"])
+        """The inverse of `state`; what another schedule left is nothing, and counting begins now."""
+        if state:
+            self.current = state["current"]
+            self.since.best, self.since.epochs = state["best"], int(state["epochs"])
 
 
 @schedules.register("constant")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -117,7 +117,7 @@ class State:
             group["lr"] = before["lr"]
         self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
         self.schedule.restore(saved["schedule"])
-        self.stopping = NoImprovement(**saved["stopping"])
+        self.stopping = replace(self.stopping, **{name: saved["stopping"][name] for name in ("best", "epochs")})
         self.best_weights = saved["best_weights"]
         self.history = [EpochResult(**row) for row in saved["history"]]
         self.health = [LayerHealth(**row) for row in saved["health"]]

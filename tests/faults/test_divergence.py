@@ -146,3 +146,13 @@ def soak(random, deadline):
 
 
 ROWS: list[Row] = [("interrupted around rollbacks", soak)]
+
+
+@pytest.mark.parametrize("every", [3, 7])
+def test_a_rollback_where_a_checkpoint_is_due_trains_on_the_right_images(tmp_path, every):
+    told = Told()
+    overrides = ["data.memory_budget=1", f"training.checkpoint_every={{steps: {every}}}"]
+    train_run(config_of(STEEP, *overrides), tmp_path / "run", Where(device="cpu"), told)
+    assert len(told.warnings) == 2
+    one, other = (checkpoint.load(run / "checkpoints" / "last.pt") for run in (whole(STEEP), tmp_path / "run"))
+    assert_same(one.weights, other.weights)

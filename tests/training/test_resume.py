@@ -111,3 +111,16 @@ def test_the_resolved_config_gives_the_same_bits(tiny, tmp_path):
     train_run(load_config(tiny), tmp_path / "one", Where())
     train_run(load_config(tmp_path / "one" / "config.yaml"), tmp_path / "two", Where())
     assert_same_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_early_stopping_that_was_changed_is_obeyed(tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
+    # No gain is larger than 1.
+    overrides = ["training.epochs=9", "training.early_stopping={patience: 2, min_delta: 1.0}"]
+    assert resume_run(tmp_path / "run", overrides, Where())["epochs"] == 3
+
+
+def test_a_schedule_that_counts_may_follow_one_that_does_not(tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=1", "training.schedule=constant"]), tmp_path / "run", Where())
+    summary = resume_run(tmp_path / "run", ["training.epochs=2", "training.schedule=halve_on_plateau"], Where())
+    assert summary["epochs"] == 2
