@@ -70,6 +70,7 @@ class _End:
     """Medians over the last quarter of the epochs since the turn: a single one may be far off."""
 
     sample_loss: float
+    sample_accuracy: float
     validation_loss: float
     validation_accuracy: float
 
@@ -89,7 +90,8 @@ def verdict(history: Sequence[EpochResult]) -> Verdict:
     if overfits:
         text = _overfitting(turn, end, rise)
     else:
-        has_fallen = end.validation_accuracy < turn.validation_accuracy - FALL
+        accuracies = ("sample_accuracy", "validation_accuracy")
+        has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
         text = _unsteady(turn, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 

@@ -49,6 +49,12 @@ def test_losses_that_rise_alike_while_accuracy_stays_are_nothing_to_worry_about(
     assert verdict(history([0.5, 0.3, 0.32], [0.6, 0.4, 0.43])).text.startswith("no overfitting: 90.00 %")
 
 
+def test_one_validation_image_more_that_is_wrong_is_nothing_unsteady():
+    accuracies = [(0.8, 0.8), (1.0, 0.986), (1.0, 0.979)]
+    judged = verdict(history([0.5, 0.08, 0.09], [0.6, 0.13, 0.143], accuracies))
+    assert judged.text.startswith("a gap, but no overfitting: 100.00 % of training, 97.90 %")
+
+
 def test_a_gap_without_a_turn():
     accuracies = [(0.8, 0.79), (0.9, 0.85), (0.99, 0.86)]
     judged = verdict(history([0.5, 0.3, 0.1], [0.6, 0.4, 0.39], accuracies))
