@@ -112,13 +112,14 @@ def own_images(model: Model, name: SplitName, folders: Folders, display: Display
 
 def _source(model: Model, data: str, display: Display) -> Config:
     """The network's config with another data source; a source's name goes before a folder's."""
-    path = Path(data)
+    # What is there is meant, and nothing of the same name in the folder of data sets.
+    path = Path(data).absolute() if Path(data).exists() else Path(data)
     if data not in sources and path.is_dir():
-        source: Any = {"image_folder": {"path": data, **_shape(model, display)}}
+        source: Any = {"image_folder": {"path": str(path), **_shape(model, display)}}
     elif path.suffix == ".csv":
-        source = {"csv": {"path": data, **_shape(model, display)}}
+        source = {"csv": {"path": str(path), **_shape(model, display)}}
     elif path.suffix == ".npz":
-        source = {"npz": {"path": data}}
+        source = {"npz": {"path": str(path)}}
     else:
         source = parse(data, "--data").value
     network = model.config.model_dump(mode="json")["network"]

@@ -23,7 +23,8 @@ def restore(run: Running, saved: dict[str, Any], is_changed: bool) -> None:
     if is_changed and state.epoch < epochs:
         state.stopped = ""
     if state.stopped:
-        run.say(f"{run.directory.path}: finished already: {state.stopped}; add training.epochs=N to go on")
+        setting = "training.epochs=N" if state.epoch >= epochs else "what lets it, as training.early_stopping=null,"
+        run.say(f"{run.directory.path}: finished already: {state.stopped}; add {setting} to go on")
     else:
         over = counted(epochs, "epoch")
         run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {over}")

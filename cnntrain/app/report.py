@@ -115,4 +115,6 @@ def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn:
     }
     verdict = ". ".join(text[:1].upper() + text[1:] for text in (summary["stopped"], summary["verdict"]["text"])) + "."
     command = f"cnntrain train {run_dir / 'config.yaml'}"
+    if summary.get("changes"):
+        command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
     return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command)

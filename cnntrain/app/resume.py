@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
+from cnntrain.config.load import resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
 from cnntrain.errors import CheckpointError, DataError, UsageError
@@ -45,6 +48,22 @@ def saved_epoch(file: Path) -> int | None:
     except CheckpointError:
         return None
     return int(result["epoch"]) if result else None
+
+
+def learns_otherwise(before: Config, after: Config, done: float) -> bool:
+    """Whether one config trains another network than the other, or would have until so many epochs were `done`."""
+
+    def what_is_learned(config: Config) -> dict[str, Any]:
+        data = config.data.model_copy(update={"memory_budget": None})
+        training = config.training.model_copy(update={"checkpoint_every": None, "epochs": after.training.epochs})
+        return resolved(config.model_copy(update={"data": data, "training": training, "expect": None}))
+
+    def factors(config: Config) -> list[float]:
+        schedule = config.training.schedule.make(config.training.epochs)
+        return [schedule.factor(half / 2) for half in range(math.ceil(2 * done))]
+
+    # Most schedules stretch with the number of epochs; a run of a constant learning rate is only longer.
+    return what_is_learned(before) != what_is_learned(after) or factors(before) != factors(after)
 
 
 def check_changes(before: Config, after: Config, in_epoch: bool) -> None:

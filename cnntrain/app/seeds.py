@@ -73,8 +73,14 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
         resolved(one.model_copy(update={"expect": None})) for one in (load(run_dir / "config.yaml"), config)
     )
     if there != wanted:
-        raise UsageError(f"{run_dir}: holds a run of another config; move it away, or name another `--run-dir`")
-    return read_summary(run_dir)
+        raise UsageError(f"{run_dir}: holds a run of another config; move it away")
+    summary = read_summary(run_dir)
+    if summary and summary.get("changes"):
+        raise UsageError(
+            f"{run_dir}: is not what its config trains, for it was resumed with other settings "
+            f"({'; '.join(summary['changes'])}); move it away"
+        )
+    return summary
 
 
 def _can_share(config: Config, where: Where) -> bool:

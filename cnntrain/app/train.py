@@ -17,7 +17,7 @@ from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
 from cnntrain.app.mending import mend, restore
 from cnntrain.app.preparation import Prepared, prepared
-from cnntrain.app.resume import check_changes, check_data, load_state
+from cnntrain.app.resume import check_changes, check_data, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
@@ -142,14 +142,16 @@ def _restored(
     """A run as a checkpoint has it."""
     saved = load_state(directory, file)
     assert saved.training is not None
-    config = from_resolved(saved.config, overrides)
-    check_changes(from_resolved(saved.config), config, in_epoch=saved.training["batch"] > 0)
+    before, config = from_resolved(saved.config), from_resolved(saved.config, overrides)
+    check_changes(before, config, in_epoch=saved.training["batch"] > 0)
     known = Preprocessing.from_dict(saved.preprocessing)
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     if file != directory.last:
         directory.go_back_to(file)
     restore(run, saved.training, is_changed=bool(overrides))
+    if learns_otherwise(before, config, run.state.step / run.given.plan.batches):
+        run.state.changes += (f"after epoch {run.state.epoch}, batch {run.state.batch}: {shlex.join(overrides)}",)
     if changed:
         run.warn(f"{changed}; going on as asked")
         run.state.begin_epoch_again()
@@ -270,6 +272,7 @@ def _finish(run: Running) -> dict[str, Any]:
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,
+        "changes": list(run.state.changes),
         "epochs": run.state.epoch,
         "best": asdict(best) if best else None,
         "last": asdict(last),

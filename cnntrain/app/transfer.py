@@ -49,6 +49,8 @@ def export(source: Path, kind: Format, output: Path | None = None) -> Path:
     The config, the classes and the preprocessing go with them as JSON: in the metadata of
     safetensors, in the array `metadata` of npz.
     """
+    if output and output.suffix != f".{kind}":
+        raise UsageError(f"{output}: a file of this format is called something.{kind}")
     saved = checkpoint.load(source)
     path = output or (source / f"best.{kind}" if source.is_dir() else source.with_suffix(f".{kind}"))
     atomic.write(path, _safetensors(saved) if kind == "safetensors" else _npz(saved))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnntrain.cli.console import print_json
-from cnntrain.cli.options import AsJson
+from cnntrain.cli.options import AsJson, Picture
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
@@ -19,7 +19,7 @@ NAME = "compare"
 
 def run(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.")],
-    picture: Annotated[Path, typer.Option(help="Where to draw their curves.", dir_okay=False)] = Path("compare.png"),
+    picture: Annotated[Path, Picture(help="Where to draw their curves.")] = Path("compare.png"),
     as_json: AsJson = False,
 ) -> None:
     """Print what differs in the configs of runs and what they reached; draw their curves in one picture."""

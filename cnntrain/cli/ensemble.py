@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cnntrain.cli.console import Terminal, print_json
-from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
+from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet
 
 NAME = "ensemble"
 
@@ -27,9 +27,9 @@ def run(
     vote: Annotated[
         Vote, typer.Option(help="One vote a network, or the mean of their probabilities.")
     ] = Vote.plurality,
-    picture: Annotated[
-        Path, typer.Option(help="Where to draw the images that the vote gets wrong.", dir_okay=False)
-    ] = Path("ensemble-errors.png"),
+    picture: Annotated[Path, Picture(help="Where to draw the images that the vote gets wrong.")] = Path(
+        "ensemble-errors.png"
+    ),
     data_dir: DataDir = None,
     device: Device = "auto",
     plugins: Plugins = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,4 +22,13 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values in the place of the config's.")
 ]
+
+
+def _is_png(path: Path | None) -> Path | None:
+    if path and path.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{path}: pictures are PNG files; call it {path.with_suffix('.png')}")
+    return path
+
+
+Picture = partial(typer.Option, dir_okay=False, callback=_is_png)
 Jobs = Annotated[int | None, typer.Option(min=1, help="So many runs side by side; by default as many as cores.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigPath, DataDir, Overrides, Plugins
+from cnntrain.cli.options import ConfigPath, DataDir, Overrides, Picture, Plugins
 
 NAME = "show"
 
@@ -16,9 +16,7 @@ def run(
     config: ConfigPath,
     overrides: Overrides = None,
     schedule: Annotated[bool, typer.Option("--schedule", help="Plot the learning rate instead.")] = False,
-    augment: Annotated[
-        Path | None, typer.Option(help="Write a picture of augmented images here instead.", dir_okay=False)
-    ] = None,
+    augment: Annotated[Path | None, Picture(help="Write a picture of augmented images here instead.")] = None,
     data_dir: DataDir = None,
     plugins: Plugins = None,
 ) -> None:

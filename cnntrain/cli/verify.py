@@ -37,6 +37,10 @@ def run(
 
     if any("=" in path.name and not path.exists() for path in configs):
         raise UsageError("`verify` takes configs only: what one claims, it claims of itself as it is")
+    names = [path.stem for path in configs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"several configs are called {', '.join(twice)}, and runs are kept by that name; verify one")
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
     from cnntrain.app.verify import verify
     from cnntrain.app.where import Where

@@ -160,6 +160,7 @@ class Folders:
         """The file at a path written in a config; raises `DataError` for anything else, as a pipe or a device."""
         found = self.resolve(path)
         if not found.is_file():
+            found = found.absolute()
             raise DataError(f"{found}: there is no such file" if not found.exists() else f"{found}: not a file")
         return found
 

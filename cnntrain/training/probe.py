@@ -126,9 +126,12 @@ def scaling_law(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[
 def _logits(network: nn.Sequential, images: Tensor, factor: float) -> Tensor:
     copy = deepcopy(network).eval()
     with torch.no_grad():
-        # A bias would not grow with what it is added to, and hide the law.
         weights = weights_of(copy)
         for name, parameter in copy.named_parameters():
-            parameter.mul_(factor if name in weights else 0.0)
+            if name in weights:
+                parameter.mul_(factor)
+            elif name.rpartition(".")[2] == "bias":
+                # It would not grow with what it is added to, and hide the law.
+                parameter.zero_()
         output: Tensor = copy(images)
     return output

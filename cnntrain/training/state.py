@@ -73,6 +73,8 @@ class State:
     history: list[EpochResult] = field(default_factory=list)
     health: list[LayerHealth] = field(default_factory=list)
     rollbacks: int = 0
+    # With what other settings it went on, and from where.
+    changes: tuple[str, ...] = ()
     keeps_anchor: bool = False
     anchor: dict[str, Any] | None = None
 
@@ -161,7 +163,7 @@ class State:
         self.anchor = anchor
 
 
-_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
+_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks", "changes")
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

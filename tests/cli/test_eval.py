@@ -175,3 +175,13 @@ def test_colours_survive_a_loss_of_transparency():
     colours = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 4), np.uint8)
     colours[:, 3] = 255
     np.testing.assert_allclose(_converted(colours, (3, 4, 4)) * 255, colours[:, :3], atol=1e-3)
+
+
+def test_a_folder_here_goes_before_one_among_the_data_sets(cnntrain, trained, tmp_path, monkeypatch):
+    digit_folder(tmp_path / "here" / "x", [3, 4])
+    digit_folder(tmp_path / "data" / "x", [5])
+    monkeypatch.setenv("CNNTRAIN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path / "here")
+    assert json.loads(cnntrain("eval", trained, "--data", "./x", "--json").out)["images"] == 40
+    monkeypatch.chdir(tmp_path)
+    assert cnntrain("eval", trained, "--data", "nothing.npz").err.count(str(tmp_path / "nothing.npz")) == 1

@@ -30,6 +30,16 @@ def test_relu_scales_by_c_to_the_number_of_layers(cnntrain, tmp_path):
     assert confidences[-1] > 0.9
 
 
+@pytest.mark.parametrize(("normalization", "after"), [("batch_norm", 3), ("{group_norm: 2}", 2), ("layer_norm", 2)])
+def test_scales_of_a_normalization_are_no_weights(cnntrain, tmp_path, normalization, after):
+    text = "network: [{conv: {filters: 8}}, %s, {fully_connected: {units: 32, activation: relu}}, softmax]"
+    found = probed(cnntrain, tmp_path, text % normalization)
+    assert found["depth"] == 3
+    # What is normalized image by image forgets how large it was; a batch's statistics are constants here.
+    for one in found["scaling"]:
+        assert one["ratio"] == pytest.approx(one["factor"] ** after, rel=0.02)
+
+
 def test_sigmoid_does_not(cnntrain, tmp_path):
     found = probed(cnntrain, tmp_path, DEEP % ("glorot", "sigmoid"))
     assert found["scaling"][-1]["ratio"] < found["scaling"][-1]["predicted"] / 10

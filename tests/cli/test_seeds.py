@@ -197,3 +197,32 @@ def test_orphans_end_by_themselves(tiny, here):
     while "interrupted by SIGTERM" not in log.read_text():
         assert time.monotonic() < deadline + 30
         time.sleep(0.05)
+
+
+def test_a_run_that_went_on_with_other_settings_is_not_what_its_config_trains(cnntrain, tiny, here):
+    kept = here / "runs" / "tiny" / "seed-0"
+    assert cnntrain("train", tiny, "training.epochs=1", "--run-dir", kept, "-q").code == 0
+    assert cnntrain("train", "--resume", kept, "training.checkpoint_every={steps: 9}", "-q").code == 0
+    assert json.loads((kept / "summary.json").read_text())["changes"] == []
+    constant = here / "constant"
+    assert cnntrain("train", tiny, "training.epochs=1", "training.schedule=constant", "--run-dir", constant).code == 0
+    assert cnntrain("train", "--resume", constant, "training.epochs=2", "-q").code == 0
+    assert json.loads((constant / "summary.json").read_text())["changes"] == []
+    assert cnntrain("train", "--resume", kept, "training.epochs=3", "training.checkpoint_every=null", "-q").code == 0
+    changed = "after epoch 1, batch 0: training.epochs=3 training.checkpoint_every=null"
+    assert json.loads((kept / "summary.json").read_text())["changes"] == [changed]
+    outcome = cnntrain("train", tiny, "training.checkpoint_every=null", "--seeds", "0")
+    assert outcome.code == 2
+    assert f"was resumed with other settings ({changed}); move it away" in outcome.err
+    assert cnntrain("train", tiny, "--run-dir", "straight", "-q").code == 0
+    assert changed in " ".join(cnntrain("compare", kept, "straight").out.split())
+    assert changed in (kept / "report.html").read_text()
+
+
+def test_configs_of_one_name_are_not_verified_together(cnntrain, tiny, here):
+    (here / "other").mkdir()
+    (here / "other" / "tiny.yaml").write_text(tiny.read_text() + CLAIM % 50)
+    outcome = cnntrain("verify", tiny, here / "other" / "tiny.yaml")
+    assert outcome.code == 2
+    assert "several configs are called tiny" in outcome.err
+    assert not (here / "runs").exists()

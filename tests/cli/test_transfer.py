@@ -1,6 +1,8 @@
 """`export` and `init_from`: weights out of a checkpoint."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import safetensors.torch
@@ -81,3 +83,14 @@ def test_an_init_from_that_is_none_leaves_no_run_behind(cnntrain, tiny, tmp_path
     assert outcome.code != 0
     assert "no checkpoint" in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_written_over(cnntrain, trained, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    before = (run / "checkpoints" / "last.pt").read_bytes()
+    outcome = cnntrain("export", run, "--output", run / "checkpoints" / "last.pt")
+    assert outcome.code == 2 and "something.safetensors" in outcome.err
+    assert (run / "checkpoints" / "last.pt").read_bytes() == before
+    outcome = cnntrain("compare", run, trained, "--picture", run / "config.yaml")
+    assert outcome.code == 2 and "pictures are PNG files" in " ".join(outcome.err.split())
+    assert (run / "config.yaml").read_text().startswith("seed")

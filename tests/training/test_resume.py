@@ -124,3 +124,13 @@ def test_a_schedule_that_counts_may_follow_one_that_does_not(tiny, tmp_path):
     train_run(load_config(tiny, ["training.epochs=1", "training.schedule=constant"]), tmp_path / "run", Where())
     summary = resume_run(tmp_path / "run", ["training.epochs=2", "training.schedule=halve_on_plateau"], Where())
     assert summary["epochs"] == 2
+
+
+def test_what_lets_a_run_go_on_that_stopped_early_is_named(cnntrain, tiny, tmp_path):
+    stopping = "training.early_stopping={patience: 1, min_delta: 1.0}"
+    assert cnntrain("train", tiny, stopping, "--run-dir", tmp_path / "run").code == 0
+    assert "add what lets it, as training.early_stopping=null, to go on" in (
+        cnntrain("train", "--resume", tmp_path / "run").err
+    )
+    outcome = cnntrain("train", "--resume", tmp_path / "run", "training.early_stopping=null")
+    assert "all 3 epochs are done" in outcome.err

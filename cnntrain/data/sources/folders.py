@@ -31,7 +31,7 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
     """
     root = folders.resolve(path)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder")
+        raise DataError(f"{root.absolute()}: there is no such folder")
     found = {split: _first_folder(root, names) for split, names in SPLITS.items()}
     listings = {split: _listing(folder, root) for split, folder in found.items() if folder}
     if listings and "train" not in listings:
