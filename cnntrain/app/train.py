@@ -150,9 +150,11 @@ def _restored(
     if file != directory.last:
         directory.go_back_to(file)
     restore(run, saved.training, is_changed=bool(overrides))
+    at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
     if learns_otherwise(before, config, run.state.step / run.given.plan.batches):
-        run.state.changes += (f"after epoch {run.state.epoch}, batch {run.state.batch}: {shlex.join(overrides)}",)
+        run.state.changes += (f"{at}: {shlex.join(overrides)}",)
     if changed:
+        run.state.changes += (f"{at}: {changed}",)
         run.warn(f"{changed}; going on as asked")
         run.state.begin_epoch_again()
     mend(run, is_changed=bool(overrides or changed))

@@ -1,5 +1,6 @@
 """What a run stands in: memory, data, other processes, Python's warnings; and the same bits again."""
 
+import json
 import os
 import resource
 import signal
@@ -120,6 +121,8 @@ def test_changed_data_is_refused_unless_forced(cnntrain, begun, data):
     forced = cnntrain("train", "--resume", begun, "--force")
     assert forced.code == 0
     assert "have changed since this run began; going on as asked" in forced.err
+    [change] = json.loads((begun / "summary.json").read_text())["changes"]
+    assert "have changed since this run began" in change
     after = checkpoint.load(last)
     # Preprocessed as the network knows it; the epoch that had begun was begun again.
     assert after.preprocessing["mean"] == mean
