@@ -121,7 +121,7 @@ def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) 
 def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:
     images = to_unit(torch.from_numpy(np.stack(pixels)).to(model.device))
     if invert:
-        images = 1 - images
+        images[:, :3] = 1 - images[:, :3]
     with torch.inference_mode():
         probabilities = model.network.eval()(model.preprocessing.normalize(images)).softmax(1)
     best = probabilities.topk(min(top_k, len(model.classes)))

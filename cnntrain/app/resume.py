@@ -6,13 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cnntrain.config.load import resolved
+from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
 from cnntrain.errors import CheckpointError, DataError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
+from cnntrain.training.state import State
 
 
 def load_state(directory: RunDirectory, file: Path) -> Checkpoint:
@@ -60,10 +61,21 @@ def learns_otherwise(before: Config, after: Config, done: float) -> bool:
 
     def factors(config: Config) -> list[float]:
         schedule = config.training.schedule.make(config.training.epochs)
-        return [schedule.factor(half / 2) for half in range(math.ceil(2 * done))]
+        count = math.ceil(2 * done) + 1
+        return [schedule.factor(done * part / count) for part in range(count)]
 
     # Most schedules stretch with the number of epochs; a run of a constant learning rate is only longer.
     return what_is_learned(before) != what_is_learned(after) or factors(before) != factors(after)
+
+
+def is_lifted(saved: Checkpoint, state: State) -> bool:
+    """Whether a run goes on from where it would have ended anyhow, or from the weights of an epoch before the last."""
+    if saved.training is None or not saved.training["stopped"] or state.stopped:
+        return False
+    early = from_resolved(saved.config).training.early_stopping
+    ran_out = early is not None and state.stopping.epochs >= early.patience
+    went_back = bool(state.best_weights) and state.history[-1] is not state.best
+    return ran_out or bool(state.schedule.finished) or went_back
 
 
 def check_changes(before: Config, after: Config, in_epoch: bool) -> None:

@@ -18,7 +18,8 @@ from cnntrain.app.where import Where
 from cnntrain.app.workers import work
 from cnntrain.config.load import load, resolved
 from cnntrain.config.schema import Config
-from cnntrain.errors import CnntrainError, Interrupted, UsageError
+from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageError
+from cnntrain.run import checkpoint
 from cnntrain.run.directory import read_summary
 
 
@@ -75,12 +76,22 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     if there != wanted:
         raise UsageError(f"{run_dir}: holds a run of another config; move it away")
     summary = read_summary(run_dir)
-    if summary and summary.get("changes"):
+    changes = summary.get("changes") if summary else _changes_so_far(run_dir / "checkpoints" / "last.pt")
+    if changes:
         raise UsageError(
             f"{run_dir}: is not what its config trains, for it was resumed with other settings "
-            f"({'; '.join(summary['changes'])}); move it away"
+            f"({'; '.join(changes)}); move it away"
         )
     return summary
+
+
+def _changes_so_far(last: Path) -> Sequence[str]:
+    """With what an unfinished run was resumed."""
+    try:
+        training = checkpoint.load(last).training
+    except CheckpointError:  # whoever goes on with it tells of it
+        return ()
+    return list(training.get("changes", ())) if training else ()
 
 
 def _can_share(config: Config, where: Where) -> bool:

@@ -17,7 +17,7 @@ from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
 from cnntrain.app.mending import mend, restore
 from cnntrain.app.preparation import Prepared, prepared
-from cnntrain.app.resume import check_changes, check_data, learns_otherwise, load_state
+from cnntrain.app.resume import check_changes, check_data, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
@@ -151,7 +151,7 @@ def _restored(
         directory.go_back_to(file)
     restore(run, saved.training, is_changed=bool(overrides))
     at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
-    if learns_otherwise(before, config, run.state.step / run.given.plan.batches):
+    if learns_otherwise(before, config, run.state.step / run.given.plan.batches) or is_lifted(saved, run.state):
         run.state.changes += (f"{at}: {shlex.join(overrides)}",)
     if changed:
         run.state.changes += (f"{at}: {changed}",)

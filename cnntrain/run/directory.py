@@ -108,6 +108,8 @@ class RunDirectory:
             if path.is_dir():  # since a moment ago
                 raise _Taken(path) from error
             raise _unfit(path, "can't make the run directory", error) from error
+        with suppress(OSError):  # not every folder that can be written to can be read
+            atomic.sync_folder(path.parent)
         return cls(path)
 
     @classmethod
@@ -207,14 +209,13 @@ def _furnish(path: Path, config: str) -> None:
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
-        atomic.sync_folder(path.parent)
         return
     raise FileNotFoundError(errno.ENOENT, "what is written there is removed at once", str(path))
 
 
 def _sweep(folder: Path, unfinished: str) -> None:
     """Remove what killed processes left, renamed first: a living one finds its folder gone, never half empty."""
-    left = list(folder.glob(f"{glob.escape(unfinished)}*{atomic.PART}"))
+    left = [path for path in folder.glob(f"{glob.escape(unfinished)}*{atomic.PART}") if path.is_dir()]
     if left:
         with tempfile.TemporaryDirectory(atomic.PART, unfinished, folder, ignore_cleanup_errors=True) as grave:
             for old in left:

@@ -96,7 +96,8 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
         raise config.error(("training", "batch_size"), said)
     if ranks.device.type == "cpu":
         keep_freed_memory()
-    _check_last_batch(config, network, feeds)
+    if ranks.size == 1:
+        _check_last_batch(config, network, feeds)
     torch.manual_seed(derived_seed(config.seed, ranks.stream))
     parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)

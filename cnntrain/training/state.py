@@ -106,6 +106,7 @@ class State:
             "history": [asdict(result) for result in self.history],
             "health": [asdict(layer) for layer in self.health],
             **{name: getattr(self, name) for name in _NUMBERS},
+            "changes": self.changes,
             "anchor": self.anchor if self.keeps_anchor and self.batch else None,
         }
 
@@ -125,6 +126,7 @@ class State:
         self.health = [LayerHealth(**row) for row in saved["health"]]
         for name in _NUMBERS:
             setattr(self, name, saved[name])
+        self.changes = tuple(saved.get("changes", ()))
         self._restore_own([saved, *saved["others"]])
         self.anchor = saved["anchor"]
 
@@ -155,15 +157,15 @@ class State:
         self.anchor = deepcopy(self.save())
 
     def go_back(self) -> None:
-        """Be again what was at the anchor."""
+        """Be again what was at the anchor; that settings were changed since then stays known."""
         assert self.anchor is not None
-        anchor = self.anchor
+        anchor, changes = self.anchor, self.changes
         # A copy, since optimizers work in the tensors that they are given.
         self.restore(deepcopy(anchor))
-        self.anchor = anchor
+        self.anchor, self.changes = anchor, changes
 
 
-_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks", "changes")
+_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -142,3 +142,21 @@ def test_png_files_of_mnist(cnntrain, data_dir, tmp_path):
     for index in range(200):
         Image.fromarray(images.pixels[index, 0]).save(tmp_path / f"{images.labels[index]}-{index}.png")
     assert accuracy(rows(cnntrain("predict", tmp_path / "run", tmp_path / "*.png").out)) > 0.75
+
+
+def test_files_for_a_network_that_takes_transparency_too(cnntrain, digits, tmp_path):
+    found = load_digits()
+    grey = np.round(found.images[..., None] * 255 / 16).astype(np.uint8)
+    images = np.concatenate([grey, grey, grey, np.full_like(grey, 255)], 3)
+    np.savez(tmp_path / "x.npz", images=images, labels=found.target)
+    config = tmp_path / "c.yaml"
+    config.write_text("data: {source: {npz: {path: x.npz}}}\nnetwork: [softmax]\ntraining: {epochs: 3}\n")
+    run = tmp_path / "run"
+    assert cnntrain("train", config, "--data-dir", tmp_path, "--run-dir", run, "-q").code == 0
+    plain = rows(cnntrain("predict", run, digits).out)
+    assert accuracy(plain) > 0.8
+    (tmp_path / "inverted").mkdir()
+    for path in digits.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(tmp_path / "inverted" / path.name)
+    again = rows(cnntrain("predict", run, tmp_path / "inverted", "--invert").out)
+    assert [row["class"] for row in again] == [row["class"] for row in plain]

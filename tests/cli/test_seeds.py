@@ -12,7 +12,12 @@ import pytest
 import torch
 
 from cnntrain import registry
+from cnntrain.app.configure import load_config
 from cnntrain.app.ensemble import decide
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
+from cnntrain.errors import Interrupted
+from tests.training.test_resume import InterruptAt
 
 CLAIM = "\nexpect: {test_accuracy: {at_least: %s, source: somebody}}\n"
 
@@ -217,6 +222,17 @@ def test_a_run_that_went_on_with_other_settings_is_not_what_its_config_trains(cn
     assert cnntrain("train", tiny, "--run-dir", "straight", "-q").code == 0
     assert changed in " ".join(cnntrain("compare", kept, "straight").out.split())
     assert changed in (kept / "report.html").read_text()
+
+
+def test_an_unfinished_run_that_went_on_with_other_settings_is_no_seed_of_a_config(cnntrain, tiny, here):
+    config, place = load_config(tiny, ["training.l2=5"]), here / "runs" / "tiny" / "seed-0"
+    with pytest.raises(Interrupted):
+        train_run(config, place, Where(device="cpu"), InterruptAt(3))
+    with pytest.raises(Interrupted):
+        resume_run(place, ["training.l2=0"], Where(device="cpu"), InterruptAt(9))
+    outcome = cnntrain("train", tiny, "--seeds", "0")
+    assert outcome.code == 2
+    assert "was resumed with other settings (after epoch 0, batch 3: training.l2=0); move it away" in outcome.err
 
 
 def test_configs_of_one_name_are_not_verified_together(cnntrain, tiny, here):

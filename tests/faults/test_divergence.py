@@ -156,3 +156,12 @@ def test_a_rollback_where_a_checkpoint_is_due_trains_on_the_right_images(tmp_pat
     assert len(told.warnings) == 2
     one, other = (checkpoint.load(run / "checkpoints" / "last.pt") for run in (whole(STEEP), tmp_path / "run"))
     assert_same(one.weights, other.weights)
+
+
+def test_a_rollback_does_not_forget_that_settings_were_changed(tmp_path):
+    with pytest.raises(Interrupted):
+        train_run(config_of(STEEP), tmp_path / "run", Where(device="cpu"), Told(3))
+    told = Told()
+    summary = resume_run(tmp_path / "run", ["training.l2=0.001"], Where(device="cpu"), told)
+    assert told.warnings
+    assert summary["changes"] == ["after epoch 0, batch 3: training.l2=0.001"]

@@ -1,8 +1,11 @@
 """Run directories: new or resumed, never shared, never overwritten."""
 
+import errno
+
 import pytest
 
 from cnntrain.errors import UsageError
+from cnntrain.run import atomic
 from cnntrain.run.directory import RunDirectory, default_path
 
 
@@ -37,3 +40,14 @@ def test_a_file_in_the_way_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="can't make the run directory"):
         RunDirectory.create(tmp_path / "file" / "run", "seed: 0\n")
+
+
+def test_a_folder_whose_names_can_not_be_synced(tmp_path, monkeypatch):
+    def refuse(folder):
+        if folder == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(atomic, "sync_folder", refuse)
+    made = RunDirectory.create(tmp_path / "run", "seed: 0\n", or_beside=True)
+    assert made.path == tmp_path / "run"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

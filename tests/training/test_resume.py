@@ -7,6 +7,7 @@ import pytest
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
+from cnntrain.app.resume import learns_otherwise
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import Interrupted, UsageError
@@ -134,3 +135,27 @@ def test_what_lets_a_run_go_on_that_stopped_early_is_named(cnntrain, tiny, tmp_p
     )
     outcome = cnntrain("train", "--resume", tmp_path / "run", "training.early_stopping=null")
     assert "all 3 epochs are done" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("stopping", "override"),
+    [
+        ("{patience: 1, min_delta: 1.0}", "training.epochs=9"),
+        ("{patience: 1, min_delta: 1.0, restore_best: true}", "training.epochs=9"),
+    ],
+)
+def test_who_goes_on_after_an_early_stop_is_told_apart(stopping, override, tiny, tmp_path):
+    config = load_config(tiny, ["training.schedule=constant", f"training.early_stopping={stopping}"])
+    assert train_run(config, tmp_path / "run", Where())["changes"] == []
+    [change] = resume_run(tmp_path / "run", [override], Where())["changes"]
+    assert change.endswith(f", batch 0: {override}")
+
+
+def test_schedules_that_stretch_have_learned_otherwise_from_the_first_batch_on(tiny):
+    for schedule, expected in (("linear", True), ("cosine", True), ("constant", False)):
+        before, after = (
+            load_config(tiny, [f"training.schedule={schedule}", f"training.epochs={epochs}"]) for epochs in (1, 9)
+        )
+        assert learns_otherwise(before, after, done=0.1) is expected
+    assert not learns_otherwise(before, load_config(tiny, ["training.schedule=constant"]), done=2.0)
+    assert learns_otherwise(before, load_config(tiny, ["training.schedule=constant", "training.l2=1"]), done=0.1)
