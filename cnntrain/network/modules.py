@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnntrain.network.activations import make_activation
+from cnntrain.network.windows import convolve
 
 
 class ConvPool(nn.Module):
@@ -32,7 +33,7 @@ class ConvPool(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, filters, pooled height, pooled width)."""
-        pooled = functional.max_pool2d(functional.conv2d(images, self.weight), self.pool)
+        pooled = functional.max_pool2d(convolve(images, self.weight), self.pool)
         output: Tensor = self.activation(pooled + self.bias.view(-1, 1, 1))
         return output
 
