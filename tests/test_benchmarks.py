@@ -1,6 +1,7 @@
 """The benchmarks measure the same training everywhere, and the page says what the results say."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,19 @@ def test_too_few_turns_give_no_figure():
 
 def test_the_page_is_written_from_the_results():
     assert (ROOT / "docs" / "PERFORMANCE.md").read_text() == page(json.loads(RESULTS.read_text()))
+
+
+@pytest.mark.parametrize(("batch_size", "place"), [(10, 0), (128, 3)])
+def test_the_readme_says_what_was_measured(batch_size, place):
+    cases = json.loads(RESULTS.read_text())["cases"]
+    # The book's convolutional networks.
+    rows = [cases[f"{name}-{batch_size}"] for name in ("W2", "W3", "W4")]
+    ratios = [
+        [seconds_a_step(row[peer]) / seconds_a_step(row["cnntrain"]) for row in rows]
+        for peer in ("idiomatic", "lightning", "keras-jax")
+    ]
+    told = re.findall(r"[\d.]+ to [\d.]+", (ROOT / "README.md").read_text().split("## Speed")[1])
+    assert told[place : place + 3] == [f"{min(of_peer):.1f} to {max(of_peer):.1f}" for of_peer in ratios]
 
 
 def test_networks_in_turns_are_timed(data_dir):
