@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -27,10 +28,16 @@ def pair(size: int | list[int]) -> tuple[int, int]:
 
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     """The end of a sentence that names the nearest of `known`, or all of them."""
-    near = get_close_matches(wrong, known, n=1)
+    near = _nearest(wrong, tuple(known))
     if near:
-        return f"; did you mean `{near[0]}`?"
+        return f"; did you mean `{near}`?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+# A name is often wrong wherever it stands.
+@lru_cache
+def _nearest(wrong: str, known: tuple[str, ...]) -> str:
+    return next(iter(get_close_matches(wrong, known, n=1)), "")
 
 
 def problem(message: str, location: Sequence[int | str] = (), value: object = None) -> InitErrorDetails:

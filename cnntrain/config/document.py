@@ -83,6 +83,11 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def fetch_directive(self) -> None:
+        """Stop at too many of these, too, which make no nodes."""
+        self.allowance.step(0, self.get_mark())
+        super().fetch_directive()
+
 
 class _Dumper(yaml.SafeDumper):
     """Quotes a string that our reader, or one of YAML 1.1, would take for something else: "1e3", "no"."""
