@@ -1,4 +1,4 @@
-"""The first touch: help and errors come back without torch, in under half a second of CPU time."""
+"""The first touch: help and errors come back without torch, in under a second of CPU time, on slow processors too."""
 
 import resource
 import subprocess
@@ -19,14 +19,14 @@ def cpu_seconds(*arguments):
 def test_help(tmp_path):
     results = [cpu_seconds("--help") for _ in range(3)]
     assert all(done.returncode == 0 and "train" in done.stdout for done, _ in results)
-    assert min(seconds for _, seconds in results) < 0.5
+    assert min(seconds for _, seconds in results) < 1
 
 
 def test_config_error(tmp_path):
     (tmp_path / "bad.yaml").write_text(BAD)
     results = [cpu_seconds("train", str(tmp_path / "bad.yaml")) for _ in range(3)]
     assert all(done.returncode == 2 and "did you mean `softmax`" in done.stderr for done, _ in results)
-    assert min(seconds for _, seconds in results) < 0.5
+    assert min(seconds for _, seconds in results) < 1
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_without_torch(arguments, tmp_path):
         f"sys.argv = ['cnntrain', *{arguments!r}]\n"
         "try:\n    runpy.run_module('cnntrain', run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "heavy = {'torch', 'sklearn', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'PIL', 'matplotlib', 'multiprocessing'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
-from cnntrain.data.sources.decode import decoded
 from cnntrain.data.sources.pictures import Channels, is_picture_name
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
@@ -61,6 +60,9 @@ def csv_file(
 def _dataset(
     listings: dict[str, Listing], size: int | list[int] | None, channels: Channels | None, folders: Folders
 ) -> Dataset:
+    # Processes and locks, which a mistake in a config need not wait for.
+    from cnntrain.data.sources.decode import decoded
+
     # Classes are those of the training images, and every split's labels are found by name.
     classes = sorted({label for _, label in listings["train"]})
     numbers = {name: number for number, name in enumerate(classes)}
