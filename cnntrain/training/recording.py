@@ -5,6 +5,7 @@ Shapes: indices are (steps, batch), learning rates (steps, parameter groups).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # Libraries set themselves up in the first steps, which is not to be recorded.
 REHEARSALS = 2
+# Values in images that are gathered at once, 64 MiB of float32.
+GATHERED = 1 << 24
 
 
 class Recording:
@@ -99,10 +102,23 @@ def workspaces_apart() -> Iterator[None]:
 
 
 def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> None:
-    """A step for each row, with learning rates that are read from the device when the step is carried out."""
-    for images, of_groups in zip(indices.unbind(), rates.unbind(), strict=True):
-        with learning_at(step, of_groups.unbind()):
-            step(images, totals, keeps_gradients=True)
+    """A step for each row, with learning rates that are read from the device when the step is carried out.
+
+    Images of many steps are gathered and counted at once: with small batches each operation of a graph takes its
+    time whatever it works on.
+    """
+    size = indices.shape[1]
+    count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
+    for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
+        images, labels = step.images.gather(some.flatten())
+        learned = []
+        for batch, truth, of_groups in zip(
+            torch.split(images, size), torch.split(labels, size), rates_of_some, strict=True
+        ):
+            with learning_at(step, of_groups.unbind()):
+                learned.append(step.learn(batch, truth, keeps_gradients=True))
+        losses, logits = zip(*learned, strict=True)
+        totals.add(torch.stack(losses).mean(), torch.cat(logits), labels)
 
 
 @contextmanager

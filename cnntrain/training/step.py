@@ -39,6 +39,11 @@ class Totals:
         """Nothing summed yet."""
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count images by their mean loss (), what was answered (images, classes), and their labels (images,)."""
+        self.loss += loss * len(labels)
+        self.correct += (logits.argmax(1) == labels).sum()
+
 
 @dataclass(frozen=True)
 class Step:
@@ -58,24 +63,27 @@ class Step:
     precision: torch.dtype = torch.float32
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
-        """One update from the images at `indices` (batch,), counted into `totals`.
+        """One update from the images at `indices` (batch,), counted into `totals`; see `learn`."""
+        images, labels = self.images.gather(indices)
+        totals.add(*self.learn(images, labels, keeps_gradients), labels)
+
+    def learn(self, images: Tensor, labels: Tensor, keeps_gradients: bool) -> tuple[Tensor, Tensor]:
+        """One update from gathered images; gives their mean loss () and logits (batch, classes) before it.
 
         With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
         """
-        batch, labels = self.images.gather(indices)
         for augment in self.augmentations:
-            batch = augment(batch)
+            images = augment(images)
         self.optimizer.zero_grad()
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
-                logits = self.network(self.images.preprocessing.normalize(batch)).float()
+                logits = self.network(self.images.preprocessing.normalize(images)).float()
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()
-        totals.loss += loss.detach() * len(indices)
-        totals.correct += (logits.argmax(1) == labels).sum()
+        return loss.detach(), logits.detach()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:

@@ -1,6 +1,8 @@
 """Engines: many steps as one block are the same steps; what can't be had is said, and done plainly."""
 
 import copy
+import math
+from unittest import mock
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved
+from cnntrain.data.batches import Resident
 from cnntrain.errors import Interrupted
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
+from cnntrain.training import recording as recordings
 from cnntrain.training.engine import STEPS, Engine, Graph, Traced, choose
 from cnntrain.training.optimizers import Trainable, adam, adamw, rmsprop, sgd
 from cnntrain.training.recording import run_block, without_trace
@@ -61,7 +65,9 @@ def addresses(step):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_block_is_the_same_steps_to_the_bit(optimizer):
+@pytest.mark.parametrize("gathered", [1, 3, 4])
+def test_a_block_is_the_same_steps_to_the_bit(monkeypatch, optimizer, gathered):
+    monkeypatch.setattr(recordings, "GATHERED", gathered * 8 * math.prod(SHAPE))
     block, plain = step_of(optimizer), step_of(optimizer)
     totals, their_totals = Totals.zero(CPU), Totals.zero(CPU)
     batches = torch.arange(32).view(4, 8)
@@ -71,9 +77,19 @@ def test_a_block_is_the_same_steps_to_the_bit(optimizer):
     factors = [rate / RATES[0] for rate in RATES]
     Engine(plain).run(batches.unbind(), factors, their_totals, keeps_gradients=True)
     assert_same(block, plain)
-    assert torch.equal(totals.loss, their_totals.loss)
+    torch.testing.assert_close(totals.loss, their_totals.loss)
     assert torch.equal(totals.correct, their_totals.correct)
     assert {group["lr"] for group in block.optimizer.param_groups} == {RATES[0]}
+
+
+@pytest.mark.parametrize(("steps", "sizes"), [(50, [32]), (3, [24, 8]), (0.5, [8, 8, 8, 8])])
+def test_images_of_a_block_are_gathered_at_once_unless_they_are_large(monkeypatch, steps, sizes):
+    monkeypatch.setattr(recordings, "GATHERED", int(steps * 8 * math.prod(SHAPE)))
+    step = step_of()
+    rates = torch.full((4, len(step.optimizer.param_groups)), RATES[0])
+    with mock.patch.object(Resident, "gather", autospec=True, side_effect=Resident.gather) as gather:
+        run_block(step, torch.arange(32).view(4, 8), rates, Totals.zero(CPU))
+    assert [len(call.args[1]) for call in gather.call_args_list] == sizes
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
