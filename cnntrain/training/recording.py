@@ -118,7 +118,7 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
             with learning_at(step, of_groups.unbind()):
                 learned.append(step.learn(batch, truth, keeps_gradients=True))
         losses, logits = zip(*learned, strict=True)
-        totals.add(torch.stack(losses).mean(), torch.cat(logits), labels)
+        totals.add(torch.stack(losses).sum() * size, torch.cat(logits), labels)
 
 
 @contextmanager

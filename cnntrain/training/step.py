@@ -40,8 +40,8 @@ class Totals:
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count images by their mean loss (), what was answered (images, classes), and their labels (images,)."""
-        self.loss += loss * len(labels)
+        """Count images by the sum of their losses (), their logits (images, classes) and labels (images,)."""
+        self.loss += loss
         self.correct += (logits.argmax(1) == labels).sum()
 
 
@@ -65,7 +65,8 @@ class Step:
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`; see `learn`."""
         images, labels = self.images.gather(indices)
-        totals.add(*self.learn(images, labels, keeps_gradients), labels)
+        loss, logits = self.learn(images, labels, keeps_gradients)
+        totals.add(loss * len(labels), logits, labels)
 
     def learn(self, images: Tensor, labels: Tensor, keeps_gradients: bool) -> tuple[Tensor, Tensor]:
         """One update from gathered images; gives their mean loss () and logits (batch, classes) before it.
