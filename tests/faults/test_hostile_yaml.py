@@ -1,4 +1,4 @@
-"""Configs made to hurt: refused within two seconds and little memory, at their place, and nothing runs."""
+"""Configs made to hurt: refused within a second and little memory, at their place, and nothing runs."""
 
 import os
 import subprocess
@@ -57,7 +57,7 @@ def test_refused_quickly_at_its_place(tmp_path, name):
     started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(tmp_path / "c.yaml")
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
     assert len(str(caught.value)) < 120_000
     assert all(problem.position for problem in caught.value.problems)
     assert not canary.exists()
@@ -72,7 +72,7 @@ def test_a_hundred_megabytes_a_device_and_a_pipe(tmp_path):
         assert done.returncode == 2
         assert expected in done.stderr
         assert peak < 300 * 2**20
-        assert seconds < 2
+        assert seconds < 1
 
 
 def measured(*arguments):
