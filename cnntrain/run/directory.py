@@ -44,6 +44,9 @@ UNFIT = {
     errno.EINVAL,
 }
 
+# Who looks whether a run is being written takes its lock for some microseconds; that is waited out, in seconds.
+PATIENCE = 0.5
+
 # More than there are processes that want one and the same new run at once; each of them can spoil one attempt.
 ATTEMPTS = 100
 
@@ -67,7 +70,7 @@ class RunDirectory:
         self._lock = FileLock(path / ".lock")
         self._owner = path / ".owner"
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=PATIENCE)
             self.left_by = left_by(path)
             atomic.write(self._owner, f"{os.getpid()} on {socket.gethostname()}")
         except Timeout as error:
@@ -233,7 +236,7 @@ def writer_of(path: Path) -> str | None:
         return None
     lock = FileLock(path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE)
     except Timeout:
         return left_by(path) or "a process"
     except OSError:  # where it can't be opened, nobody writes

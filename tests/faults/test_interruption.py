@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from multiprocessing import get_context
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
@@ -173,6 +174,25 @@ def test_two_processes_on_one_run(cnntrain, run):
     assert taken.code == 0
     assert f"process {process.pid} on " in taken.err and "ended without closing this run; going on" in taken.err
     assert "ended without closing" not in cnntrain("train", "--resume", run, "training.epochs=6").err
+
+
+def _look(run: Path, looking: Event) -> None:
+    with FileLock(run / ".lock"):
+        looking.set()
+        time.sleep(0.1)
+
+
+def test_who_looks_is_not_taken_for_a_writer(run):
+    looking = get_context("forkserver").Event()
+    process = start(_look, run, looking)
+    assert looking.wait(60)
+    RunDirectory.open(run).close()
+    process.join()
+    looking.clear()
+    process = start(_look, run, looking)
+    assert looking.wait(60)
+    assert writer_of(run) is None
+    process.join()
 
 
 def test_a_copy_of_a_run_under_way_goes_on_by_itself(cnntrain, run, tmp_path):
