@@ -1,9 +1,11 @@
 """Configs made to hurt: refused within a second and little memory, at their place, and nothing runs."""
 
+import gc
 import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -54,13 +56,24 @@ def test_refused_quickly_at_its_place(tmp_path, name):
     os.mkfifo(tmp_path / "pipe")
     for number in range(30):
         (tmp_path / f"e{number}.yaml").write_text(f"extends: e{number + 1}.yaml\n")
-    started = time.process_time()
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "c.yaml")
-    assert time.process_time() - started < 1
+    with only_its_own_garbage():
+        started = time.process_time()
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / "c.yaml")
+        assert time.process_time() - started < 1
     assert len(str(caught.value)) < 120_000
     assert all(problem.position for problem in caught.value.problems)
     assert not canary.exists()
+
+
+@contextmanager
+def only_its_own_garbage():
+    """Spare the collector the half a million objects that other tests left: a third of a second to look through."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def test_a_hundred_megabytes_a_device_and_a_pipe(tmp_path):
