@@ -133,7 +133,9 @@ class Graph(Engine):
             self._recordings[shape] = Recording(self.step, *shape)
         except RuntimeError as error:
             self._has_failed = True
-            self.remark = f"training goes on in plain steps, without a CUDA graph: {_first_line(error)}"
+            # Ending a recording that has failed raises too, and says only that something failed before.
+            cause = _first_line(error.__context__ or error)
+            self.remark = f"training goes on in plain steps, without a CUDA graph: {cause}"
             self._recordings.clear()
             torch.cuda.empty_cache()
             return None
@@ -154,7 +156,9 @@ class Compiled(Engine):
         self._inner.run(batches, factors, totals, keeps_gradients)
 
     def _rehearsed(self, batch_size: int) -> Engine:
-        compiled = replace(self.step, network=cast("nn.Module", torch.compile(self.step.network)))
+        # A smaller last batch would have all later ones compiled for any size, and slower for it.
+        network = cast("nn.Module", torch.compile(self.step.network, dynamic=False))
+        compiled = replace(self.step, network=network)
         # Images that are streamed can be asked for only once.
         black = replace(compiled, images=Resident.black(batch_size, self.step.images.preprocessing, self.step.device))
         every = torch.arange(batch_size, device=self.step.device)
@@ -186,7 +190,7 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     return Engine(step, f"plain steps, no CUDA graph: {obstacle}" if (name, device.type) == ("auto", "cuda") else "")
 
 
-def _first_line(error: RuntimeError) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -156,7 +157,7 @@ def test_a_graph_on_a_cpu_is_refused_at_its_place(cnntrain, tiny):
 
 
 def test_a_network_that_can_not_be_compiled_is_trained_as_it_is(monkeypatch, tiny, tmp_path):
-    def fails(network):
+    def fails(network, dynamic):
         return lambda images: fail(network(images))
 
     def fail(_):
@@ -177,7 +178,7 @@ def test_a_network_that_can_not_be_compiled_is_trained_as_it_is(monkeypatch, tin
 
 
 def test_what_is_streamed_can_be_compiled(monkeypatch, tiny, tmp_path):
-    monkeypatch.setattr(engines.torch, "compile", lambda network: network)
+    monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: network)
     for name in ("compiled", "eager"):
         config = load_config(tiny, [f"training.engine={name}", "data.memory_budget=1"])
         train_run(config, tmp_path / name, Where())
@@ -185,7 +186,33 @@ def test_what_is_streamed_can_be_compiled(monkeypatch, tiny, tmp_path):
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
 
 
+# What torch does, and warns of, where it compiles a function with a backward pass of its own.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_full_batches_are_compiled_for_their_size(monkeypatch):
+    run = []
+
+    def backend(graph, inputs):
+        sizes = [value for value in inputs if not isinstance(value, torch.Tensor)]
+        return lambda *values: run.append(sizes) or graph(*values)
+
+    monkeypatch.setattr(engines.torch, "compile", partial(torch.compile, backend=backend))
+    engine = choose("compiled", step_of(), CPU)
+    for size in (8, 5, 8, 5, 8):
+        engine.run([torch.arange(size)], [1.0], Totals.zero(CPU), keeps_gradients=True)
+    assert "without" not in engine.remark
+    # A batch's size is no input to what was compiled.
+    assert run and not any(run)
+
+
 # --- on a GPU
+
+
+@pytest.fixture
+def exact_sums():
+    """Convolutions in whole float32, summed in one order: a graph and plain steps differ by no rounding that grows."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def losses(engine, count, device, start=0):
@@ -203,7 +230,7 @@ def losses(engine, count, device, start=0):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_graph_learns_what_plain_steps_learn(optimizer):
+def test_a_graph_learns_what_plain_steps_learn(exact_sums, optimizer):
     device = torch.device("cuda")
     graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
     of_graph, of_plain = dict(losses(graph, 120, device)), dict(losses(plain, 120, device))
@@ -216,7 +243,7 @@ def test_a_graph_learns_what_plain_steps_learn(optimizer):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
-def test_a_graph_ends_with_the_weights_of_plain_steps(optimizer):
+def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
     device = torch.device("cuda")
     graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
     for engine in (graph, plain):

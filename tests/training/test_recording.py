@@ -178,6 +178,29 @@ def test_what_waits_for_the_device_is_trained_in_plain_steps(capture):
     assert_same(graph.step, plain.step)
 
 
+def test_the_first_of_two_errors_is_told(capture, monkeypatch):
+    recorded = []
+
+    @contextmanager
+    def record(graph, stream, capture_error_mode):
+        recorded.append(graph)
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    def wait(module, arguments, logits):
+        if recorded:
+            recorded.clear()
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    graph, _ = after_one_step()
+    graph.step.network.register_forward_hook(wait)
+    graph.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+    assert graph.remark.endswith("without a CUDA graph: operation not permitted when stream is capturing")
+
+
 GRAPH = ["training.engine=graph", "training.batch_size=16", "training.optimizer={sgd: {learning_rate: 0.125}}"]
 
 
