@@ -137,9 +137,9 @@ def _besides_on_a_gpu(results: dict[str, Any]) -> Iterator[str]:
     if "in turns" in results["more"]:
         one, five = (results["more"]["in turns"][networks] for networks in ("1", "5"))
         yield f"Five networks of W4 at batch 10, in turns in one process, take {five / one:.2f} times as long as one."
-    if "W5-512 bfloat16" in results["more"]:
-        graph, compiled = (results["more"]["W5-512 bfloat16"][engine] for engine in ("graph", "compiled"))
-        yield f"W5 in bfloat16: {graph:.2f} s an epoch as a CUDA graph, {compiled:.2f} s compiled."
+    for engine, how in {"graph": "as a CUDA graph", "compiled": "compiled"}.items():
+        if halves := results["more"].get(f"W5-512 bfloat16 {engine}"):
+            yield f"W5 in bfloat16, {how}: {halves['epoch']:.2f} s an epoch."
     for config, found in results["accurate"].items():
         yield (
             f"`cnntrain train {config}`: {found['accuracy']:.2%} of the test images (mean of {found['seeds']} seeds) "

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from benchmarks import gpu, report
 from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
 from benchmarks.peers.torch_data import Augmented, augmented
@@ -103,3 +104,24 @@ def test_the_readme_says_what_was_measured(batch_size, place):
 
 def test_networks_in_turns_are_timed(data_dir):
     assert 0 < seconds_in_turns("W1", 128, 2, torch.device("cpu")) < 60
+
+
+def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "_case", lambda *given: {"graph": 0.25, "eager": 1.0, "idiomatic": 2.0})
+    monkeypatch.setattr(gpu, "epoch_seconds", lambda workload, batch_size, engine, precision: 0.5)
+    monkeypatch.setattr(gpu, "seconds_in_turns", lambda workload, batch_size, networks: float(networks))
+    done = {"accuracy": 0.99, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
+    monkeypatch.setattr(gpu, "trained", lambda config, seeds: done)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results.json")
+    results = {"gpu": "a GPU", "cases": {}, "more": {}, "accurate": {}}
+    lengths = []
+    for part, name, figures in gpu.measured():
+        results[part][name] = figures
+        (tmp_path / "gpu.json").write_text(json.dumps(results))
+        lengths.append(len(report.on_a_gpu()))
+    assert lengths == sorted(set(lengths))
+    text = report.on_a_gpu()
+    assert "0.250 | 1.000 | 2.000 | 8.0 |" in text
+    assert "take 5.00 times as long as one" in text
+    assert "W5 in bfloat16, as a CUDA graph: 0.50 s" in text and "W5 in bfloat16, compiled: 0.50 s" in text
+    assert "99.00% of the test images (mean of 2 seeds) in 1.00 s" in text
