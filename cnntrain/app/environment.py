@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 def environment() -> dict[str, str | None]:
     """Versions, the command line, and the git commit of the folder that the command ran in."""
     return {
-        "cnntrain": version("cnntrain"),
+        "cnntrain": _version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -22,6 +22,13 @@ def environment() -> dict[str, str | None]:
         "command": " ".join(sys.argv),
         "git_commit": _git_commit(),
     }
+
+
+def _version() -> str | None:
+    try:
+        return version("cnntrain")
+    except PackageNotFoundError:  # run from its sources, which the commit tells more of
+        return None
 
 
 def _git_commit() -> str | None:
