@@ -157,6 +157,8 @@ class _SharedBatchNorm(_BatchNorm):
         """(batch, channels, ...) -> the same shape."""
         if not self.training:
             return super().forward(values)
+        # As torch's kernels do it: counts and sums are exact, whatever the layers around it are rounded to.
+        kind, values = values.dtype, values.to(self.weight.dtype)
         others = [0, *range(2, values.dim())]
         shape = [1, -1] + [1] * (values.dim() - 2)
         own = values.new_tensor([values.numel() / values.shape[1]])
@@ -167,7 +169,7 @@ class _SharedBatchNorm(_BatchNorm):
         variance = _sum_over_ranks(centred.square().sum(others)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centred * (self.weight * (variance + self.eps).rsqrt()).view(shape)
-        return scaled + self.bias.view(shape)
+        return (scaled + self.bias.view(shape)).to(kind)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnntrain.data.batches import Resident, derived_seed, epoch_order
 from cnntrain.errors import Diverged
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cnntrain.config.schema import Config
+    from cnntrain.data.preprocess import Preprocessing
     from cnntrain.training.distributed import Alone
 
 # How often a CPU looks whether the loss is still finite; elsewhere it waits for the epoch's end.
@@ -96,8 +98,7 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
         raise config.error(("training", "batch_size"), said)
     if ranks.device.type == "cpu":
         keep_freed_memory()
-    if ranks.size == 1:
-        _check_last_batch(config, network, feeds)
+    _check_last_batch(config, network, feeds, ranks)
     torch.manual_seed(derived_seed(config.seed, ranks.stream))
     parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)
@@ -127,21 +128,30 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
     return Plan(config, feeds, engine), state
 
 
-def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds) -> None:
-    """Raise `ConfigError` where the epoch's last batch has one image, and a batch norm nothing to compare it with."""
+def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> None:
+    """Raise `ConfigError` where an epoch's last batch has too few images for a `batch_norm`."""
     count, size = len(feeds.train), config.training.batch_size
-    if (count % size or size) != 1:
-        return
-    one = Resident.black(1, feeds.train.preprocessing, feeds.train.labels.device)
-    image, _ = one.gather(torch.zeros(1, dtype=torch.int64, device=one.labels.device))
+    left, why = count % size or size, ""
+    if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+        why = f"{left}, and `batch_norm` needs one for each of the {ranks.size} processes"
+    elif left == ranks.size == 1 and not _takes_one(network, feeds.train.preprocessing):
+        why = "one, of which `batch_norm` can't take a variance"
+    if why:
+        raise config.error(("training", "batch_size"), f"of {count:,} images the last batch has {why}; take another")
+
+
+def _takes_one(network: nn.Module, preprocessing: Preprocessing) -> bool:
+    """Whether it can be trained on a single image; tried on a CPU, for a GPU is not to compute before it is set up."""
+    one = Resident.black(1, preprocessing, torch.device("cpu"))
+    image, _ = one.gather(torch.zeros(1, dtype=torch.int64))
     try:
         with torch.no_grad():
-            deepcopy(network).train()(image)
+            deepcopy(network).cpu().train()(image)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        said = f"of {count:,} images the last batch has one, of which `batch_norm` can't take a variance; take another"
-        raise config.error(("training", "batch_size"), said) from error
+        return False
+    return True
 
 
 def train(plan: Plan, state: State) -> Iterator[Progress | Remark | RolledBack | EpochResult]:

@@ -1,5 +1,6 @@
 """Two processes train the network that one would: real ranks, over gloo, on the CPU."""
 
+import copy
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from cnntrain.app.where import Where
 from cnntrain.errors import ConfigError, Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Alone, _SharedBatchNorm
 from tests.training.test_resume import InterruptAt, assert_same_runs, rows
 
 # Without random numbers in training, which ranks draw each for themselves.
@@ -143,6 +144,27 @@ def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"a global batch of 32 images can't be shared by 64 processes"):
         train_run(load_config(tiny), tmp_path / "run", Where())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_last_batch_that_batch_norm_can_not_be_shared_for(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Alone, "size", 3)
+    said = r"of 200 images the last batch has 2, and `batch_norm` needs one for each of the 3 processes; take another"
+    with pytest.raises(ConfigError, match=said):
+        train_run(load_config(tiny, ["data.limit=200", "training.batch_size=33"]), tmp_path / "run", Where())
+    assert not (tmp_path / "run").exists()
+
+
+def test_shared_statistics_are_exact_in_half_precision(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)
+    alone = torch.nn.BatchNorm2d(3)
+    shared = _SharedBatchNorm(copy.deepcopy(alone))
+    values = torch.randn(31, 3, 5, 5, dtype=torch.bfloat16) + 4
+    one, other = (norm(values) for norm in (alone, shared))
+    assert other.dtype == one.dtype == torch.bfloat16
+    # The last bit of eight may be rounded the other way.
+    torch.testing.assert_close(other, one, rtol=2**-7, atol=2**-7)
+    torch.testing.assert_close(shared.running_mean, alone.running_mean, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(shared.running_var, alone.running_var, rtol=1e-5, atol=1e-6)
 
 
 # --- the command
