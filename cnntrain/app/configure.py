@@ -34,7 +34,9 @@ def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
 
 
 def _import(path: Path) -> str:
-    name = f"cnntrain_plugin_{path.stem}"
+    # Files of one name in two folders are two plugins.
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"cnntrain_plugin_{path.stem}_{place}"
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
