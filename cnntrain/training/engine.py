@@ -69,9 +69,11 @@ class Traced(Engine):
             # A state was restored: the optimizer works on other tensors now.
             self._begin()
         for indices, factor in zip(batches, factors, strict=True):
-            if self._size is None or len(indices) != self._size or keeps_gradients or self._has_failed:
-                # The first step makes what later ones find: constants on the device, the optimizer's state.
-                self._size = self._size or len(indices)
+            is_first = self._size is None or len(indices) > self._size
+            if is_first or len(indices) != self._size or keeps_gradients or self._has_failed:
+                # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
+                # is resumed may begin with the smaller last batch.
+                self._size = len(indices) if is_first else self._size
                 super().run([indices], [factor], totals, keeps_gradients)
             else:
                 self._run_one(indices, factor, totals)

@@ -101,6 +101,13 @@ def test_another_batch_size_is_trained_plainly():
     assert traced._program
 
 
+def test_a_run_that_goes_on_with_a_smaller_last_batch_is_traced_after_it():
+    traced, plain = pair()
+    sizes = [4, 8, 8, 8, 8]
+    assert_same_training(traced, plain, batches=torch.arange(sum(sizes)).split(sizes), factors=[1.0] * len(sizes))
+    assert traced._program
+
+
 def test_a_run_that_goes_on_is_traced_from_its_second_step_on():
     # Constants are sent to the device in a first step.
     constant.cache_clear()
