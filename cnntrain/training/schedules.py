@@ -159,9 +159,10 @@ def one_cycle(
     div_factor: PositiveFloat = 25.0,
     final_div_factor: PositiveFloat = 1e4,
 ) -> Schedule:
-    """Up from 1/`div_factor` to 1, then down to nearly nothing (Smith and Topin 2018); torch's OneCycleLR.
+    """Up from 1/`div_factor` to 1, then down to nearly nothing (Smith and Topin 2018).
 
-    The optimizer's learning rate is the highest one; momentum stays as it is.
+    The curve of torch's OneCycleLR over one step more: it reaches its end when the last step is done. The optimizer's
+    learning rate is the highest one; momentum stays as it is.
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
 
