@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cnntrain.app.resume import saved_epoch
 from cnntrain.app.running import Running
 from cnntrain.config.load import to_yaml
 from cnntrain.errors import CheckpointError, UsageError, is_out_of_memory
+from cnntrain.run import checkpoint
 from cnntrain.text import counted
+from cnntrain.training.loop import stop_when_done
 
 
-def restore(run: Running, saved: dict[str, Any], is_changed: bool) -> None:
-    """Take a saved state, and say where that is; raises `CheckpointError` where it does not fit the config."""
+def restore(run: Running, file: Path, saved: dict[str, Any], is_changed: bool) -> None:
+    """Take the state that `file` holds, and say where that is; replaces no file.
+
+    Raises `CheckpointError` where the state does not fit the config, and `UsageError` where it can't go on with it.
+    """
     try:
         run.state.restore(saved)
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
-        raise CheckpointError(f"{run.directory.last}: does not fit the config: {error}") from error
+        raise CheckpointError(f"{file}: does not fit the config: {error}") from error
+    _check_epochs(run)
+    _recall_best_weights(run)
     state, epochs = run.state, run.config.training.epochs
     if is_changed and state.epoch < epochs:
         state.stopped = ""
+    stop_when_done(run.config, state)
     if state.stopped:
         setting = "training.epochs=N" if state.epoch >= epochs else "what lets it, as training.early_stopping=null,"
         run.say(f"{run.directory.path}: finished already: {state.stopped}; add {setting} to go on")
@@ -30,9 +39,56 @@ def restore(run: Running, saved: dict[str, Any], is_changed: bool) -> None:
         run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {over}")
 
 
+def _check_epochs(run: Running) -> None:
+    """Raise `UsageError` for fewer epochs than were begun: what was trained can't be taken back."""
+    state = run.state
+    begun = state.epoch + (state.batch > 0)
+    if run.config.training.epochs < begun:
+        how_far = "has begun" if state.batch else "is done"
+        raise UsageError(
+            f"{run.directory.path}: epoch {begun} {how_far} already; set `training.epochs` to {begun} at least"
+        )
+
+
+def _recall_best_weights(run: Running) -> None:
+    """Have the best epoch's weights at hand where training is to end with them, and nowhere else."""
+    state, early = run.state, run.config.training.early_stopping
+    if early is None or not early.restore_best:
+        state.best_weights = {}
+    elif state.best and not state.best_weights:
+        if state.is_at_best:
+            state.keep_best_weights()
+        elif saved_epoch(run.directory.best) == state.best.epoch:
+            state.best_weights = checkpoint.load(run.directory.best).weights
+        else:
+            raise UsageError(
+                f"{run.directory.best}: is damaged, missing, or not of epoch {state.best.epoch}, the best so far, "
+                "so that training can't end with its weights; resume without `restore_best`"
+            )
+
+
+def check_best(run: Running, is_changed: bool) -> None:
+    """Raise `UsageError` where `best.pt` is of an epoch that will not come again as it was, and can't be replaced."""
+    there = saved_epoch(run.directory.best)
+    if is_changed and there and there > run.state.epoch and not run.state.is_at_best:
+        raise UsageError(
+            f"{run.directory.best} is of epoch {there}, which is still ahead; resume without changes first"
+        )
+
+
+def mend_best(run: Running) -> None:
+    """See that `best.pt` is of the best epoch: a crash may have come before it was written."""
+    state, best, there = run.state, run.state.best, saved_epoch(run.directory.best)
+    if there == (best.epoch if best else None):
+        return
+    if state.is_at_best:
+        run.directory.save_best(run.checkpoint(with_state=False))
+    elif not there or there <= state.epoch:
+        run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
+
+
 def mend(run: Running, is_changed: bool) -> None:
-    """Bring every file to where the state is: a crash may have come between any two of them."""
-    _mend_best(run, is_changed)
+    """Bring every other file to where the state is: a crash may have come between any two of them."""
     if not run.state.stopped:
         run.directory.forget_summary()
     if is_changed:
@@ -43,18 +99,3 @@ def mend(run: Running, is_changed: bool) -> None:
             run.warn(f"{path} was not the checkpoint's config, which counts; it is written anew")
         run.directory.write_config(config)
     run.write_rows()
-
-
-def _mend_best(run: Running, is_changed: bool) -> None:
-    """See that `best.pt` is of the best epoch."""
-    state, best, there = run.state, run.state.best, saved_epoch(run.directory.best)
-    if there == (best.epoch if best else None):
-        return
-    if best and state.history[-1] is best and not state.batch:
-        run.directory.save_best(run.checkpoint(with_state=False))
-    elif there and there > state.epoch and is_changed:
-        raise UsageError(
-            f"{run.directory.best} is of epoch {there}, which is still ahead; resume without changes first"
-        )
-    elif not there or there <= state.epoch:
-        run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")

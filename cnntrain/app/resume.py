@@ -74,7 +74,7 @@ def is_lifted(saved: Checkpoint, state: State) -> bool:
         return False
     early = from_resolved(saved.config).training.early_stopping
     ran_out = early is not None and state.stopping.epochs >= early.patience
-    went_back = bool(state.best_weights) and state.history[-1] is not state.best
+    went_back = bool(saved.training["best_weights"]) and state.history[-1] is not state.best
     return ran_out or bool(state.schedule.finished) or went_back
 
 

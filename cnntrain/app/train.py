@@ -15,7 +15,7 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
-from cnntrain.app.mending import mend, restore
+from cnntrain.app.mending import check_best, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.resume import check_changes, check_data, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
@@ -147,9 +147,12 @@ def _restored(
     known = Preprocessing.from_dict(saved.preprocessing)
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
+    restore(run, file, saved.training, is_changed=bool(overrides))
+    check_best(run, is_changed=bool(overrides or changed))
+    # From here on nothing is refused, and files may be replaced.
     if file != directory.last:
         directory.go_back_to(file)
-    restore(run, saved.training, is_changed=bool(overrides))
+    mend_best(run)
     at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
     if learns_otherwise(before, config, run.state.step / run.given.plan.batches) or is_lifted(saved, run.state):
         run.state.changes += (f"{at}: {shlex.join(overrides)}",)

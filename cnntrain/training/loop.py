@@ -343,18 +343,23 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
     if result.best:
         state.best_accuracy = result.validation_accuracy
         if early and early.restore_best:
-            state.best_weights = {name: value.clone() for name, value in state.network.state_dict().items()}
-    state.stopped = _reason_to_stop(plan, state, idle)
-    if state.stopped and state.best_weights:
+            state.keep_best_weights()
+    if early and idle >= early.patience:
+        _stop(state, f"validation accuracy has not improved for {counted(idle, 'epoch')}")
+    elif state.schedule.finished:
+        _stop(state, state.schedule.finished)
+    else:
+        stop_when_done(plan.config, state)
+
+
+def stop_when_done(config: Config, state: State) -> None:
+    """Stop at the end of the last epoch."""
+    epochs = config.training.epochs
+    if state.epoch >= epochs and not state.stopped:
+        _stop(state, "the only epoch is done" if epochs == 1 else f"all {epochs} epochs are done")
+
+
+def _stop(state: State, why: str) -> None:
+    state.stopped = why
+    if state.best_weights:
         state.network.load_state_dict(state.best_weights)
-
-
-def _reason_to_stop(plan: Plan, state: State, idle: int) -> str:
-    training = plan.config.training
-    if training.early_stopping and idle >= training.early_stopping.patience:
-        return f"validation accuracy has not improved for {counted(idle, 'epoch')}"
-    if state.schedule.finished:
-        return state.schedule.finished
-    if state.epoch < training.epochs:
-        return ""
-    return "the only epoch is done" if training.epochs == 1 else f"all {training.epochs} epochs are done"

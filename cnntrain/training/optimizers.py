@@ -68,6 +68,18 @@ def is_plain_sgd(optimizer: "Optimizer") -> bool:
     return kind_of(optimizer) is SGD and not any(group["momentum"] for group in optimizer.param_groups)
 
 
+def begin_momentum(optimizer: "Optimizer") -> None:
+    """Give RMSprop the momentum that torch makes in its very first step alone, where it was switched on later."""
+    from torch import zeros_like
+    from torch.optim import RMSprop
+
+    if kind_of(optimizer) is RMSprop:
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["momentum"] else []:
+                if optimizer.state[parameter]:
+                    optimizer.state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
+
+
 def index_of_group(optimizer: "Optimizer", layer: "Linear") -> int:
     """The parameter group that a layer's weight is in; the groups themselves are replaced when a state is restored."""
     groups = [{id(parameter) for parameter in group["params"]} for group in optimizer.param_groups]

@@ -12,6 +12,7 @@ import torch
 
 from cnntrain.data.batches import derived_seed
 from cnntrain.training.diagnostics import LayerHealth
+from cnntrain.training.optimizers import begin_momentum
 from cnntrain.training.schedules import NoImprovement
 from cnntrain.training.step import Totals
 
@@ -88,6 +89,15 @@ class State:
         """The epoch of the best validation accuracy so far; of equals, the last."""
         return next((result for result in reversed(self.history) if result.best), None)
 
+    @property
+    def is_at_best(self) -> bool:
+        """Whether the network is as the best epoch left it."""
+        return bool(self.history) and self.history[-1].best and not self.batch
+
+    def keep_best_weights(self) -> None:
+        """Remember the network's weights as the best epoch's, which training ends with."""
+        self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+
     def summed(self, name: str) -> float:
         """One of the totals, over all ranks; all must ask."""
         return float(sum(self.ranks.gather(getattr(self.totals, name).item())))
@@ -119,6 +129,7 @@ class State:
         for group, before in zip(settings, saved["optimizer"]["param_groups"], strict=False):
             group["lr"] = before["lr"]
         self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
+        begin_momentum(self.optimizer)
         self.schedule.restore(saved["schedule"])
         self.stopping = replace(self.stopping, **{name: saved["stopping"][name] for name in ("best", "epochs")})
         self.best_weights = saved["best_weights"]
@@ -157,12 +168,12 @@ class State:
         self.anchor = deepcopy(self.save())
 
     def go_back(self) -> None:
-        """Be again what was at the anchor; that settings were changed since then stays known."""
+        """Be again what was at the anchor; that settings were changed since then, and what came of it, stays known."""
         assert self.anchor is not None
-        anchor, changes = self.anchor, self.changes
+        anchor, changes, best_weights = self.anchor, self.changes, self.best_weights
         # A copy, since optimizers work in the tensors that they are given.
         self.restore(deepcopy(anchor))
-        self.anchor, self.changes = anchor, changes
+        self.anchor, self.changes, self.best_weights = anchor, changes, best_weights
 
 
 _NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
