@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,6 +131,9 @@ class Dataset:
     def __post_init__(self) -> None:
         for name in self.classes:
             check_class(name)
+        twice = next((name for name, count in Counter(self.classes).items() if count > 1), None)
+        if twice is not None:
+            raise DataError(f"two classes are called `{twice}`; give each a name of its own")
 
     @property
     def nbytes(self) -> int:
@@ -161,7 +165,15 @@ class Folders:
         found = self.resolve(path)
         if not found.is_file():
             found = found.absolute()
-            raise DataError(f"{found}: there is no such file" if not found.exists() else f"{found}: not a file")
+            said = "not a file" if found.exists() else f"there is no such file{_hint(path)}"
+            raise DataError(f"{found}: {said}")
+        return found
+
+    def folder(self, path: str) -> Path:
+        """The folder at a path written in a config; raises `DataError` for anything else."""
+        found = self.resolve(path)
+        if not found.is_dir():
+            raise DataError(f"{found.absolute()}: there is no such folder{_hint(path)}")
         return found
 
     def resolve(self, path: str) -> Path:
@@ -169,3 +181,8 @@ class Folders:
         if self.named is not None and (self.named / path).exists():
             return self.named / path
         return Path(path)
+
+
+def _hint(path: str) -> str:
+    where = "a path in a config is looked for in `--data-dir`, and in the folder that the command is run in"
+    return "" if Path(path).is_absolute() else f"; {where}"

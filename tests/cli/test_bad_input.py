@@ -99,7 +99,14 @@ def train_on_folder(cnntrain, tiny, folder):
 def test_missing_data_folder(cnntrain, tiny):
     outcome = train_on_folder(cnntrain, tiny, tiny.parent / "nothing")
     assert outcome.code == 1
-    assert "nothing" in outcome.err
+    assert "nothing: there is no such folder\n" in outcome.err
+
+
+def test_where_relative_paths_are_looked_for_is_said(cnntrain, tiny):
+    for source in ("{image_folder: photos}", "{npz: photos.npz}"):
+        outcome = cnntrain("train", tiny, f"data.source={source}", "--run-dir", tiny.parent / "run")
+        assert outcome.code == 1
+        assert "looked for in `--data-dir`, and in the folder that the command is run in" in outcome.err
 
 
 def test_empty_class(cnntrain, tiny):

@@ -67,6 +67,12 @@ def test_damaged_files(tmp_path, content):
         npz(Folders(tmp_path, tmp_path), "x.npz")
 
 
+def test_classes_of_one_name(tmp_path):
+    np.savez(tmp_path / "x.npz", x_train=np.zeros((3, 2, 2), np.uint8), y_train=np.arange(3))
+    with pytest.raises(DataError, match=r"two classes are called `b`; give each a name of its own"):
+        npz(Folders(None, tmp_path), str(tmp_path / "x.npz"), classes=["a", "b", "b"])
+
+
 def test_missing(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         npz(Folders(tmp_path, tmp_path), "x.npz")

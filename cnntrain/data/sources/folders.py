@@ -28,9 +28,7 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
 
     `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3.
     """
-    root = folders.resolve(path)
-    if not root.is_dir():
-        raise DataError(f"{root.absolute()}: there is no such folder")
+    root = folders.folder(path)
     found = {split: _first_folder(root, names) for split, names in SPLITS.items()}
     listings = {split: _listing(folder, root) for split, folder in found.items() if folder}
     if listings and "train" not in listings:
