@@ -50,13 +50,13 @@ class Running:
 
     def say(self, line: str) -> None:
         """Tell the user, now and in the log."""
-        self.display.say(line)
         self.directory.log(line)
+        self.display.say(line)
 
     def warn(self, line: str) -> None:
         """Tell the user of what is not as it should be."""
-        self.display.warn(line)
         self.directory.log(f"warning: {line}")
+        self.display.warn(line)
 
     def checkpoint(self, with_state: bool) -> Checkpoint:
         """The network as it is now, with or without what it takes to go on."""

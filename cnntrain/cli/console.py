@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cnntrain.run.atomic import naming
 from cnntrain.text import printable
 
 REFRESH_SECONDS = 0.1
+
+
+class _Console(Console):
+    """rich's console, without its end of the process where nobody reads any more: whoever works has to save first."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error be one as others."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Terminal:
@@ -18,7 +30,7 @@ class Terminal:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -40,11 +52,15 @@ class Terminal:
     def say(self, line: str) -> None:
         """Tell a line, unless asked to be quiet."""
         if not self.quiet:
-            self.console.print(printable(line), markup=False)
+            self._print(printable(line))
 
     def warn(self, line: str) -> None:
         """Tell a line in any case."""
-        self.console.print(f"warning: {printable(line)}", markup=False, style="yellow")
+        self._print(f"warning: {printable(line)}", "yellow")
+
+    def _print(self, line: str, style: str | None = None) -> None:
+        with naming(Path("standard error")):
+            self.console.print(line, markup=False, style=style)
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar; often enough for the eye, not for every call."""

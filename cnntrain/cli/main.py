@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -25,7 +26,15 @@ from cnntrain.cli import (
     train,
     verify,
 )
-from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, Signalled, is_out_of_memory, said_by_system
+from cnntrain.errors import (
+    CnntrainError,
+    Interrupted,
+    OutOfMemory,
+    Signalled,
+    UsageError,
+    is_out_of_memory,
+    said_by_system,
+)
 from cnntrain.text import printable
 
 app = typer.Typer(
@@ -78,6 +87,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if sys.stdout is None:
+            raise UsageError("standard output is closed; if nobody is to read it, send it to /dev/null")
         with ending():
             app()
     except CnntrainError as error:
@@ -93,5 +104,6 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # nobody may be left to read it
+        print(f"error: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
