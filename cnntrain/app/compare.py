@@ -12,7 +12,7 @@ from cnntrain.errors import UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
 from cnntrain.run import atomic
-from cnntrain.run.directory import read_summary
+from cnntrain.run.summary import read_summary
 
 FIGURES = ("epochs", "parameters", "seconds", "device")
 

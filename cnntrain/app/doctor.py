@@ -107,11 +107,13 @@ class _Patient:
     def _instead_of_last(self) -> str:
         if "previous" in self.saved:
             return self._resume(self.files["previous"])
-        return f"begin again with: {shlex.join(['cnntrain', 'train', str(self.run_dir / 'config.yaml')])}"
+        return f"begin again with: {self._train(str(self.run_dir / 'config.yaml'))}"
 
     def _resume(self, path: Path) -> str:
-        options = Where(plugins=self.plugins).options()
-        return shlex.join(["cnntrain", "train", "--resume", str(path), *options])
+        return self._train("--resume", str(path))
+
+    def _train(self, *words: str) -> str:
+        return shlex.join(["cnntrain", "train", *words, *Where(plugins=self.plugins).options()])
 
     def _weights(self, file: Path, saved: Checkpoint) -> Iterator[Problem]:
         try:

@@ -23,7 +23,8 @@ from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
-from cnntrain.run.directory import RunDirectory, read_summary
+from cnntrain.run.directory import RunDirectory
+from cnntrain.run.summary import read_summary
 from cnntrain.training.evaluate import logits_of
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
@@ -45,8 +46,9 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         drawn = _draw(rows, model, test, logits, judged)
         for name, content in drawn.items():
             directory.write(f"plots/{name}.png", content)
-        config = directory.config.read_text(encoding="utf-8")
-        directory.write("report.html", render(_page(run_dir, summary, judged, drawn, config)))
+        config = directory.config.read_text(encoding="utf-8", errors="replace")
+        command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
+        directory.write("report.html", render(_page(run_dir, summary, judged, drawn, config, command)))
         said = f"report: {run_dir / 'report.html'}"
         display.say(said)
         directory.log(said)
@@ -101,7 +103,9 @@ def _filters(model: Model) -> dict[str, bytes]:
     return {"filters": pictures.grid(shown.numpy(), FILTER_COLUMNS)}
 
 
-def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn: dict[str, bytes], config: str) -> Page:
+def _page(
+    run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn: dict[str, bytes], config: str, command: str
+) -> Page:
     best, images = summary["best"], summary["images"]
     figures = {
         "test accuracy": percent(best["test_accuracy"]),
@@ -114,7 +118,6 @@ def _page(run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn:
         "device": summary["device"],
     }
     verdict = ". ".join(text[:1].upper() + text[1:] for text in (summary["stopped"], summary["verdict"]["text"])) + "."
-    command = f"cnntrain train {run_dir / 'config.yaml'}"
     if summary.get("changes"):
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
     return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command)

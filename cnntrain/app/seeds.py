@@ -20,7 +20,7 @@ from cnntrain.config.load import load, resolved
 from cnntrain.config.schema import Config
 from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageError
 from cnntrain.run import checkpoint
-from cnntrain.run.directory import read_summary
+from cnntrain.run.summary import read_summary
 
 
 def train_seeds(

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnntrain.errors import UsageError
+from cnntrain.run.summary import damaged
 
 Row = dict[str, float | str | None]
+
+# The columns that are drawn.
+METRICS = (
+    "epoch",
+    "learning_rate",
+    "sample_loss",
+    "sample_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "test_accuracy",
+    "best",
+)
+DIAGNOSTICS = ("epoch", "layer", "weight_norm", "gradient_norm")
+# What is not a number in them.
+WORDS = {"best", "layer"}
 
 
 @dataclass(frozen=True)
@@ -20,11 +37,13 @@ class Rows:
 
     @classmethod
     def read(cls, run_dir: Path) -> Rows:
-        """The rows of a run directory; raises `UsageError` when no epoch was finished."""
-        metrics = _read(run_dir / "metrics.csv")
+        """The rows of a run directory; raises `UsageError` when no epoch was finished, or they are damaged."""
+        metrics = _read(run_dir / "metrics.csv", METRICS)
         if not metrics:
-            raise UsageError(f"{run_dir}: no epoch was finished, so there is nothing to report")
-        return cls(metrics, _read(run_dir / "diagnostics.csv"))
+            raise UsageError(f"{run_dir / 'metrics.csv'}: holds no finished epoch, so there is nothing to report")
+        if not any(row["best"] == "true" for row in metrics):
+            raise damaged(run_dir / "metrics.csv")
+        return cls(metrics, _read(run_dir / "diagnostics.csv", DIAGNOSTICS))
 
     def column(self, name: str) -> list[float]:
         """A column of `metrics`; a blank is not a number, which plots leave out."""
@@ -36,18 +55,17 @@ class Rows:
         return max(int(row["epoch"] or 0) for row in self.metrics if row["best"] == "true")
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+            return [{name: _value(name, row[name]) for name in columns} for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise damaged(path) from error
 
 
-def _value(text: str) -> float | str | None:
+def _value(name: str, text: str) -> float | str | None:
     if not text:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return text if name in WORDS else float(text)

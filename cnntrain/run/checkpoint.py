@@ -50,13 +50,18 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     atomic.write(path, _sealed(buffer.getvalue()))
 
 
+def file_of(path: Path) -> Path:
+    """A checkpoint file, or the best one of a run directory."""
+    return path / "checkpoints" / "best.pt" if path.is_dir() else path
+
+
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint file, or the best one of a run directory, to the CPU.
 
     Raises `CheckpointError` where it is missing, damaged, or not a checkpoint of this program;
     nothing in it is ever executed.
     """
-    file = path / "checkpoints" / "best.pt" if path.is_dir() else path
+    file = file_of(path)
     runs = () if file.parent.is_dir() else sorted(path.glob("*/checkpoints"))
     if runs:
         raise CheckpointError(f"{path}: no run, but a folder with {', '.join(str(run.parent) for run in runs[:3])}")

@@ -252,17 +252,6 @@ def left_by(path: Path) -> str | None:
     return None
 
 
-def read_summary(path: Path) -> dict[str, Any] | None:
-    """What a finished run wrote of itself, or None when it isn't finished."""
-    try:
-        summary: dict[str, Any] = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UsageError(f"{path / 'summary.json'}: damaged ({error})") from error
-    return summary
-
-
 def as_csv(rows: Sequence[Any]) -> str:
     """Dataclasses of one kind, at least one, as the text of a CSV file."""
     text = io.StringIO()

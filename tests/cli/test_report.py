@@ -1,9 +1,11 @@
 """`report` and `compare`: pictures and one page from what a run left on disk."""
 
 import base64
+import html
 import io
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -61,6 +63,46 @@ def test_an_unfinished_run(cnntrain, run):
     outcome = cnntrain("report", run)
     assert outcome.code == 2
     assert f"--resume {run}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.json", b"{}"),
+        ("summary.json", b"null"),
+        ("summary.json", b'["x"]'),
+        ("summary.json", b"\xff"),
+        ("metrics.csv", b"a,b\n1,2\n"),
+        ("metrics.csv", b"\xff\xfe"),
+        ("metrics.csv", b""),
+        ("diagnostics.csv", b"epoch,layer,weight_norm,gradient_norm\n0,conv,1,x\n"),
+    ],
+)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_damaged_files(command, name, content, cnntrain, run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    (run / name).write_bytes(content)
+    outcome = cnntrain(command, run)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {run / name}: ")
+    if content:
+        assert f"damaged; `cnntrain doctor {run}` says what mends it" in outcome.err
+
+
+def test_a_best_epoch_without_figures_is_damage(cnntrain, run):
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "best": None}))
+    assert "summary.json: damaged" in cnntrain("report", run).err
+
+
+def test_the_command_in_the_page_is_one_that_can_be_run(cnntrain, trained, tmp_path):
+    run, plugin = tmp_path / "a run", tmp_path / "my layers.py"
+    shutil.copytree(trained, run)
+    plugin.write_text("")
+    options = ["--data-dir", str(tmp_path), "--device", "cpu", "--plugin", str(plugin)]
+    assert cnntrain("report", run, *options).code == 0
+    found = re.search(r"cnntrain train [^\n<]*", (run / "report.html").read_text())
+    assert shlex.split(html.unescape(found[0])) == ["cnntrain", "train", str(run / "config.yaml"), *options]
 
 
 def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):

@@ -1,0 +1,63 @@
+"""What a finished run wrote of itself, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cnntrain.errors import UsageError
+
+
+class _Best(BaseModel):
+    epoch: int
+    validation_accuracy: float
+    test_accuracy: float
+
+
+class _Verdict(BaseModel):
+    text: str
+
+
+class _Images(BaseModel):
+    train: int
+    validation: int
+    test: int
+
+
+class _Summary(BaseModel):
+    """What others read of it; there may be more."""
+
+    stopped: str
+    changes: list[str]
+    epochs: int
+    best: _Best
+    verdict: _Verdict
+    seconds: float
+    seed: int
+    device: str
+    parameters: int
+    images: _Images
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """The content of a run directory's `summary.json`, or None when the run isn't finished.
+
+    Raises `UsageError` where it is damaged.
+    """
+    file = path / "summary.json"
+    try:
+        summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        _Summary.model_validate(summary)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise damaged(file) from error
+    return summary
+
+
+def damaged(file: Path) -> UsageError:
+    """A run's file that is not what the run wrote."""
+    return UsageError(f"{file}: damaged; `cnntrain doctor {file.parent}` says what mends it")
