@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import cnntrain.data.augment
@@ -31,6 +31,12 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
 def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
     """Import modules that register names of their own; gives each file's SHA-256."""
     return {str(path): _import(path) for path in paths}
+
+
+def forgotten(plugins: Collection[str], named: Sequence[Path]) -> str:
+    """What to say of a network that was trained with plugins, where none is named: nothing, if there were none."""
+    needed = "".join(f" --plugin {name}" for name in plugins)
+    return f"; it was trained with{needed}" if needed and not named else ""
 
 
 def _import(path: Path) -> str:

@@ -18,7 +18,7 @@ from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import UsageError
 from cnntrain.reports.pictures import grid
-from cnntrain.run import atomic
+from cnntrain.run import atomic, checkpoint
 from cnntrain.training.evaluate import logits_of
 
 Vote = Literal["plurality", "mean"]
@@ -46,6 +46,7 @@ def ensemble(
     the images that the vote gets wrong are drawn, with truth and prediction.
     """
     display = display or Silent()
+    _check_different(runs)
     models = [load_model(path, where) for path in runs]
     _check_same(models, runs)
     test = own_images(models[0], "test", Folders.standard(where.data_dir), display)
@@ -76,6 +77,13 @@ def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:
     votes = torch.nn.functional.one_hot(probabilities.argmax(2), classes).sum(0)
     # Votes are whole numbers, so that a mean below 1 decides between equals only.
     return (votes + mean / 2).argmax(1)
+
+
+def _check_different(runs: Sequence[Path]) -> None:
+    files = [checkpoint.file_of(run).resolve() for run in runs]
+    twice = next((run for run, file in zip(runs, files, strict=True) if files.count(file) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice}: is named twice, and would have two votes")
 
 
 def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from cnntrain.app import device as devices
-from cnntrain.app.configure import import_plugins
+from cnntrain.app.configure import forgotten, import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.where import Where
 from cnntrain.config.document import parse
@@ -61,8 +61,7 @@ def load_model(path: Path, where: Where) -> Model:
     except (ConfigError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
-        needed = "".join(f" --plugin {name}" for name in saved.plugins)
-        hint = f"; it was trained with{needed}" if needed and not where.plugins else ""
+        hint = forgotten(saved.plugins, where.plugins)
         raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error
     return Model(config, network.to(device), saved.classes, preprocessing, device, saved.data)
 

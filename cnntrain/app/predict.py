@@ -73,7 +73,7 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for text in inputs:
         if text == "-":
-            paths += [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+            paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
             paths += sorted(path for path in Path(text).rglob("*") if is_picture(path))
         elif Path(text).exists() or not (matches := sorted(glob(text, recursive=True))):

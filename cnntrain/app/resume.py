@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cnntrain.app.configure import forgotten
 from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
-from cnntrain.errors import CheckpointError, DataError, UsageError
+from cnntrain.errors import CheckpointError, ConfigError, DataError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import RunDirectory
@@ -25,6 +27,15 @@ def load_state(directory: RunDirectory, file: Path) -> Checkpoint:
     if saved.training is None:
         raise CheckpointError(f"{file}: holds no training state to resume from")
     return saved
+
+
+def config_of(saved: Checkpoint, file: Path, plugins: Sequence[Path]) -> Config:
+    """The config that a run was trained with so far; raises `CheckpointError` where it isn't understood."""
+    try:
+        return from_resolved(saved.config)
+    except ConfigError as error:
+        hint = forgotten(saved.plugins, plugins)
+        raise CheckpointError(f"{file}: its config does not fit this program: {error}{hint}") from error
 
 
 def _offer(directory: RunDirectory, file: Path) -> str:

@@ -17,7 +17,7 @@ from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
 from cnntrain.app.mending import check_best, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
-from cnntrain.app.resume import check_changes, check_data, is_lifted, learns_otherwise, load_state
+from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
@@ -142,7 +142,7 @@ def _restored(
     """A run as a checkpoint has it."""
     saved = load_state(directory, file)
     assert saved.training is not None
-    before, config = from_resolved(saved.config), from_resolved(saved.config, overrides)
+    before, config = config_of(saved, file, where.plugins), from_resolved(saved.config, overrides)
     check_changes(before, config, in_epoch=saved.training["batch"] > 0)
     known = Preprocessing.from_dict(saved.preprocessing)
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)

@@ -29,5 +29,7 @@ def run(
     if augment is not None:
         augmented_picture(loaded, data_dir, augment)
         typer.echo(augment)
-    else:
-        typer.echo(schedule_plot(loaded) if schedule else layer_table(loaded, data_dir))
+    if schedule:
+        typer.echo(schedule_plot(loaded))
+    if augment is None and not schedule:
+        typer.echo(layer_table(loaded, data_dir))

@@ -15,6 +15,8 @@ from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 
 NAME = "train"
+# More is a slip of the finger.
+MOST_SEEDS = 10_000
 
 
 def run(
@@ -118,5 +120,7 @@ def _numbers(seeds: str) -> list[int]:
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
             raise UsageError(f"`--seeds {seeds}`: write seeds as 0-4 or 1,3,5")
+        if int(last or first) - int(first) >= MOST_SEEDS:
+            raise UsageError(f"`--seeds {seeds}`: asks for more than {MOST_SEEDS:,} runs at once")
         numbers += range(int(first), int(last or first) + 1)
     return sorted(set(numbers))

@@ -1,7 +1,12 @@
 """Plugins: modules that register names of their own."""
 
+import pytest
+
 from cnntrain import registry
-from cnntrain.app.configure import import_plugins
+from cnntrain.app.configure import import_plugins, load_config
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.where import Where
+from cnntrain.errors import CheckpointError
 
 LAYER = """
 from torch import nn
@@ -27,3 +32,17 @@ def test_plugins_of_one_name_in_two_folders_are_two(tmp_path, monkeypatch):
     assert len(set(digests.values())) == 2
     assert {"first_of_mine", "second_of_mine"} <= set(registry.layers)
     assert import_plugins(files) == digests
+
+
+def test_a_run_that_goes_on_without_its_plugin_names_it(tmp_path, monkeypatch):
+    before = dict(registry.layers._entries)
+    monkeypatch.setattr(registry.layers, "_entries", dict(before))
+    plugin, config, run = tmp_path / "own.py", tmp_path / "c.yaml", tmp_path / "run"
+    plugin.write_text(LAYER.format(name="own_layer"))
+    config.write_text("network: [own_layer, softmax]\ntraining: {epochs: 1}\n")
+    train_run(load_config(config, plugins=[plugin]), run, Where(plugins=[plugin]))
+    registry.layers._entries = before
+    with pytest.raises(
+        CheckpointError, match=rf"last\.pt: [\s\S]*own_layer[\s\S]*; it was trained with --plugin {plugin}$"
+    ):
+        resume_run(run, ["training.epochs=2"], Where())

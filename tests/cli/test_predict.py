@@ -46,6 +46,8 @@ def test_files_globs_and_stdin_agree(cnntrain, trained, digits, monkeypatch):
     assert cnntrain("predict", trained, digits / "*.png").out == everything
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in sorted(digits.iterdir()))))
     assert cnntrain("predict", trained, "-").out == everything
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\r\n" for path in sorted(digits.iterdir()))))
+    assert cnntrain("predict", trained, "-").out == everything
 
 
 def test_top_k_as_json_lines(cnntrain, trained, digits):

@@ -47,7 +47,7 @@ def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here):
     assert "another config" in other.err
 
 
-@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1"])
+@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1", "0-99999999999"])
 def test_bad_seeds(cnntrain, tiny, seeds):
     outcome = cnntrain("train", tiny, "--seeds", seeds)
     assert outcome.code == 2
@@ -159,6 +159,8 @@ def test_ensemble(cnntrain, tiny, here):
     one = json.loads(cnntrain("eval", runs[1], "--json").out)
     assert result["alone"][runs[1]] == pytest.approx(one["accuracy"])
     assert "images wrong" in cnntrain("ensemble", *runs).out
+    again = cnntrain("ensemble", *runs, f"{runs[1]}/checkpoints/best.pt")
+    assert (again.code, again.err) == (2, f"error: {runs[1]}: is named twice, and would have two votes\n")
 
 
 def test_networks_that_were_trained_on_test_images_of_another_do_not_vote(cnntrain, tiny, here):

@@ -60,3 +60,5 @@ def test_augmented_images(cnntrain, tiny, tmp_path):
     assert picture.read_bytes() == first
     assert cnntrain("show", tiny, "--augment", picture, "seed=1").code == 0
     assert picture.read_bytes() != first
+    both = cnntrain("show", tiny, "--augment", picture, "--schedule").out.splitlines()
+    assert both[0] == str(picture) and both[1].startswith("learning rate by epoch")
