@@ -14,7 +14,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.ensemble import ensemble
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
-from cnntrain.run.directory import read_summary
+from cnntrain.run.summary import read_summary
 
 HERE = Path(__file__).parent
 CONFIGS = sorted((HERE.parent / "configs" / "book").glob("*.yaml"))
