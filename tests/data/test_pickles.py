@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +58,39 @@ def test_an_object_array_is_refused(tmp_path):
     odd = np.array([{"a": 1}, None], dtype=object)
     with pytest.raises(DataError, match=r"refused|float32|damaged"):
         read(tmp_path, (PARTS[0], PARTS[1], (odd, PARTS[2][1])))
+
+
+# Opcodes: a name, a text, a tuple of what stands since the mark.
+NDARRAY, DTYPE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"
+OBJECTS = DTYPE + b"(VO8\nI00\nI01\ntR"
+# Python's word for objects that are not counted: NumPy took the flags from the state.
+PLAIN_OBJECTS = OBJECTS + b"(I3\nV|\nNNNI-1\nI-1\nI0\ntb"
+EMPTY = b"cnumpy.core.multiarray\n_reconstruct\n(" + NDARRAY + b"(I0\ntVb\ntR"
+FORGED = EMPTY + b"(I1\n(I1\nt" + PLAIN_OBJECTS + b"I00\nVABCDEFGH\ntb"
+
+
+@pytest.mark.parametrize(
+    "array", [NDARRAY + b"((I1\ntVO8\nVABCDEFGH\ntR", FORGED, NDARRAY + b"(" + FORGED + b"tR"], ids=range(3)
+)
+def test_no_bytes_are_taken_for_addresses(tmp_path, array):
+    with gzip.open(tmp_path / "mnist.pkl.gz", "wb") as file:
+        file.write(array + b".")
+    code = (
+        "import sys; from pathlib import Path; from cnntrain.data.images import Folders\n"
+        "from cnntrain.errors import DataError\n"
+        "from cnntrain.data.sources.pickles import nielsen_pickle\n"
+        "try: nielsen_pickle(Folders(Path(sys.argv[1]), Path(sys.argv[1])))\n"
+        "except DataError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "refused" in done.stdout or "a damaged pickle (TypeError" in done.stdout
+
+
+def test_arrays_are_made_here(tmp_path):
+    dataset = read(tmp_path, (PARTS[0], (np.asfortranarray(PARTS[1][0]), PARTS[1][1].astype(np.uint8)), PARTS[2]))
+    assert np.array_equal(dataset.validation.pixels.reshape(-1, 784), PARTS[1][0])
+    assert dataset.train.pixels.flags.writeable
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The book's own `mnist.pkl.gz`, read by an unpickler that makes NumPy arrays and nothing else."""
+"""The book's own `mnist.pkl.gz`, read by an unpickler that makes arrays of numbers and calls nothing of NumPy's."""
 
 import pickle
 from pathlib import Path
@@ -12,34 +12,67 @@ from cnntrain.registry import sources
 if TYPE_CHECKING:
     import numpy as np
 
-# All that a pickled array consists of; numpy moved its modules in version 2.
-ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
+# Images and labels; NumPy's objects, and structures of fields, are addresses and code.
+NUMBERS = {"f4", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8))}
+# What stands for `numpy.ndarray`, which is only ever named.
+NDARRAY = object()
+
+
+class _Numbers:
+    """What stands for `numpy.dtype`: a kind of number. NumPy's own would take a state that is not checked."""
+
+    def __init__(self, code: str, *options: object) -> None:
+        if code not in NUMBERS:
+            raise pickle.UnpicklingError(f"it holds {code!a}, which are not plain numbers")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+class _Array:
+    """What stands for an array, which begins empty and gets its content from its state."""
+
+    content: "np.ndarray[Any, Any]"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        import numpy as np
+
+        _, shape, numbers, is_fortran, raw = state
+        if not isinstance(numbers, _Numbers):
+            raise pickle.UnpicklingError("its arrays are of no kind")
+        data = raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
+        flat = np.frombuffer(data, np.dtype(numbers.order + numbers.code))
+        self.content = flat.reshape(shape, order="F" if is_fortran else "C").copy()
+
+
+def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> _Array:
+    if kind is not NDARRAY or tuple(shape) != (0,):
+        raise pickle.UnpicklingError("it does not begin as an array")
+    return _Array()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
+# All that a pickled array consists of, and what we put in its place; numpy moved its modules in version 2.
+FOUND: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): NDARRAY,
+    ("numpy", "dtype"): _Numbers,
+    ("_codecs", "encode"): _encode,
 }
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Finds the parts of an array, and refuses all other names before anything is called."""
+    """Finds our own in the place of the parts of an array, and refuses all other names before anything is called."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
+        if (module, name) not in FOUND:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        if name == "_reconstruct":
-            return _reconstruct
-        return super().find_class(module, name)
-
-
-def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> "np.ndarray[Any, Any]":
-    import numpy as np
-
-    # An array begins empty and gets its content from its state; any other beginning is not an array's.
-    if kind is not np.ndarray or tuple(shape) != (0,):
-        raise pickle.UnpicklingError("it does not begin as an array")
-    return np.ndarray((0,), dtype="b")
+        return FOUND[module, name]
 
 
 @sources.register("nielsen_pickle")
@@ -78,8 +111,8 @@ def _images(part: Any, file: Path) -> Images:
     import numpy as np
 
     try:
-        pixels, labels = (np.asarray(value) for value in part)
-    except (TypeError, ValueError) as error:
+        pixels, labels = (value.content for value in part)
+    except (TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{file}: a part of it is not a pair of images and labels") from error
     is_right = pixels.dtype == np.float32 and pixels.ndim == 2 and pixels.shape[1] == 784
     if not is_right or labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1]:
