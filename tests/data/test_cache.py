@@ -15,9 +15,10 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.data.cache import check_room, spilled
-from cnntrain.data.images import Images
+from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
+from cnntrain.data.sources.folders import image_folder
 from cnntrain.data.sources.pictures import fitted, open_picture
 from cnntrain.data.splits import Splits, duplicates
 from cnntrain.errors import DataError, Interrupted
@@ -98,6 +99,22 @@ def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     if damage != "missing":
         (place / name).write_bytes(content[:-1] if damage == "cut off" else b"{}" + content)
     assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
+
+
+def test_files_that_change_places_are_other_images(tmp_path):
+    folder = tmp_path / "data"
+    for name, value in (("a", 10), ("b", 200)):
+        (folder / name).mkdir(parents=True)
+        Image.fromarray(np.full((4, 4), value, np.uint8)).save(folder / name / "0.bmp")
+        os.utime(folder / name / "0.bmp", (1_000_000_000, 1_000_000_000))
+    folders = Folders(None, tmp_path / "cache")
+    assert [int(image.mean()) for image in image_folder(folders, str(folder)).train.pixels[:]] == [10, 200]
+    one, other = folder / "a" / "0.bmp", folder / "b" / "0.bmp"
+    one.rename(tmp_path / "0.bmp")
+    other.rename(one)
+    (tmp_path / "0.bmp").rename(other)
+    assert one.stat().st_mtime == other.stat().st_mtime
+    assert [int(image.mean()) for image in image_folder(folders, str(folder)).train.pixels[:]] == [200, 10]
 
 
 def test_a_file_that_is_no_image_leaves_nothing_behind(tmp_path):

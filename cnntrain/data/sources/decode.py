@@ -37,12 +37,16 @@ def decoded(
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
-    them are. A file with another size or time of change is another image. Raises `DataError` naming
-    the file.
+    them are. A file with another size or time is another image, and so is one that was put in its place.
+    Raises `DataError` naming the file.
     """
     absolute = [os.path.abspath(path) for path in paths]
     states = [os.stat(path) for path in absolute]
-    listing = [(path, state.st_size, state.st_mtime_ns) for path, state in zip(absolute, states, strict=True)]
+    # An archive sets times of its own, and a file that is moved keeps its time: the system notes both.
+    listing = [
+        (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        for path, state in zip(absolute, states, strict=True)
+    ]
     # What the first and the last in the alphabet share is what all of them share.
     family = json.dumps([os.path.commonpath([min(absolute), max(absolute)]), size, channels])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
