@@ -134,6 +134,11 @@ class Dataset:
         twice = next((name for name, count in Counter(self.classes).items() if count > 1), None)
         if twice is not None:
             raise DataError(f"two classes are called `{twice}`; give each a name of its own")
+        for name in ("validation", "test"):
+            part: Images | None = getattr(self, name)
+            if part and part.pixels.shape[1:] != self.train.pixels.shape[1:]:
+                one, other = (" x ".join(map(str, images.pixels.shape[1:])) for images in (self.train, part))
+                raise DataError(f"the training images are {one} (channels, height, width), the {name} images {other}")
 
     @property
     def nbytes(self) -> int:

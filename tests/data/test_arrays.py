@@ -73,6 +73,12 @@ def test_classes_of_one_name(tmp_path):
         npz(Folders(None, tmp_path), str(tmp_path / "x.npz"), classes=["a", "b", "b"])
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 5), (2, 5, 4, 3)])
+def test_splits_of_another_shape(tmp_path, shape):
+    with pytest.raises(DataError, match=r"training images are 1 x 5 x 4 \(channels, height, width\), the test images"):
+        read(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=np.zeros(shape, np.uint8), y_test=LABELS[:2])
+
+
 def test_missing(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         npz(Folders(tmp_path, tmp_path), "x.npz")
