@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from contextlib import closing
 from pathlib import Path
@@ -89,12 +90,17 @@ def _mistakes(classes: list[str], test: Images, logits: torch.Tensor) -> dict[st
 
 
 def _filters(model: Model) -> dict[str, bytes]:
-    """The first layer's weights as images: of a convolution its kernels, of a dense layer what each unit looks at."""
+    """The first layer's weights as images: of a convolution its kernels, of a dense layer what each unit looks at.
+
+    None where the first layer with weights does not look at the image itself.
+    """
     weight = next(iter(weights_of(model.network).values()), None)
     if weight is None:
         return {}
     images = weight.detach().cpu()[:FILTERS]
     if images.dim() == 2:
+        if images.shape[1] != math.prod(model.preprocessing.shape):
+            return {}
         images = images.view(len(images), *model.preprocessing.shape)
     if images.shape[1] not in (1, 3):
         images = images[:, :1]

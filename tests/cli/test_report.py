@@ -58,6 +58,13 @@ def test_train_ends_with_a_report(cnntrain, tiny, tmp_path):
     assert (tmp_path / "r" / "report.html").is_file()
 
 
+def test_a_first_layer_that_does_not_look_at_the_image_has_no_picture(cnntrain, tmp_path):
+    (tmp_path / "c.yaml").write_text("network: [{avg_pool: 2}, flatten, softmax]\ntraining: {epochs: 1}\n")
+    outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
+    assert (outcome.code, (tmp_path / "run" / "plots" / "filters.png").exists()) == (0, False)
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
 def test_an_unfinished_run(cnntrain, run):
     (run / "summary.json").unlink()
     outcome = cnntrain("report", run)
