@@ -90,4 +90,4 @@ def test_digits_come_along(tmp_path):
 def test_the_last_ones_of_sorted_images_would_take_a_whole_class():
     sorted_images = Images(np.zeros((40, 1, 2, 2), np.uint8), np.arange(40) // 10)
     with pytest.raises(DataError, match="no training image is left of d, which the validation images have"):
-        split(Dataset(NAMES, sorted_images, test=images(4)), config(validation=10))
+        split(Dataset(NAMES, sorted_images, test=sorted_images), config(validation=10))
