@@ -73,7 +73,8 @@ class Traced(Engine):
             if is_first or len(indices) != self._size or keeps_gradients or self._has_failed:
                 # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
                 # is resumed may begin with the smaller last batch.
-                self._size = len(indices) if is_first else self._size
+                if is_first:
+                    self._size = len(indices)
                 super().run([indices], [factor], totals, keeps_gradients)
             else:
                 self._run_one(indices, factor, totals)

@@ -68,8 +68,7 @@ def test_best_weights_that_are_gone_are_asked_for_before_anything_is_written(tin
 
 
 def test_a_rollback_does_not_bring_old_best_weights_back(tmp_path):
-    run, stopping = tmp_path / "run", "training.early_stopping={patience: 9, restore_best: true}"
-    slow = ["training.optimizer.sgd.learning_rate=0.1", stopping]
+    run, slow = tmp_path / "run", ["training.optimizer.sgd.learning_rate=0.1", STOPPING]
     with pytest.raises(Interrupted):
         # In the second epoch: the state that a rollback goes back to is within the checkpoint.
         train_run(config_of(STEEP, *slow), run, Where(device="cpu"), Told(24))
