@@ -32,7 +32,9 @@ class SplitConfig(Strict):
 
     @model_validator(mode="after")
     def _size_in_range(self) -> SplitConfig:
-        if not (0 < self.size < 1 or (self.size >= 1 and float(self.size).is_integer())):
+        # Who writes 1.0 means all of the images, and would get one.
+        is_number = self.size >= 1 and float(self.size).is_integer() and str(self.size) != "1.0"
+        if not (0 < self.size < 1 or is_number):
             raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images")
         return self
 
@@ -55,7 +57,7 @@ Split = Annotated[SplitConfig, BeforeValidator(_split), _OrNumber()]
 _UNITS = {"": 1} | {
     f"{letter}{i}B": (1024 if i else 1000) ** n for n, letter in enumerate("KMGT", 1) for i in ("", "i")
 }
-_BYTES = rf"^[0-9]+(\.[0-9]+)? ?({'|'.join(_UNITS)})$"
+_BYTES = rf"^[0-9]{{1,20}}(\.[0-9]{{1,20}})? ?({'|'.join(_UNITS)})$"
 
 
 def _bytes(written: Any) -> Any:

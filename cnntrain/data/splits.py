@@ -39,11 +39,11 @@ def split(dataset: Dataset, config: DataConfig) -> Splits:
     """
     train, test, validation = dataset.train, dataset.test, dataset.validation
     if test is None:
-        train, test = _set_apart(train, config.test or DEFAULT_TEST, "test")
+        train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
     elif config.test is not None:
         raise DataError("`data.test`: the source has a test set of its own; leave the key away")
     if config.validation is not None or validation is None:
-        train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation")
+        train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation", dataset.classes)
     if config.limit is not None:
         train = train.take(slice(0, config.limit))
     _check_classes(train, {"validation": validation, "test": test}, dataset.classes)
@@ -61,13 +61,27 @@ def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str,
             )
 
 
-def _set_apart(images: Images, how: SplitConfig, name: str) -> tuple[Images, Images]:
+def _check_mixed(images: Images, apart: Images, name: str, classes: tuple[str, ...]) -> None:
+    """Raise `DataError` where the last images are those of the last classes, for the images come class by class."""
+    changes = np.count_nonzero(np.diff(images.labels))
+    if 0 < changes == len(np.unique(images.labels)) - 1:
+        found = ", ".join(classes[label] for label in np.unique(apart.labels))
+        raise DataError(
+            f"`data.{name}`: the last {len(apart):,} images, which it sets apart, are all of {found}, for the images "
+            f"are sorted by class; draw with `data.{name}: {{size: 0.1, seed: 0}}`"
+        )
+
+
+def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, ...]) -> tuple[Images, Images]:
     """(what remains, what is set apart)."""
     count = round(how.size * len(images)) if how.size < 1 else int(how.size)
     if not 0 < count < len(images):
         raise DataError(f"`data.{name}`: {count:,} of {len(images):,} images can't be set apart")
     if how.seed is None:
-        return images.take(slice(0, len(images) - count)), images.take(slice(len(images) - count, None))
+        first, last = images.take(slice(0, len(images) - count)), images.take(slice(len(images) - count, None))
+        _check_classes(first, {name: last}, classes)
+        _check_mixed(images, last, name, classes)
+        return first, last
     from sklearn.model_selection import train_test_split
 
     try:

@@ -157,7 +157,7 @@ def test_splits(write, split):
     assert load(write(f"network: [softmax]\ndata: {{validation: {split}}}\n")).data.validation.size > 0
 
 
-@pytest.mark.parametrize("split", ["0", "1.5", "-1", "true", "'10'", "{size: 0}", ".nan", ".inf", "[1]"])
+@pytest.mark.parametrize("split", ["0", "1.5", "-1", "true", "'10'", "{size: 0}", ".nan", ".inf", "[1]", "1.0"])
 def test_wrong_splits(write, split):
     path = write(f"network: [softmax]\ndata: {{validation: {split}}}\n")
     assert refusal(path).startswith(f"{path}:2:8: ")

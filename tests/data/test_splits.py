@@ -91,3 +91,19 @@ def test_the_last_ones_of_sorted_images_would_take_a_whole_class():
     sorted_images = Images(np.zeros((40, 1, 2, 2), np.uint8), np.arange(40) // 10)
     with pytest.raises(DataError, match="no training image is left of d, which the validation images have"):
         split(Dataset(NAMES, sorted_images, test=sorted_images), config(validation=10))
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_the_last_ones_of_sorted_images_would_be_of_one_class(name):
+    ordered = Images(np.zeros((80, 1, 2, 2), np.uint8), np.arange(80) // 20)
+    dataset = Dataset(NAMES, ordered, test=ordered if name == "validation" else None)
+    expected = rf"`data.{name}`: the last 8 images, .* are all of d, .*{{size: 0.1, seed: 0}}"
+    with pytest.raises(DataError, match=expected):
+        split(dataset, config(**{name: 8}))
+    drawn = split(dataset, config(**{name: {"size": 8, "seed": 0}}))
+    assert np.bincount(getattr(drawn, name).labels).tolist() == [2, 2, 2, 2]
+
+
+def test_one_class_alone_is_in_no_order():
+    dataset = Dataset(("a",), Images(np.zeros((10, 1, 2, 2), np.uint8), np.zeros(10, np.int64)))
+    assert len(split(dataset, config(validation=2, test=2)).validation) == 2
