@@ -75,7 +75,7 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
         if text == "-":
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
-            paths += sorted(path for path in Path(text).rglob("*") if is_picture(path))
+            paths += _pictures_in(Path(text))
         elif Path(text).exists() or not (matches := sorted(glob(text, recursive=True))):
             paths.append(Path(text))
         else:
@@ -83,6 +83,12 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
     if not paths:
         raise UsageError(f"there are no images in {', '.join(inputs)}")
     return paths
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """The image files at any depth, but for those in hidden folders, as systems keep thumbnails in."""
+    found = (path for path in folder.rglob("*") if is_picture(path))
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _predict(

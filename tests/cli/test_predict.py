@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -162,3 +163,9 @@ def test_files_for_a_network_that_takes_transparency_too(cnntrain, digits, tmp_p
         Image.fromarray(255 - np.asarray(Image.open(path))).save(tmp_path / "inverted" / path.name)
     again = rows(cnntrain("predict", run, tmp_path / "inverted", "--invert").out)
     assert [row["class"] for row in again] == [row["class"] for row in plain]
+
+
+def test_hidden_folders_are_not_looked_into(cnntrain, trained, digits, tmp_path):
+    shutil.copytree(digits, tmp_path / ".shown" / "in")
+    shutil.copytree(digits, tmp_path / ".shown" / "in" / ".thumbnails")
+    assert len(rows(cnntrain("predict", trained, tmp_path / ".shown").out)) == 30

@@ -18,7 +18,7 @@ from cnntrain.data.cache import check_room, spilled
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
-from cnntrain.data.sources.folders import image_folder
+from cnntrain.data.sources.folders import csv_file, image_folder
 from cnntrain.data.sources.pictures import fitted, open_picture
 from cnntrain.data.splits import Splits, duplicates
 from cnntrain.errors import DataError, Interrupted
@@ -39,7 +39,7 @@ def paint(folder, count, channels=3, size=(5, 4)):
 
 def read(paths, cache, size=None, channels=None):
     told = []
-    found = decoded(paths, size, channels, cache, lambda *how_far: told.append(how_far))
+    found = decoded(paths[0].parent.parent, paths, size, channels, cache, lambda *how_far: told.append(how_far))
     return found, told
 
 
@@ -241,3 +241,16 @@ def test_the_same_bytes_in_another_shape_are_other_images(tmp_path):
     oblong = Images(square.pixels.reshape(10, 1, 4, 16), square.labels)
     shapes = [spilled(images, tmp_path).pixels.shape for images in (square, oblong, square)]
     assert shapes == [(10, 1, 8, 8), (10, 1, 4, 16), (10, 1, 8, 8)]
+
+
+def test_two_lists_of_one_folder_are_kept_both(tmp_path):
+    names = [path.name for path in paint(tmp_path / "a", 4)]
+    for which, chosen in (("odd", names[1::2]), ("even", names[::2])):
+        (tmp_path / f"{which}.csv").write_text("path,label\n" + "".join(f"a/{name},x\n" for name in chosen))
+    folders = Folders(tmp_path, tmp_path / "cache")
+    for which in ("odd", "even"):
+        csv_file(folders, f"{which}.csv")
+    made = {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache")}
+    assert len(made) == 2
+    csv_file(folders, "odd.csv")
+    assert {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache")} == made

@@ -157,6 +157,8 @@ def test_csv(tmp_path):
         ("path,label\n", "lists no images"),
         ("path,label\nnone.png,x\n", "train.csv:2: there is no file"),
         ("path,label\ntrain.csv,\n", "train.csv:2: no label"),
+        ("path,label\ntrain.csv, \n", "train.csv:2: no label"),
+        ("path,label\n\n\ntrain.csv,\n", "train.csv:4: no label"),
         ("path,label\ntrain.csv,a\ntrain.csv,b\0\n", r"train.csv:3: the class 'b\\x00' has characters in its name"),
     ],
 )
@@ -226,3 +228,52 @@ def test_pixels_of_unknown_range_are_refused(tmp_path):
     Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "real.tif")
     with pytest.raises(DataError, match="floating-point pixels"):
         open_picture(tmp_path / "real.tif")
+
+
+def test_thirty_two_bit_pixels_are_refused_and_a_deep_pnm_is_not(tmp_path):
+    Image.fromarray(np.full((2, 2), 200, np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(DataError, match="32-bit pixels"):
+        open_picture(tmp_path / "wide.tif")
+    (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 25700, 65535))
+    assert np.asarray(open_picture(tmp_path / "deep.pgm")).tolist() == [[100, 255]]
+
+
+def test_greys_with_a_transparent_level_stay_grey(tmp_path):
+    Image.fromarray(np.array([[7, 99]], np.uint8)).save(tmp_path / "grey.png", transparency=7)
+    found = open_picture(tmp_path / "grey.png")
+    assert found.mode == "L"
+    assert np.asarray(found).tolist() == [[0, 99]]
+    Image.new("L", (2, 2), 99).save(tmp_path / "grey.gif", transparency=0)
+    assert open_picture(tmp_path / "grey.gif").mode == "L"
+
+
+@pytest.mark.parametrize("names", [("Train", "Valid", "TEST"), ("TRAIN", "Validation", "test")])
+def test_splits_are_known_in_either_case(tmp_path, names):
+    for name in names:
+        picture(tmp_path / name / "cat" / "0.png")
+    dataset = read(tmp_path)
+    assert dataset.classes == ("cat",)
+    assert dataset.validation is not None
+    assert dataset.test is not None
+
+
+def test_two_folders_of_one_split(tmp_path):
+    for name in ("train", "val", "valid"):
+        picture(tmp_path / name / "cat" / "0.png")
+    with pytest.raises(DataError, match="`val` and `valid` are both named after the validation images; keep one"):
+        read(tmp_path)
+
+
+def test_hidden_folders_within_a_class_are_not_read(tmp_path):
+    picture(tmp_path / "a" / "1.png")
+    picture(tmp_path / "a" / ".thumbnails" / "1.png")
+    picture(tmp_path / "a" / "more" / "2.png")
+    assert len(read(tmp_path).train) == 2
+
+
+def test_a_label_is_what_stands_between_spaces(tmp_path):
+    for name in ("1", "2"):
+        picture(tmp_path / f"{name}.png")
+    (tmp_path / "train.csv").write_text("path,label\n1.png,x\n2.png, x\n")
+    dataset = csv_file(Folders(None, tmp_path.with_name("cache")), str(tmp_path / "train.csv"))
+    assert dataset.classes == ("x",)

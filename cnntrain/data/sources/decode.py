@@ -32,12 +32,13 @@ PIECE_BYTES, PIECE_FILES, FEW = 2**22, 256, 4
 
 
 def decoded(
-    paths: Sequence[Path], size: Size | None, channels: Channels | None, cache: Path, progress: Progress
+    origin: Path, paths: Sequence[Path], size: Size | None, channels: Channels | None, cache: Path, progress: Progress
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
     them are. A file with another size or time is another image, and so is one that was put in its place.
+    Of the folder or list `origin`, that names the images, the newest state is kept.
     Raises `DataError` naming the file.
     """
     absolute = [os.path.abspath(path) for path in paths]
@@ -47,8 +48,7 @@ def decoded(
         (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         for path, state in zip(absolute, states, strict=True)
     ]
-    # What the first and the last in the alphabet share is what all of them share.
-    family = json.dumps([os.path.commonpath([min(absolute), max(absolute)]), size, channels])
+    family = json.dumps([os.path.abspath(origin), size, channels])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
     def write(file: Path) -> "Written":

@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 MAX_LISTING = 2**30
 Listing = list[tuple[Path, str]]
-SPLITS = {"train": ["train"], "validation": ["validation", "val"], "test": ["test"]}
+# Names of folders, in either case.
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 @sources.register("image_folder")
 def image_folder(folders: Folders, /, path: str, size: Size | None = None, channels: Channels | None = None) -> Dataset:
     """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any format of Pillow's.
 
+    `path/val` (or `valid`, or `validation`) may lie beside them; other folders there are not read.
     `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3.
     """
     root = folders.folder(path)
-    found = {split: _first_folder(root, names) for split, names in SPLITS.items()}
-    listings = {split: _listing(folder, root) for split, folder in found.items() if folder}
-    if listings and "train" not in listings:
-        there = next(folder for folder in found.values() if folder)
+    found = _splits(root) or {"train": root}
+    if "train" not in found:
+        there = next(iter(found.values()))
         raise DataError(f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself")
-    if not listings:
-        listings = {"train": _listing(root, root)}
-    return _dataset(listings, size, channels, folders)
+    listings = {split: _listing(folder, root) for split, folder in found.items()}
+    return _dataset(root, listings, size, channels, folders)
 
 
 @sources.register("csv")
@@ -49,14 +49,19 @@ def csv_file(
     channels: Channels | None = None,
 ) -> Dataset:
     """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
-    listings = {"train": _rows(folders.file(path))}
+    file = folders.file(path)
+    listings = {"train": _rows(file)}
     if test is not None:
         listings["test"] = _rows(folders.file(test))
-    return _dataset(listings, size, channels, folders)
+    return _dataset(file, listings, size, channels, folders)
 
 
 def _dataset(
-    listings: dict[str, Listing], size: int | list[int] | None, channels: Channels | None, folders: Folders
+    origin: Path,
+    listings: dict[str, Listing],
+    size: int | list[int] | None,
+    channels: Channels | None,
+    folders: Folders,
 ) -> Dataset:
     # Processes and locks, which a mistake in a config need not wait for.
     from cnntrain.data.sources.decode import decoded
@@ -70,7 +75,7 @@ def _dataset(
                 raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
     paths = [path for path, _ in everything]
-    pixels = decoded(paths, pair(size) if size else None, channels, folders.cache, folders.progress)
+    pixels = decoded(origin, paths, pair(size) if size else None, channels, folders.cache, folders.progress)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():
@@ -86,8 +91,15 @@ def _labels(numbers: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     return np.array(numbers, dtype=np.int64)
 
 
-def _first_folder(root: Path, names: list[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def _splits(root: Path) -> dict[str, Path]:
+    """The folders of `root` that are named after a split."""
+    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    found = {split: [path for path in inside if path.name.lower() in names] for split, names in SPLITS.items()}
+    for split, paths in found.items():
+        if len(paths) > 1:
+            named = " and ".join(f"`{path.name}`" for path in paths)
+            raise DataError(f"{root}: {named} are both named after the {split} images; keep one")
+    return {split: paths[0] for split, paths in found.items() if paths}
 
 
 def _listing(folder: Path, root: Path) -> Listing:
@@ -112,6 +124,8 @@ def _pictures(folder: Path, inside: Path, root: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _pictures(path, inside, root)
             elif is_picture_name(path) and entry.is_file():
@@ -131,13 +145,14 @@ def _rows(path: Path) -> Listing:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if not {"path", "label"} <= set(reader.fieldnames or ()):
             raise DataError(f"{path}: its first line must be `path,label`")
-        listing = [(path.parent / (row["path"] or ""), row["label"] or "") for row in reader]
+        # Its own count of lines: blank ones are no rows, and a quoted field may hold several.
+        rows = [(reader.line_num, path.parent / (row["path"] or ""), (row["label"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read as a CSV file ({error})") from error
-    if not listing:
+    if not rows:
         raise DataError(f"{path}: it lists no images")
-    for number, (image, label) in enumerate(listing, start=2):
+    for number, image, label in rows:
         if not label or not image.is_file():
             raise DataError(f"{path}:{number}: {'no label' if not label else f'there is no file {image}'}")
         check_class(label, f"{path}:{number}: ")
-    return listing
+    return [(image, label) for _, image, label in rows]

@@ -18,6 +18,8 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Channels = Literal[1, 3]
 GREY = ("1", "L", "LA")
+# What Pillow opens as 32-bit integers though it has 16 bits.
+SIXTEEN_BITS = ("PNG", "PPM")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
 # In pixels; larger images are refused.
@@ -73,7 +75,8 @@ def _open(path: Path) -> "Image":
         with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
-            return _flattened(ImageOps.exif_transpose(picture))
+            is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
+            return _flattened(ImageOps.exif_transpose(picture), is_deep)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: refused, for it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
@@ -96,23 +99,23 @@ def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None)
     return picture
 
 
-def _flattened(picture: "Image") -> "Image":
+def _flattened(picture: "Image", is_deep: bool) -> "Image":
     """A plain greyscale or RGB image; what is transparent lies on black, and 16-bit greys are scaled to 8."""
     import numpy as np
     from PIL import Image
 
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels, of which nothing says how bright they are; save them as 8 or 16 bits")
+    if picture.mode == "F" or (picture.mode.startswith("I") and not is_deep):
+        kind = "floating-point" if picture.mode == "F" else "32-bit"
+        raise ValueError(f"{kind} pixels, of which nothing says how bright they are; save them as 8 or 16 bits")
     if picture.mode.startswith("I"):  # in either order of bytes
         return Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+    mode = picture.mode
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "black")
-        flat = Image.alpha_composite(ground, layer).convert("RGB")
-        return flat.convert("L") if picture.mode == "LA" else flat
-    if picture.mode in GREY:
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+    if mode in GREY:
         return picture.convert("L")
     colours = picture.convert("RGB")
     # A palette, as every GIF has one, may well be all greys.
-    red, green, blue = colours.split() if picture.mode == "P" else (None, None, 0)
+    red, green, blue = colours.split() if mode == "P" else (None, None, 0)
     return red if red is not None and red == green == blue else colours
