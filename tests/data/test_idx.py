@@ -143,3 +143,14 @@ def test_clothing_is_found_under_its_own_name(tmp_path, place):
     relatives(tmp_path / place)
     assert len(idx.fashion_mnist(Folders(tmp_path, tmp_path / "cache")).train) == 12
     assert len(idx.fashion_mnist(Folders(tmp_path / place.split("/")[0], tmp_path / "cache")).train) == 12
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_the_named_folder_goes_before_the_one_here(tmp_path, monkeypatch, elsewhere):
+    for name in ("named", "here"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "named", zipped=not elsewhere)
+    write(tmp_path / "here", images=packed(0x803, PIXELS[::-1]), zipped=elsewhere)
+    monkeypatch.chdir(tmp_path / "here")
+    assert np.array_equal(read(tmp_path / "named").train.pixels, PIXELS[:, None])
+    assert np.array_equal(read(tmp_path / "none").train.pixels, PIXELS[::-1, None])

@@ -121,10 +121,14 @@ def idx(
     if (test_images is None) != (test_labels is None):
         raise DataError("`idx` takes `test_images` and `test_labels` together, or neither")
     named = [name for name in (train_images, train_labels, test_images, test_labels) if name]
-    # Looked up with `.gz` first, so that a name in the config stands for either file.
-    zipped = [folders.resolve(f"{name}.gz") for name in named]
-    files = [path if path.is_file() else folders.resolve(name) for path, name in zip(zipped, named, strict=True)]
-    return _read_dataset(files, tuple(classes) if classes else None)
+    return _read_dataset([_found(folders, name) for name in named], tuple(classes) if classes else None)
+
+
+def _found(folders: Folders, name: str) -> Path:
+    """The file, gzipped or not, in the named folder, or else here."""
+    if folders.named is not None and (there := _there(folders.named / name)).is_file():
+        return there
+    return _there(Path(name))
 
 
 def _published(name: str, folders: Folders, classes: tuple[str, ...], content: list[str] | None = None) -> Dataset:
