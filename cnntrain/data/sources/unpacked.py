@@ -4,8 +4,9 @@ from pathlib import Path
 
 from cnntrain.errors import DataError
 
-# Images shrink to a half or a tenth; the best that gzip can do is a thousandth, of nothing but zeros.
-RATIO = 100
+# Images shrink to a half or a tenth, drawn shapes on black to a hundredth and less (dSprites: 1/113); the best
+# that gzip can do is a thousandth, of nothing but zeros.
+RATIO = 300
 SMALL = 64 * 2**20
 
 
@@ -19,5 +20,6 @@ def check_bytes(path: Path, size: int) -> None:
     if size > most_bytes(path):
         packed = path.stat().st_size
         raise DataError(
-            f"{path}: refused, for its {packed:,} bytes would unpack to {size:,}; that is no image data set"
+            f"{path}: refused, for its {packed:,} bytes would unpack to {size:,}; that is no image data set, "
+            f"or one of little but black: if you trust it, unpack it (a .gz by gunzip, an .npz by numpy.savez)"
         )
