@@ -134,6 +134,8 @@ def _shape(model: Model, display: Display) -> dict[str, Any]:
 
 def _part(dataset: Dataset, name: SplitName, display: Display) -> Images:
     part: Images | None = getattr(dataset, name)
+    if part is None and name == "test" and dataset.validation is not None:
+        raise DataError("the data set has no test split of its own; choose `--split train` or `--split validation`")
     if part is None and name == "test":
         display.say("the data set has no test split of its own: evaluating all of its images")
         return dataset.train

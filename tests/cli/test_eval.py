@@ -185,3 +185,12 @@ def test_a_folder_here_goes_before_one_among_the_data_sets(cnntrain, trained, tm
     assert json.loads(cnntrain("eval", trained, "--data", "./x", "--json").out)["images"] == 40
     monkeypatch.chdir(tmp_path)
     assert cnntrain("eval", trained, "--data", "nothing.npz").err.count(str(tmp_path / "nothing.npz")) == 1
+
+
+def test_a_data_set_with_a_validation_set_is_not_all_training_images(cnntrain, trained, tmp_path):
+    for split in ("train", "val"):
+        digit_folder(tmp_path / "d" / split, [3, 7])
+    outcome = cnntrain("eval", trained, "--data", tmp_path / "d")
+    assert outcome.code == 1
+    assert "no test split of its own; choose `--split train` or `--split validation`" in outcome.err
+    assert cnntrain("eval", trained, "--data", tmp_path / "d", "--split", "validation").code == 0
