@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +27,16 @@ STYLE: Any = {
     "font.size": 10,
 }
 TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
+# What systems bring along for the scripts that matplotlib's own font lacks.
+FONTS = [
+    "Noto Sans CJK JP",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+]
 
 
 def curves(rows: Rows) -> dict[str, bytes]:
@@ -43,7 +54,8 @@ def _accuracy(rows: Rows) -> bytes:
         epochs = rows.column("epoch")
         for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
             values = [100 * value for value in rows.column(f"{name}_accuracy")]
-            axes.plot(epochs, values, color=colour, label="training" if name == "sample" else name)
+            label = "training" if name == "sample" else name
+            axes.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
         test = [100 * value for value in rows.column("test_accuracy")]
         axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where validation is best so far")
         axes.set_ylim(_low([*rows.column("validation_accuracy"), *rows.column("sample_accuracy")]), 100.2)
@@ -61,8 +73,9 @@ def _low(accuracies: Sequence[float]) -> float:
 def _loss(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
         epochs = rows.column("epoch")
-        axes.plot(epochs, rows.column("sample_loss"), color=TRAIN, label="training")
-        axes.plot(epochs, rows.column("validation_loss"), color=VALIDATION, label="validation")
+        for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
+            label = "training" if name == "sample" else name
+            axes.plot(epochs, rows.column(f"{name}_loss"), color=colour, label=label, marker=_marker(epochs))
         if min(rows.column("sample_loss")) > 0:
             axes.set_yscale("log")
         _mark_best(axes, rows)
@@ -73,7 +86,8 @@ def _loss(rows: Rows) -> bytes:
 def _gap(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
         pairs = zip(rows.column("sample_accuracy"), rows.column("validation_accuracy"), strict=True)
-        axes.plot(rows.column("epoch"), [100 * (one - other) for one, other in pairs], color="#8172b3")
+        epochs = rows.column("epoch")
+        axes.plot(epochs, [100 * (one - other) for one, other in pairs], color="#8172b3", marker=_marker(epochs))
         axes.axhline(0, color="grey", linewidth=0.8)
 
     return _figure("Training minus validation accuracy (points)", draw)
@@ -81,7 +95,8 @@ def _gap(rows: Rows) -> bytes:
 
 def _learning_rate(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
-        axes.step(rows.column("epoch"), rows.column("learning_rate"), where="post", color="#937860")
+        epochs = rows.column("epoch")
+        axes.step(epochs, rows.column("learning_rate"), where="pre", color="#937860", marker=_marker(epochs))
         axes.set_ylim(bottom=0)
 
     return _figure("Learning rate at the end of the epoch", draw)
@@ -106,7 +121,8 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
             # From the input (dark) to the output (bright).
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
-            axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
+            epochs = [float(row["epoch"] or 0) for row in own]
+            axes.plot(epochs, values, color=colour, label=label, linewidth=1.2, marker=_marker(epochs))
         if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
             axes.set_yscale("log")
 
@@ -127,8 +143,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
     def draw(axes: Axes) -> None:
         axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1, *(count for row in wrong for count in row)))
         axes.grid(visible=False)
-        axes.set_xticks(range(len(classes)), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [_plain(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), names)
         axes.set_xlabel("prediction")
         axes.set_ylabel("truth")
         if len(classes) <= 26:
@@ -146,11 +163,30 @@ def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
     def draw(axes: Axes) -> None:
         lows = []
         for name, rows in runs.items():
-            axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], label=name, linewidth=1.3)
+            epochs, values = rows.column("epoch"), [100 * value for value in rows.column(column)]
+            # matplotlib leaves a label out that begins with `_`.
+            label = _plain(f"./{name}" if name.startswith("_") else name)
+            axes.plot(epochs, values, label=label, linewidth=1.3, marker=_marker(epochs))
             lows.append(_low(rows.column(column)))
         axes.set_ylim(min(lows), None)
 
     return _figure(title, draw)
+
+
+def _plain(name: str) -> str:
+    """A name for matplotlib, which would set what stands between two dollars as a formula."""
+    return name.replace("$", r"\$")
+
+
+def _marker(epochs: Sequence[float]) -> str | None:
+    """A point for a single epoch, which makes no line."""
+    return "o" if len(epochs) == 1 else None
+
+
+def _fonts() -> list[str]:
+    """matplotlib's own font, then those of `FONTS` that are installed."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in FONTS if name in installed)]
 
 
 def _mark_best(axes: Axes, rows: Rows) -> None:
@@ -158,7 +194,9 @@ def _mark_best(axes: Axes, rows: Rows) -> None:
 
 
 def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> bytes:
-    with rc_context(STYLE):
+    # A letter of no font at all is drawn as a box, and needs no warning on the terminal.
+    with rc_context({**STYLE, "font.family": _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)

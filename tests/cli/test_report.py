@@ -7,12 +7,15 @@ import json
 import re
 import shlex
 import shutil
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib.cbook import is_math_text
 from PIL import Image
 
-from cnntrain.reports import pictures
+from cnntrain.reports import pictures, plots
+from cnntrain.reports.rows import Rows
 
 PLOTS = {"accuracy", "loss", "gap", "learning_rate", "confusion", "mistakes", "filters", "gradients", "weights"}
 
@@ -134,3 +137,48 @@ def test_a_grid_has_a_place_for_every_image_and_caption():
     assert {0, 128, 255} <= greys
     assert sheet.shape[0] > 2 * pictures.SIDE + 2 * 2 * pictures.LINE
     assert sheet.shape[1] > 2 * pictures.SIDE + 40
+
+
+def of_epochs(*rates):
+    """The metrics of a run, as far as its plots need them."""
+    figures = {f"{name}_{what}": 0.5 for name in ("sample", "validation", "test") for what in ("accuracy", "loss")}
+    both = {**figures, "best": "true"}
+    return Rows([{"epoch": epoch, "learning_rate": rate, **both} for epoch, rate in enumerate(rates, start=1)], [])
+
+
+def axes_of(monkeypatch, draw):
+    """The axes that were drawn on, for a look at what is on them; a warning is an error."""
+    drawn = []
+    made = plots.Figure.add_subplot
+    monkeypatch.setattr(plots.Figure, "add_subplot", lambda figure: drawn.append(made(figure)) or drawn[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw()
+    return drawn
+
+
+def test_a_single_epoch_is_seen(monkeypatch):
+    for axes in axes_of(monkeypatch, lambda: plots.curves(of_epochs(0.1))):
+        line = axes.get_lines()[0]
+        assert (line.get_marker(), len(line.get_xdata())) == ("o", 1)
+
+
+def test_an_epoch_s_learning_rate_is_drawn_over_that_epoch(monkeypatch):
+    drawn = axes_of(monkeypatch, lambda: plots.curves(of_epochs(0.4, 0.2, 0.1)))[-1].get_lines()[0]
+    # From the end of the epoch before to its own.
+    assert drawn.get_drawstyle() == "steps-pre"
+    assert drawn.get_ydata().tolist() == [0.4, 0.2, 0.1]
+
+
+def test_names_that_matplotlib_would_read_otherwise(monkeypatch):
+    confusion, overlay = axes_of(
+        monkeypatch,
+        lambda: (
+            plots.confusion([[1, 2], [3, 4]], ["$a_1$ and $", "\u3042"]),
+            plots.overlay({"_run": of_epochs(0.1), "$x$": of_epochs(0.1)}, "validation_accuracy", "title"),
+        ),
+    )
+    shown = [label.get_text() for label in confusion.get_xticklabels()]
+    assert [text.replace("\\$", "$") for text in shown] == ["$a_1$ and $", "\u3042"]
+    assert all(not is_math_text(text) for text in shown)
+    assert [text.get_text() for text in overlay.get_legend().get_texts()] == ["./_run", r"\$x\$"]
