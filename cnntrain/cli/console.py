@@ -30,7 +30,7 @@ class Terminal:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.console = _Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -74,7 +74,9 @@ class Terminal:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout."""
+    """One JSON object on stdout; a figure that is not finite, for which JSON has no word, is null."""
     import json
 
-    print(json.dumps(value))  # noqa: T201
+    from pydantic_core import to_jsonable_python
+
+    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))  # noqa: T201

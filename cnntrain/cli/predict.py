@@ -72,7 +72,7 @@ def _write_table(predictions: Iterator[Prediction]) -> None:
     for one in predictions:
         for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True)):
             table.add_row("" if rank else printable(one.path), name, f"{100 * probability:.2f} %")
-    Console().print(table, markup=False)
+    Console(emoji=False, highlight=False).print(table, markup=False)
 
 
 def _write_csv(predictions: Iterator[Prediction]) -> None:

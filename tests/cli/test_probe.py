@@ -81,3 +81,14 @@ def test_batch_norm_normalizes_by_the_batch_as_in_training(cnntrain, tmp_path):
     layers = {one["name"]: one for one in probed(cnntrain, tmp_path, text)["layers"]}
     assert layers["3_batch_norm"]["std"] == pytest.approx(1, abs=0.05)
     assert layers["5_activation"]["std"] > 0.5
+
+
+def test_what_is_not_finite_is_null_in_json(cnntrain, tmp_path):
+    (tmp_path / "c.yaml").write_text(DEEP % ("{normal: {std: 1.0e+20}}", "relu"))
+    outcome = cnntrain("probe", tmp_path / "c.yaml", "--json")
+    assert outcome.code == 0, outcome.err
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    assert json.loads(outcome.out, parse_constant=refuse)["layers"][-1]["std"] is None
