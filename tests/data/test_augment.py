@@ -152,3 +152,9 @@ def test_in_a_config_by_name_and_by_first_argument():
     config = from_resolved({"data": {"augment": [{"affine": 15.0}, "flip", {"erase": 4}]}, "network": ["softmax"]})
     assert [spec.name for spec in config.data.augment] == ["affine", "flip", "erase"]
     assert config.data.augment[0].arguments.degrees == 15.0
+
+
+def test_elastic_smooths_by_all_of_a_wide_gaussian():
+    noise = torch.rand(1, 1, 28, 28) * 2 - 1
+    expected = ndimage.gaussian_filter(noise[0, 0].numpy().astype(np.float64), 20.0, mode="constant", truncate=3.0)
+    assert np.abs(elastic._smooth(noise, 20.0)[0, 0].numpy() - expected).max() < 1e-6

@@ -1,7 +1,9 @@
 """Images pulled like rubber, as the trembling of a hand does to writing."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from cnntrain.data.augment.geometry import Augmentation
 from cnntrain.registry import augmentations
@@ -10,9 +12,11 @@ from cnntrain.strict import PositiveFloat
 if TYPE_CHECKING:
     from torch import Tensor
 
+Deviation = Annotated[float, Field(gt=0, le=1000)]
+
 
 @augmentations.register("elastic")
-def elastic(alpha: PositiveFloat = 34.0, sigma: PositiveFloat = 4.0) -> Augmentation:
+def elastic(alpha: PositiveFloat = 34.0, sigma: Deviation = 4.0) -> Augmentation:
     """Elastic distortion (Simard, Steinkraus, Platt 2003): each pixel is moved by a smooth random field.
 
     The field is noise, even in -1..1, smoothed by a Gaussian of deviation `sigma` pixels, times
@@ -41,10 +45,11 @@ def _smooth(fields: "Tensor", sigma: float) -> "Tensor":
     import torch
     from torch.nn import functional
 
-    # Beyond three deviations, and beyond the field, there is nothing to add.
-    reach = min(math.ceil(3 * sigma), max(fields.shape[2:]) - 1)
-    places = torch.arange(-reach, reach + 1, device=fields.device, dtype=torch.float32)
+    # Beyond three deviations there is nothing to add; beyond the field there is nothing, though it counts.
+    whole = math.ceil(3 * sigma)
+    reach = min(whole, max(fields.shape[2:]) - 1)
+    places = torch.arange(-whole, whole + 1, device=fields.device, dtype=torch.float32)
     weights = torch.exp(-(places**2) / (2 * sigma**2))
-    weights /= weights.sum()
+    weights = (weights / weights.sum())[whole - reach : whole + reach + 1]
     across = functional.conv2d(fields, weights.view(1, 1, 1, -1), padding=(0, reach))
     return functional.conv2d(across, weights.view(1, 1, -1, 1), padding=(reach, 0))

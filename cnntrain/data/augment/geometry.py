@@ -59,7 +59,8 @@ def affine(
     """Rotate, skew, move and zoom each image in one bilinear resampling; what comes in is black.
 
     Each is drawn evenly from its range: the angle and the tilt of the vertical from +-`degrees` and
-    +-`shear` degrees, both moves from +-`translate` pixels, the factor of size from 1 +- `scale`.
+    +-`shear` degrees, both moves from +-`translate` pixels, the factor of size from 1 +- `scale`. The image is
+    moved before all else, so that a turn and a zoom are those of the moved image, about its centre.
     """
 
     def apply(images: "Tensor") -> "Tensor":
