@@ -1,17 +1,22 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
-The first epoch, in which graphs are recorded, is a warm-up; of the two after it the faster counts. The idiomatic loop
-is timed on a part of an epoch. Configs that are to reach an accuracy are trained by the command, several seeds each.
+The first epoch, in which graphs are recorded, is a warm-up; the mean of the two after it counts. Peers are timed on a
+part of an epoch after a warm-up: the idiomatic loop everywhere, Lightning and Keras, where they are installed, on the
+book's networks at its mini-batch. Configs that are to reach an accuracy are trained by the command, several seeds each.
+What fails is told, and keeps nothing else from being measured.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -19,7 +24,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import idiomatic
 from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
 from benchmarks.workloads import WORKLOADS
@@ -33,8 +37,12 @@ CUDA = torch.device("cuda")
 LARGEST = 1024
 # Configs that reach an accuracy, and how many seeds are to reach it.
 ACCURATE = {"configs/mnist/fast.yaml": 10, "configs/mnist/accurate.yaml": 3}
-IDIOMATIC_STEPS = 200
+# Peers with a `train` that takes a device, and the package that each needs.
+PEERS = {"idiomatic": "torch", "lightning_trainer": "lightning", "keras_fit": "keras"}
+EVERYWHERE = ("idiomatic",)
+PEER_STEPS = 200
 WARM_UP = 20
+Figures = dict[str, float]
 
 
 class Enough(Exception):
@@ -55,25 +63,35 @@ class Clock:
         return float(self.began.elapsed_time(self.ended)) / 1000
 
 
-def epoch_seconds(workload: str, batch_size: int, engine: str, precision: str = "float32") -> float:
-    """An epoch of cnntrain, without what is done at its end; raises `RuntimeError` where the engine can't be had."""
+def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = "float32") -> Figures:
+    """Seconds of an epoch of cnntrain, without what is done at its end, and to the first step; the GPU's memory.
+
+    Raises `RuntimeError` where the engine can't be had.
+    """
     torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    began, first = perf_counter(), 0.0
     plan, state = prepared(workload, batch_size, device=CUDA, engine=engine, precision=precision)
     times, clock = [], Clock()
     for item in loop.train(plan, state):
         if isinstance(item, loop.Remark) and item.text.startswith("training goes on"):
             raise RuntimeError(f"{workload}, batch {batch_size}, {engine}: {item.text}")
+        if isinstance(item, loop.Progress) and not first:
+            torch.cuda.synchronize()
+            first = perf_counter() - began
         if isinstance(item, loop.Progress) and item.batch == item.batches and len(times) < item.epoch:
             times.append(clock.seconds())
             if len(times) == 3:
                 break
         elif isinstance(item, EpochResult):
             clock = Clock()
-    return min(times[1:]) * IMAGES / len(plan.feeds.train)
+    epoch = mean(times[1:]) * IMAGES / len(plan.feeds.train)
+    return {"epoch": epoch, "first_step_seconds": first, "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
 
 
-def idiomatic_seconds(workload: str, batch_size: int) -> float:
-    """An epoch of the idiomatic loop, from a part of it."""
+def peer_seconds(peer: str, workload: str, batch_size: int) -> float:
+    """An epoch of a peer, from a part of it."""
+    module = importlib.import_module(f"benchmarks.peers.{peer}")
     done, clock, seconds = 0, Clock(), 0.0
 
     def tick() -> None:
@@ -81,12 +99,12 @@ def idiomatic_seconds(workload: str, batch_size: int) -> float:
         done += 1
         if done == WARM_UP:
             clock = Clock()
-        if done == WARM_UP + IDIOMATIC_STEPS:
+        if done == WARM_UP + PEER_STEPS:
             seconds = clock.seconds()
             raise Enough
 
-    _until_enough(lambda: idiomatic.train(workload, batch_size, tick, CUDA))
-    return seconds / IDIOMATIC_STEPS * -(-IMAGES // batch_size)
+    _until_enough(lambda: module.train(workload, batch_size, tick, CUDA))
+    return seconds / PEER_STEPS * -(-IMAGES // batch_size)
 
 
 def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torch.device = CUDA) -> float:
@@ -140,7 +158,7 @@ def _trained(config: str, seed: int) -> dict[str, float]:
         wall = perf_counter() - began
         epochs = Rows.read(Path(folder) / "run").column("seconds")
     summary = json.loads(said)
-    steady = len(epochs) * min(epochs[1:])
+    steady = len(epochs) * mean(epochs[1:])
     return {
         "accuracy": summary["best"]["test_accuracy"],
         "steady": steady,
@@ -149,37 +167,51 @@ def _trained(config: str, seed: int) -> dict[str, float]:
     }
 
 
-def measured() -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Everything that is measured: its part of the results, its name, its figures."""
+def measurements() -> Iterator[tuple[str, str, Callable[[], Figures]]]:
+    """All that is to be measured: its part of the results, its name, and what measures it."""
     small = {name: given for name, given in WORKLOADS.items() if name != "W5"}
     for workload, given in small.items():
         for batch_size in (*given.batch_sizes, LARGEST):
-            yield "cases", f"{workload}-{batch_size}", _case(workload, batch_size)
-    yield "more", "in turns", {str(networks): seconds_in_turns("W4", 10, networks) for networks in (1, 5)}
-    yield "cases", "W5-512", _case("W5", 512)
-    yield "more", "W5-512 bfloat16 graph", {"epoch": epoch_seconds("W5", 512, "graph", "bfloat16")}
+            yield "cases", f"{workload}-{batch_size}", partial(_case, workload, batch_size)
+    yield "more", "in turns", lambda: {str(count): seconds_in_turns("W4", 10, count) for count in (1, 5)}
+    yield "cases", "W5-512", partial(_case, "W5", 512)
+    yield "more", "W5-512 bfloat16 graph", partial(epoch_figures, "W5", 512, "graph", "bfloat16")
     for config, seeds in ACCURATE.items():
-        yield "accurate", config, trained(config, seeds)
+        yield "accurate", config, partial(trained, config, seeds)
     # The last one, since compilation takes longest and fails where there is no compiler.
-    yield "more", "W5-512 bfloat16 compiled", {"epoch": epoch_seconds("W5", 512, "compiled", "bfloat16")}
+    yield "more", "W5-512 bfloat16 compiled", partial(epoch_figures, "W5", 512, "compiled", "bfloat16")
 
 
-def _case(workload: str, batch_size: int) -> dict[str, float]:
-    figures = {engine: epoch_seconds(workload, batch_size, engine) for engine in ("graph", "eager")}
-    return figures | {"idiomatic": idiomatic_seconds(workload, batch_size)}
+def _case(workload: str, batch_size: int) -> Figures:
+    graph, eager = (epoch_figures(workload, batch_size, engine) for engine in ("graph", "eager"))
+    peers = {
+        peer: peer_seconds(peer, workload, batch_size)
+        for peer, package in PEERS.items()
+        if find_spec(package) and (peer in EVERYWHERE or (workload != "W5" and batch_size == 10))
+    }
+    return graph | {"graph": graph["epoch"], "eager": eager["epoch"]} | peers
 
 
 def main() -> None:
     """Measure, and write down what is measured as it comes."""
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks.gpu needs a GPU with CUDA, and a build of torch for it")
+    os.environ.setdefault("KERAS_BACKEND", "torch")
     results: dict[str, Any] = {"environment": environment(torch.get_num_threads())}
     results |= {"gpu": torch.cuda.get_device_name(), "cases": {}, "more": {}, "accurate": {}}
-    for part, name, figures in measured():
-        results[part][name] = figures
+    failed = []
+    for part, name, measure in measurements():
+        try:
+            results[part][name] = measure()
+        except Exception as error:
+            failed.append(name)
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            continue
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in figures.items()), flush=True)
+        print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in results[part][name].items()), flush=True)
+    if failed:
+        raise SystemExit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

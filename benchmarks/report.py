@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.run import IMAGES, PEERS, RESULTS
@@ -22,6 +22,13 @@ TITLES = {
     "keras-jax": "Keras, JAX",
     "keras-torch": "Keras, torch",
 }
+ON_A_GPU = {
+    "graph": "CUDA graph",
+    "eager": "plain steps",
+    "idiomatic": "idiomatic loop",
+    "lightning_trainer": "Lightning",
+    "keras_fit": "Keras",
+}
 Case = dict[str, Any]
 # Turns that a figure needs.
 FEWEST = 5
@@ -35,8 +42,24 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def seconds_a_step(figures: Case) -> float:
     """The median over the turns that count; not a number where too few do."""
-    turns = figures["step_seconds"]
+    turns = [seconds for seconds in figures["step_seconds"] if seconds is not None]
     return median(turns) if len(turns) >= FEWEST else math.nan
+
+
+def ratios(case: Case, peer: str) -> list[float]:
+    """How many times as long as cnntrain a peer takes: lower quartile, median, upper quartile.
+
+    Over the rounds in which both turns count, so that what slows a round slows both; nothing where those are too few.
+    """
+    pairs = zip(case[peer]["step_seconds"], case["cnntrain"]["step_seconds"], strict=True)
+    found = [one / other for one, other in pairs if one is not None and other is not None]
+    return quantiles(found, n=4, method="inclusive") if len(found) >= FEWEST else []
+
+
+def spread(case: Case, peer: str) -> str:
+    """The median ratio, and the quartiles."""
+    found = ratios(case, peer)
+    return f"{found[1]:.2f} ({found[0]:.2f}-{found[2]:.2f})" if found else "-"
 
 
 def shown(value: float, form: str) -> str:
@@ -55,13 +78,10 @@ def name_of(case: str) -> str:
     return f"{workload}, batch {batch_size}"
 
 
-def ratios(cases: dict[str, Case]) -> str:
+def comparison(cases: dict[str, Case]) -> str:
     """How many times as long as cnntrain each peer takes."""
     peers = [peer for peer in PEERS if peer != "cnntrain"]
-    rows = []
-    for case, figures in sorted(cases.items()):
-        ours = seconds_a_step(figures["cnntrain"])
-        rows.append([name_of(case), *(shown(seconds_a_step(figures[peer]) / ours, ".2f") for peer in peers)])
+    rows = [[name_of(case), *(spread(figures, peer) for peer in peers)] for case, figures in sorted(cases.items())]
     return table(["times as long as cnntrain", *(TITLES[peer] for peer in peers)], rows)
 
 
@@ -94,11 +114,10 @@ def shares(results: dict[str, Any]) -> str:
 
 def besides(case: Case) -> str:
     """What augmentation costs, and the speed of evaluation."""
-    plain, augmented = (seconds_a_step(case[peer]) for peer in ("cnntrain", "cnntrain-augmented"))
     evaluated = 500 / seconds_a_step(case["cnntrain-evaluation"])
     return (
-        f"Augmentation (rotation, shear and shift, a transform of its own for each image) adds "
-        f"{shown(augmented / plain - 1, '.0%')} to a step of W4 at batch 128. "
+        f"With augmentation (rotation, shear and shift, a transform of its own for each image) a step of W4 at batch "
+        f"128 takes {spread(case, 'cnntrain-augmented')} times as long. "
         f"W4 evaluates {shown(evaluated, ',.0f')} images a second."
     )
 
@@ -119,16 +138,18 @@ def on_a_gpu() -> str:
     if not RESULTS.with_name("gpu.json").exists():
         return "Not measured yet: `bash benchmarks/gpu.sh` checks and times it on a machine with a GPU."
     results = json.loads(RESULTS.with_name("gpu.json").read_text())
-    engines = ["graph", "eager", "idiomatic"]
     rows = [
         [
             name_of(case),
-            *(f"{figures[engine]:.3f}" for engine in engines),
-            f"{figures['idiomatic'] / figures['graph']:.1f}",
+            *(shown(figures.get(name, math.nan), ".3f") for name in ON_A_GPU),
+            shown(figures["idiomatic"] / figures["graph"], ".1f"),
+            shown(figures["first_step_seconds"], ".2f"),
+            shown(figures["peak_mib"], ",.0f"),
         ]
         for case, figures in results["cases"].items()
     ]
-    header = [f"seconds an epoch on {results['gpu']}", "CUDA graph", "plain steps", "idiomatic loop", "times as long"]
+    header = [f"seconds an epoch on {results['gpu']}", *ON_A_GPU.values(), "idiomatic / graph"]
+    header += ["graph: seconds to the first step", "peak memory, MiB"]
     return "\n\n".join([table(header, rows), *_besides_on_a_gpu(results)])
 
 
@@ -159,16 +180,19 @@ Written by `python -m benchmarks.report` from `benchmarks/results/cpu.json`, whi
 
 ## Ratios on a CPU
 
-{ratios(cases)}
+{comparison(cases)}
+
+The median over rounds in which every peer has its turn, and in brackets the quartiles: a row whose quartiles lie on
+both sides of 1 is a tie.
 
 {workloads}
 
 float32; W1 to W4 on MNIST with plain SGD, W5 with momentum. All peers of a row live at once, each in a process of its
-own, and train in turns; a figure is the median over up to 15 turns of 300 steps (batch 10) or 24 (batch 128), or over 7
-turns of a step (batch 512), after a warm-up, within one epoch: a part of an epoch stands for the whole. What happens
-between epochs (validation, logs, checkpoints) is timed for nobody. Turns in which other processes took more than a
-twentieth of a processor are left out; where fewer than five are left, there is no figure. cnntrain is timed in
-`training.loop`, the code that `cnntrain train` runs; its peers are in `benchmarks/peers/`.
+own, and train in turns: up to 15 turns of 300 steps (batch 10) or 24 (batch 128), or 7 turns of a step (batch 512),
+after a warm-up, within one epoch: a part of an epoch stands for the whole. What happens between epochs (validation,
+logs, checkpoints) is timed for nobody. Turns in which other processes took more than a twentieth of a processor are
+left out; where fewer than five are left, there is no figure. cnntrain is timed in `training.loop`, the code that
+`cnntrain train` runs; its peers are in `benchmarks/peers/`.
 
 {machine(results)}
 

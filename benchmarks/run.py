@@ -4,6 +4,7 @@ All peers of a workload live at once, each in a process of its own that waits wh
 number of steps by each of them in turn; the median over the rounds counts. No round reaches an epoch's end, so that
 nothing is timed but steps. A turn in which other processes took more than a twentieth of a processor does not count.
 Needs Linux, for what it tells about processes. CNNTRAIN_CIFAR10_FOLDER may name a folder of CIFAR-10's images.
+With `--peers` nothing is kept: what was not measured side by side is not compared.
 """
 
 from __future__ import annotations
@@ -105,9 +106,9 @@ def others_seconds(process: int) -> float:
     return seconds / 1e9
 
 
-def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float]:
-    """Seconds a step of the turns in which other processes did little; some peers keep themselves waiting."""
-    return [seconds for share, seconds in turns if share <= DISTURBED]
+def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float | None]:
+    """Seconds a step, turn by turn; None where other processes did more than a little."""
+    return [seconds if share <= DISTURBED else None for share, seconds in turns]
 
 
 def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: int) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def environment(threads: int) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions,
         "date": date.today().isoformat(),
@@ -166,29 +167,51 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
+def begun(results: Path, place: dict[str, Any], is_all: bool) -> dict[str, Any]:
+    """The results to put figures into: what is there, or nothing where all of it is measured anew.
+
+    Raises `SystemExit` where some rows are to be measured on another machine than the others.
+    """
+    if is_all or not results.exists():
+        return {"cases": {}, "gflop_a_step": {}, "environment": place}
+    kept: dict[str, Any] = json.loads(results.read_text())
+    before = kept["environment"]
+    if any(before[key] != value for key, value in place.items() if key != "date"):
+        raise SystemExit(f"{results} is of another machine, or of other versions: measure all, or name other --results")
+    return kept | {"environment": place}
+
+
+def said(case: str, figures: dict[str, Any]) -> str:
+    """A line for the terminal."""
+    counted = {peer: [s for s in found["step_seconds"] if s is not None] for peer, found in figures.items()}
+    shown = (
+        f"{peer} {1000 * median(turns):.3f} ms ({len(turns)} turns)" if turns else f"{peer} - (no turn counts)"
+        for peer, turns in counted.items()
+    )
+    return f"{case}: {', '.join(shown)}"
+
+
 def main() -> None:
     """Measure what was asked for, and put it into the results beside what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     cases = [f"{name}-{batch_size}" for name, workload in WORKLOADS.items() for batch_size in workload.batch_sizes]
     parser.add_argument("--only", nargs="+", choices=cases, default=cases, metavar="CASE", help=", ".join(cases))
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, help="default: all, and the figures are kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = (
-        json.loads(arguments.results.read_text()) if arguments.results.exists() else {"cases": {}, "gflop_a_step": {}}
-    )
-    results |= {"environment": environment(arguments.threads), "peaks": peaks(arguments.threads)}
+    results = begun(arguments.results, environment(arguments.threads), set(arguments.only) == set(cases))
+    results["peaks"] = peaks(arguments.threads)
     for case in arguments.only:
-        peers = {peer: PEERS[peer] for peer in arguments.peers} | MORE.get(case, {})
-        results["cases"][case] = measure(case, peers, arguments.threads)
+        peers = {peer: PEERS[peer] for peer in arguments.peers or PEERS} | MORE.get(case, {})
+        figures = measure(case, peers, arguments.threads)
+        print(said(case, figures), flush=True)
+        if arguments.peers:
+            continue
+        results["cases"][case] = figures
         results["gflop_a_step"][case] = gflop_a_step(case)
         arguments.results.parent.mkdir(exist_ok=True)
         arguments.results.write_text(json.dumps(results, indent=1) + "\n")
-        print(case, *(f"{peer} {len(f['step_seconds'])}" for peer, f in results["cases"][case].items()), "turns count")
-        steps = {peer: median(f["step_seconds"]) for peer, f in results["cases"][case].items()}
-        ours = steps.get("cnntrain", min(steps.values()))
-        print(case, "  ".join(f"{peer} {1000 * s:.3f} ms ({s / ours:.2f}x)" for peer, s in steps.items()), flush=True)
 
 
 if __name__ == "__main__":

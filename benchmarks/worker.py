@@ -52,6 +52,8 @@ if __name__ == "__main__":
     CHANNEL = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     peer, workload, batch_size, threads = sys.argv[1:]
+    # JAX takes all cores that it is allowed, whatever number of threads it is told.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
     if peer != "keras_fit" or os.environ["KERAS_BACKEND"] == "torch":
         import torch
 

@@ -14,7 +14,6 @@ import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved, load, resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.images import Folders
-from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, split
 
 RESIDUAL = Path(__file__).parent.parent / "configs" / "cifar10" / "residual.yaml"
@@ -100,9 +99,15 @@ def arrays(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The training images as float32 (images, channels, height, width), normalized as the workload asks, and labels."""
     config = config_of(name, 1)
     train = splits_of(config).train
-    images = train.pixels[:].astype(np.float32) / 255
+    images = train.pixels[:].astype(np.float32)
+    # In place: no peer is to be charged with copies that only we make.
+    images /= 255
     if config.data.normalize:
+        # Not above: it imports torch, which Keras on JAX has no use for.
+        from cnntrain.data.preprocess import Preprocessing
+
         known = Preprocessing.of(train, normalize=True)
         mean, std = (np.float32(values)[:, None, None] for values in (known.mean, known.std))
-        images = (images - mean) / std
+        images -= mean
+        images /= std
     return images, train.labels

@@ -1,5 +1,6 @@
 """The benchmarks measure the same training everywhere, and the page says what the results say."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -8,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from benchmarks import gpu, report
+from benchmarks import gpu, report, run
 from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
 from benchmarks.peers.torch_data import Augmented, augmented
-from benchmarks.report import page, seconds_a_step, shown
-from benchmarks.run import PEERS, RESULTS, undisturbed
+from benchmarks.report import page, ratios, seconds_a_step, shown, spread
+from benchmarks.run import PEERS, RESULTS, begun, measure, said, undisturbed
 from benchmarks.workloads import WORKLOADS, config_of
 from cnntrain.network.build import build
 
@@ -69,7 +70,7 @@ def test_peers_augment_a_batch_as_one_image_after_the_other():
 
 
 def test_turns_that_were_disturbed_do_not_count():
-    assert undisturbed([(0.0, 1.0), (0.05, 2.0), (0.3, 9.0)]) == [1.0, 2.0]
+    assert undisturbed([(0.0, 1.0), (0.05, 2.0), (0.3, 9.0)]) == [1.0, 2.0, None]
 
 
 def test_the_results_are_of_these_workloads_and_peers():
@@ -81,8 +82,51 @@ def test_the_results_are_of_these_workloads_and_peers():
 
 
 def test_too_few_turns_give_no_figure():
-    assert seconds_a_step({"step_seconds": [3.0, 1.0, 2.0, 1.0, 9.0]}) == 2.0
-    assert shown(seconds_a_step({"step_seconds": [1.0] * 4}), ".2f") == "-"
+    assert seconds_a_step({"step_seconds": [3.0, 1.0, None, 2.0, 1.0, 9.0]}) == 2.0
+    assert shown(seconds_a_step({"step_seconds": [1.0] * 4 + [None]}), ".2f") == "-"
+    assert said("W1-10", {"cnntrain": {"step_seconds": [0.002, None]}, "tuned": {"step_seconds": [None]}}) == (
+        "W1-10: cnntrain 2.000 ms (1 turns), tuned - (no turn counts)"
+    )
+
+
+def test_ratios_are_those_of_turns_side_by_side():
+    # The machine grows slower from round to round; the peer takes twice as long in each.
+    case = {"cnntrain": {"step_seconds": [1.0, 2.0, 3.0, 4.0, 5.0, None]}, "peer": {"step_seconds": []}}
+    case["peer"]["step_seconds"] = [2.0, 4.0, 6.0, 8.0, 10.0, 99.0]
+    assert ratios(case, "peer") == [2.0, 2.0, 2.0]
+    assert spread(case, "peer") == "2.00 (2.00-2.00)"
+    case["peer"]["step_seconds"][0] = None
+    assert spread(case, "peer") == "-"
+
+
+def test_rows_of_two_machines_are_not_mixed(tmp_path):
+    here, there = ({"processor": name, "date": "2026-11-28"} for name in ("one", "another"))
+    results = tmp_path / "results.json"
+    assert begun(results, here, is_all=False) == {"cases": {}, "gflop_a_step": {}, "environment": here}
+    results.write_text(json.dumps({"cases": {"W1-10": {}}, "gflop_a_step": {}, "environment": here}))
+    assert begun(results, here | {"date": "2026-11-29"}, is_all=False)["cases"] == {"W1-10": {}}
+    assert begun(results, there, is_all=True)["cases"] == {}
+    with pytest.raises(SystemExit, match="of another machine"):
+        begun(results, there, is_all=False)
+
+
+def test_what_is_measured_of_a_peer(data_dir, monkeypatch):
+    monkeypatch.setattr(run, "ROUNDS", {10: 2})
+    monkeypatch.setattr(run, "STEPS", {10: 3})
+    found = measure("W1-10", {"cnntrain": PEERS["cnntrain"], "tuned": PEERS["tuned"]}, threads=1)
+    assert set(found) == {"cnntrain", "tuned"}
+    for figures in found.values():
+        assert len(figures["step_seconds"]) == 2
+        assert 0 < figures["first_step_seconds"] < 120
+        assert 50 < figures["peak_mib"] < 3000
+
+
+@pytest.mark.parametrize(("module", "package"), [("lightning_trainer", "lightning"), ("keras_fit", "keras")])
+def test_peers_that_need_more_packages_train(module, package, data_dir, monkeypatch):
+    pytest.importorskip(package, reason=f"needs {package}, of the extra `bench`")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    peer = importlib.import_module(f"benchmarks.peers.{module}")
+    test_peers_train_step_by_step(peer, data_dir)
 
 
 def test_the_page_is_written_from_the_results():
@@ -94,12 +138,9 @@ def test_the_readme_says_what_was_measured(batch_size, place):
     cases = json.loads(RESULTS.read_text())["cases"]
     # The book's convolutional networks.
     rows = [cases[f"{name}-{batch_size}"] for name in ("W2", "W3", "W4")]
-    ratios = [
-        [seconds_a_step(row[peer]) / seconds_a_step(row["cnntrain"]) for row in rows]
-        for peer in ("idiomatic", "lightning", "keras-jax")
-    ]
+    medians = [[ratios(row, peer)[1] for row in rows] for peer in ("idiomatic", "lightning", "keras-jax")]
     told = re.findall(r"[\d.]+ to [\d.]+", (ROOT / "README.md").read_text().split("## Speed")[1])
-    assert told[place : place + 3] == [f"{min(of_peer):.1f} to {max(of_peer):.1f}" for of_peer in ratios]
+    assert told[place : place + 3] == [f"{min(of_peer):.1f} to {max(of_peer):.1f}" for of_peer in medians]
 
 
 def test_networks_in_turns_are_timed(data_dir):
@@ -107,21 +148,37 @@ def test_networks_in_turns_are_timed(data_dir):
 
 
 def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "_case", lambda *given: {"graph": 0.25, "eager": 1.0, "idiomatic": 2.0})
-    monkeypatch.setattr(gpu, "epoch_seconds", lambda workload, batch_size, engine, precision: 0.5)
+    case = {"graph": 0.25, "eager": 1.0, "idiomatic": 2.0, "first_step_seconds": 1.5, "peak_mib": 300.0}
+    monkeypatch.setattr(gpu, "_case", lambda *given: case)
+    monkeypatch.setattr(gpu, "epoch_figures", lambda workload, batch_size, engine, precision: {"epoch": 0.5})
     monkeypatch.setattr(gpu, "seconds_in_turns", lambda workload, batch_size, networks: float(networks))
     done = {"accuracy": 0.99, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
     monkeypatch.setattr(gpu, "trained", lambda config, seeds: done)
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results.json")
     results = {"gpu": "a GPU", "cases": {}, "more": {}, "accurate": {}}
     lengths = []
-    for part, name, figures in gpu.measured():
-        results[part][name] = figures
+    for part, name, measured in gpu.measurements():
+        results[part][name] = measured()
         (tmp_path / "gpu.json").write_text(json.dumps(results))
         lengths.append(len(report.on_a_gpu()))
     assert lengths == sorted(set(lengths))
     text = report.on_a_gpu()
-    assert "0.250 | 1.000 | 2.000 | 8.0 |" in text
+    assert "0.250 | 1.000 | 2.000 | - | - | 8.0 | 1.50 | 300 |" in text
     assert "take 5.00 times as long as one" in text
     assert "W5 in bfloat16, as a CUDA graph: 0.50 s" in text and "W5 in bfloat16, compiled: 0.50 s" in text
     assert "99.00% of the test images (mean of 2 seeds) in 1.00 s" in text
+
+
+def test_what_fails_on_a_gpu_keeps_nothing_else_from_being_measured(monkeypatch, tmp_path, capsys):
+    def fails():
+        raise RuntimeError("out of memory")
+
+    work = [("cases", "W1-10", fails), ("more", "in turns", lambda: {"1": 1.0})]
+    monkeypatch.setattr(gpu, "measurements", lambda: iter(work))
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.json")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    with pytest.raises(SystemExit, match="not measured: W1-10"):
+        gpu.main()
+    assert "W1-10: RuntimeError: out of memory" in capsys.readouterr().err
+    assert json.loads((tmp_path / "gpu.json").read_text())["more"] == {"in turns": {"1": 1.0}}

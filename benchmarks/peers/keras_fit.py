@@ -29,9 +29,10 @@ def _network(workload: str) -> keras.Model:
 
 def _residual() -> keras.Model:
     image = keras.Input((32, 32, 3) if _is_channels_last() else (3, 32, 32))
-    values = keras.layers.RandomTranslation(4 / 32, 4 / 32, fill_mode="constant")(image)
+    values = keras.layers.RandomTranslation(4 / 32, 4 / 32, fill_mode="constant", interpolation="nearest")(image)
     values = keras.layers.RandomFlip("horizontal")(values)
-    values = keras.layers.RandomErasing(0.5, (1 / 16, 1 / 16), value_range=(0, 1))(values)
+    # Half of the images; a single number would be the upper end of a range that it is drawn from.
+    values = keras.layers.RandomErasing((0.5, 0.5), (1 / 16, 1 / 16), fill_value=0, value_range=(0, 1))(values)
     values = _conv(values, 64, 1, 3)
     values = keras.layers.ReLU()(keras.layers.BatchNormalization(axis=_axis())(values))
     for filters, stride in ((64, 1), (128, 2), (256, 2), (256, 1)):
@@ -71,8 +72,13 @@ class _Ticks(keras.callbacks.Callback):
         self.tick()
 
 
-def train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
+def train(workload: str, batch_size: int, tick: Callable[[], None], device: object = "cpu") -> None:
     """Train for ever."""
+    with keras.device("gpu:0" if str(device).startswith("cuda") else "cpu:0"):
+        _train(workload, batch_size, tick)
+
+
+def _train(workload: str, batch_size: int, tick: Callable[[], None]) -> None:
     # torch's layers take channels first: with Keras's default each step would move them there and back.
     keras.config.set_image_data_format("channels_first" if keras.config.backend() == "torch" else "channels_last")
     keras.utils.set_random_seed(0)
