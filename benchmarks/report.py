@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from benchmarks import starts as starting
 from benchmarks.run import IMAGES, PEERS, RESULTS
+from benchmarks.starts import BATCH_SIZE, STARTS, STEPS, WORKLOAD
 from benchmarks.workloads import WORKLOADS
 
 NOTES = Path(__file__).parent / "notes.md"
@@ -94,13 +96,13 @@ def epochs(cases: dict[str, Case]) -> str:
     return table(["seconds an epoch", *(TITLES[peer] for peer in PEERS), "cnntrain, images/s"], rows)
 
 
-def starts(cases: dict[str, Case]) -> str:
-    """Time to the first step and peak memory, on the largest network."""
-    figures = cases["W4-128"]
+def starts(results: dict[str, Any]) -> str:
+    """Time to the first step and peak memory."""
+    figures = results["peers"]
     first = [f"{figures[peer]['first_step_seconds']:.1f}" for peer in PEERS]
     memory = [f"{figures[peer]['peak_mib']:,.0f}" for peer in PEERS]
     rows = [["seconds to the end of the first step", *first], ["peak memory, MiB", *memory]]
-    return table(["W4, batch 128", *(TITLES[peer] for peer in PEERS)], rows)
+    return table([f"{WORKLOAD}, batch {BATCH_SIZE}", *(TITLES[peer] for peer in PEERS)], rows)
 
 
 def shares(results: dict[str, Any]) -> str:
@@ -122,14 +124,20 @@ def besides(case: Case) -> str:
     )
 
 
-def machine(results: dict[str, Any]) -> str:
+def machine(place: dict[str, Any]) -> str:
     """Where and with what it was measured."""
-    place, peaks = results["environment"], results["peaks"]
     versions = ", ".join(f"{name} {number}" for name, number in place["versions"].items() if name != "cnntrain")
     return (
         f"Measured on {place['date']}: {place['processor']}, {place['cores']} cores, {place['threads']} threads; "
-        f"Python {place['python']}, {versions}. The machine's measured peaks: {peaks['gflops']:.0f} GFLOP/s in a "
-        f"float32 product of 2048x2048 matrices, {peaks['copy_gbytes']:.0f} GB/s in a copy of 256 MiB."
+        f"Python {place['python']}, {versions}."
+    )
+
+
+def peak(peaks: dict[str, float]) -> str:
+    """What the machine can do at best."""
+    return (
+        f"The machine's measured peaks: {peaks['gflops']:.0f} GFLOP/s in a float32 product of 2048x2048 matrices, "
+        f"{peaks['copy_gbytes']:.0f} GB/s in a copy of 256 MiB."
     )
 
 
@@ -169,14 +177,14 @@ def _besides_on_a_gpu(results: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def page(results: dict[str, Any]) -> str:
-    """The whole page."""
+def page(results: dict[str, Any], started: dict[str, Any]) -> str:
+    """The whole page: of what `benchmarks.run` and `benchmarks.starts` measured."""
     cases = results["cases"]
     workloads = "\n".join(f"- {name}: {workload.title}" for name, workload in WORKLOADS.items())
     notes = NOTES.read_text()
     return f"""# Performance
 
-Written by `python -m benchmarks.report` from `benchmarks/results/cpu.json`, which `python -m benchmarks.run` measures.
+Written by `python -m benchmarks.report` from `benchmarks/results`, which `python -m benchmarks.run` and others measure.
 
 ## Ratios on a CPU
 
@@ -194,17 +202,22 @@ logs, checkpoints) is timed for nobody. Turns in which other processes took more
 left out; where fewer than five are left, there is no figure. cnntrain is timed in `training.loop`, the code that
 `cnntrain train` runs; its peers are in `benchmarks/peers/`.
 
-{machine(results)}
+{machine(results["environment"])} {peak(results["peaks"])}
 
 ## Seconds
 
 {epochs(cases)}
 
-{starts(cases)}
-
 {besides(cases["W4-128"])}
 
 {shares(results)}
+
+## Starts and memory
+
+{starts(started)}
+
+By `python -m benchmarks.starts`: each peer alone, the median of {STARTS} starts, {STEPS} steps each. All peers but
+cnntrain, which keeps bytes, hold the images as float32. {machine(started["environment"])}
 
 ## Ratios on a GPU
 
@@ -216,7 +229,7 @@ left out; where fewer than five are left, there is no figure. cnntrain is timed 
 def main() -> None:
     """Write the page."""
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    PAGE.write_text(page(json.loads(RESULTS.read_text()), json.loads(starting.RESULTS.read_text())))
 
 
 if __name__ == "__main__":

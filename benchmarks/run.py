@@ -112,26 +112,19 @@ def undisturbed(turns: Sequence[tuple[float, float]]) -> list[float | None]:
 
 
 def measure(case: str, peers: dict[str, tuple[str, dict[str, str]]], threads: int) -> dict[str, Any]:
-    """Figures of every peer: seconds for a step in each round, seconds to the first step, peak memory."""
+    """Of every peer the seconds for a step, round by round."""
     workload, batch_size = case.split("-")[0], int(case.split("-")[1])
     workers = {peer: Worker(*how, workload, batch_size, threads) for peer, how in peers.items()}
     for worker in workers.values():
         worker.run(WARM_UP[batch_size])
-    found: dict[str, Any] = {
-        peer: {"first_step_seconds": worker.first["since_start"], "step_seconds": []}
-        for peer, worker in workers.items()
-    }
     turns: dict[str, list[tuple[float, float]]] = {peer: [] for peer in peers}
     for _ in range(ROUNDS[batch_size]):
         for peer, worker in workers.items():
             answer = worker.run(STEPS[batch_size])
             turns[peer].append((worker.disturbance, answer["seconds"] / STEPS[batch_size]))
-            found[peer]["peak_mib"] = answer["peak_mib"]
-    for peer, taken in turns.items():
-        found[peer]["step_seconds"] = undisturbed(taken)
     for worker in workers.values():
         worker.close()
-    return found
+    return {peer: {"step_seconds": undisturbed(taken)} for peer, taken in turns.items()}
 
 
 def gflop_a_step(case: str) -> float:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from benchmarks import gpu, report, run
+from benchmarks import gpu, report, run, starts
 from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
 from benchmarks.peers.torch_data import Augmented, augmented
@@ -115,22 +115,29 @@ def test_what_is_measured_of_a_peer(data_dir, monkeypatch):
     monkeypatch.setattr(run, "STEPS", {10: 3})
     found = measure("W1-10", {"cnntrain": PEERS["cnntrain"], "tuned": PEERS["tuned"]}, threads=1)
     assert set(found) == {"cnntrain", "tuned"}
-    for figures in found.values():
-        assert len(figures["step_seconds"]) == 2
-        assert 0 < figures["first_step_seconds"] < 120
-        assert 50 < figures["peak_mib"] < 3000
+    assert all(len(figures["step_seconds"]) == 2 for figures in found.values())
+
+
+def test_what_is_measured_of_a_start(data_dir, monkeypatch):
+    monkeypatch.setattr(starts, "STEPS", 2)
+    seconds, mib = starts.start("cnntrain", threads=1)
+    assert 0 < seconds < 120
+    assert 50 < mib < 3000
 
 
 @pytest.mark.parametrize(("module", "package"), [("lightning_trainer", "lightning"), ("keras_fit", "keras")])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_peers_that_need_more_packages_train(module, package, data_dir, monkeypatch):
-    pytest.importorskip(package, reason=f"needs {package}, of the extra `bench`")
     monkeypatch.setenv("KERAS_BACKEND", "torch")
+    pytest.importorskip(package, reason=f"needs {package}, of the extra `bench`")
     peer = importlib.import_module(f"benchmarks.peers.{module}")
     test_peers_train_step_by_step(peer, data_dir)
 
 
 def test_the_page_is_written_from_the_results():
-    assert (ROOT / "docs" / "PERFORMANCE.md").read_text() == page(json.loads(RESULTS.read_text()))
+    assert (ROOT / "docs" / "PERFORMANCE.md").read_text() == page(
+        json.loads(RESULTS.read_text()), json.loads(starts.RESULTS.read_text())
+    )
 
 
 @pytest.mark.parametrize(("batch_size", "place"), [(10, 0), (128, 3)])

@@ -11,6 +11,7 @@ from cnntrain.data.preprocess import Preprocessing
 from cnntrain.network.build import build
 from cnntrain.training import loop
 from cnntrain.training.distributed import Alone
+from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
 CPU = torch.device("cpu")
@@ -18,14 +19,14 @@ CPU = torch.device("cpu")
 
 def prepared(
     workload: str, batch_size: int, augment: list[Any] | None = None, device: torch.device = CPU, **training: Any
-) -> tuple[loop.Plan, State]:
+) -> tuple[Plan, State]:
     """All that `loop.train` takes."""
     config = config_of(workload, batch_size, augment, epochs=1000, **training)
     splits = splits_of(config)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
     network = build(config, preprocessing.shape, len(splits.classes)).to(device)
-    return loop.prepare(config, network, loop.Feeds(train, test, test, test), Alone(device))
+    return prepare(config, network, Feeds(train, test, test, test), Alone(device))
 
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:
