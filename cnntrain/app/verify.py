@@ -18,8 +18,7 @@ from cnntrain.app.display import Display, Silent
 from cnntrain.app.ensemble import ensemble
 from cnntrain.app.seeds import train_seeds
 from cnntrain.app.where import Where
-from cnntrain.config.schema import ClaimConfig, Config
-from cnntrain.errors import UsageError
+from cnntrain.config.schema import ClaimConfig, Config, ExpectConfig
 
 STANDARD_ERRORS = 2
 
@@ -44,6 +43,11 @@ class Verification:
     passed: bool
 
 
+def claims(config: Config) -> bool:
+    """Whether a config claims anything."""
+    return config.expect is not None and bool(config.expect.test_accuracy or config.expect.ensemble_accuracy)
+
+
 def verify(
     name: str,
     config: Config,
@@ -55,9 +59,7 @@ def verify(
 ) -> list[Verification]:
     """Train what is not yet trained of `seeds` below `root`, and test every claim of the config."""
     display = display or Silent()
-    expect = config.expect
-    if expect is None or (expect.test_accuracy is None and expect.ensemble_accuracy is None):
-        raise UsageError(f"{name}: claims nothing; add `expect: {{test_accuracy: {{at_least: 99}}}}`")
+    expect = config.expect or ExpectConfig()
     summaries = train_seeds(config, seeds, root, where, jobs, display)
     accuracies = [100 * summary["best"]["test_accuracy"] for summary in summaries]
     images = summaries[0]["images"]["test"]

@@ -42,13 +42,19 @@ def run(
     if twice:
         raise UsageError(f"several configs are called {', '.join(twice)}, and runs are kept by that name; verify one")
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
-    from cnntrain.app.verify import verify
+    from cnntrain.app.verify import claims, verify
     from cnntrain.app.where import Where
 
+    claiming = {path: config for path, config in loaded.items() if claims(config)}
+    silent = ", ".join(path.stem for path in loaded if path not in claiming)
+    if not claiming:
+        raise UsageError(f"{silent}: claims nothing; add `expect: {{test_accuracy: {{at_least: 99}}}}`")
     where = Where(data_dir, device, plugins or [])
     found: list[Verification] = []
     with Terminal(quiet) as display:
-        for path, config in loaded.items():
+        if silent:
+            display.warn(f"left out, for they claim nothing (they have no `expect:`): {silent}")
+        for path, config in claiming.items():
             root = Path("runs") / path.stem
             found += verify(path.stem, config, range(seeds), root, where, jobs or as_many_as_cores(), display)
     if as_json:

@@ -90,6 +90,8 @@ def test_a_folder_of_runs_is_no_run(cnntrain, trained):
 
 def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, here):
     command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=40", "--seeds", "0-1"]
+    # Both at once, on a machine of one core too.
+    command += ["--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not all((here / f"runs/tiny/seed-{n}/metrics.csv").exists() for n in (0, 1)):
@@ -145,6 +147,15 @@ def test_a_config_without_claims(cnntrain, tiny):
     outcome = cnntrain("verify", tiny)
     assert outcome.code == 2
     assert "claims nothing" in outcome.err
+
+
+def test_configs_without_claims_are_left_out(cnntrain, tiny, here):
+    (here / "bold.yaml").write_text(tiny.read_text() + CLAIM % 10)
+    outcome = cnntrain("verify", tiny, here / "bold.yaml", "--seeds", "1", "--json")
+    assert outcome.code == 0
+    assert "left out, for they claim nothing (they have no `expect:`): tiny" in outcome.err
+    assert [claim["config"] for claim in json.loads(outcome.out)["claims"]] == ["bold"]
+    assert not (here / "runs" / "tiny").exists()
 
 
 def test_ensemble(cnntrain, tiny, here):
