@@ -15,7 +15,7 @@ from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, split
 from cnntrain.network.build import build
-from cnntrain.training.loop import Feeds, Plan, prepare
+from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
 if TYPE_CHECKING:

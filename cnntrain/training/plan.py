@@ -1,0 +1,117 @@
+"""All that training needs, put together from a config, a network and its data: a plan, and the state it begins in."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnntrain.data.batches import Resident, derived_seed
+from cnntrain.training.engine import Engine, choose
+from cnntrain.training.memory import keep_freed_memory
+from cnntrain.training.optimizers import Trainable
+from cnntrain.training.schedules import NoImprovement
+from cnntrain.training.state import State
+from cnntrain.training.step import Step, Totals
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnntrain.config.schema import Config
+    from cnntrain.data.preprocess import Preprocessing
+    from cnntrain.training.distributed import Alone
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """The training images on the device, and this rank's part of what is evaluated.
+
+    `sample` is as many training images as validate, unexpanded.
+    """
+
+    train: Resident
+    sample: Resident
+    validation: Resident
+    test: Resident
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What does not change while a network is trained."""
+
+    config: Config
+    feeds: Feeds
+    engine: Engine
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return math.ceil(len(self.feeds.train) / self.config.training.batch_size)
+
+
+def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
+    """A network on its device, ready to be trained from the beginning."""
+    training = config.training
+    if training.batch_size < ranks.size:
+        said = f"a global batch of {training.batch_size} images can't be shared by {ranks.size} processes"
+        raise config.error(("training", "batch_size"), said)
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
+    _check_last_batch(config, network, feeds, ranks)
+    torch.manual_seed(derived_seed(config.seed, ranks.stream))
+    parallel = ranks.parallel(network)
+    batches = math.ceil(len(feeds.train) / training.batch_size)
+    try:
+        optimizer = training.optimizer.make(Trainable(network, training.l2 / batches))
+    except ValueError as error:
+        raise config.error(("training", "optimizer"), str(error)) from error
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    schedule = training.schedule.make(training.epochs)
+    min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
+    state = State(network, optimizer, schedule, ranks, Totals.zero(ranks.device), NoImprovement(min_delta))
+    augmentations = [spec.make() for spec in config.data.augment]
+    step = Step(
+        parallel,
+        optimizer,
+        feeds.train,
+        augmentations,
+        training.label_smoothing,
+        training.clip_grad_norm,
+        precision=getattr(torch, training.precision),
+    )
+    try:
+        engine = choose(training.engine, step, ranks.device)
+    except ValueError as error:
+        raise config.error(("training", "engine"), str(error)) from error
+    return Plan(config, feeds, engine), state
+
+
+def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> None:
+    """Raise `ConfigError` where an epoch's last batch has too few images for a `batch_norm`."""
+    count, size = len(feeds.train), config.training.batch_size
+    left, why = count % size or size, ""
+    if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+        why = f"{left}, and `batch_norm` needs one for each of the {ranks.size} processes"
+    elif left == ranks.size == 1 and not _takes_one(network, feeds.train.preprocessing):
+        why = "one, of which `batch_norm` can't take a variance"
+    if why:
+        raise config.error(("training", "batch_size"), f"of {count:,} images the last batch has {why}; take another")
+
+
+def _takes_one(network: nn.Module, preprocessing: Preprocessing) -> bool:
+    """Whether it can be trained on a single image; tried on a CPU, for a GPU is not to compute before it is set up."""
+    one = Resident.black(1, preprocessing, torch.device("cpu"))
+    image, _ = one.gather(torch.zeros(1, dtype=torch.int64))
+    try:
+        with torch.no_grad():
+            deepcopy(network).cpu().train()(image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return False
+    return True
