@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnntrain.cli.console import print_json
 from cnntrain.cli.options import AsJson, Picture
+from cnntrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison

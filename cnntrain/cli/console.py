@@ -71,12 +71,3 @@ class Terminal:
             self.bar.add_task(what)
             self.bar.start()
         self.bar.update(self.bar.tasks[0].id, completed=done, total=total, description=what)
-
-
-def print_json(value: object) -> None:
-    """One JSON object on stdout; a figure that is not finite, for which JSON has no word, is null."""
-    import json
-
-    from pydantic_core import to_jsonable_python
-
-    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), allow_nan=False))  # noqa: T201

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.console import print_json
 from cnntrain.cli.options import AsJson, Plugins
+from cnntrain.cli.output import print_json
 from cnntrain.errors import UsageError
 
 NAME = "doctor"

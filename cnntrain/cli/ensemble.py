@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet
+from cnntrain.cli.output import print_json
 
 NAME = "ensemble"
 
@@ -39,6 +39,7 @@ def run(
     """Print the test accuracy of several networks' vote, and draw what it gets wrong."""
     from cnntrain.app.ensemble import ensemble
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
 
     with Terminal(quiet) as display:
         result = ensemble(runs, vote.value, Where(data_dir, device, plugins or []), picture, display)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
+from cnntrain.cli.output import print_json
 from cnntrain.errors import ClaimNotMet
 
 NAME = "eval"
@@ -41,6 +41,7 @@ def run(
     """Print loss, accuracy, precision and recall by class, and the confusion matrix."""
     from cnntrain.app.evaluate import evaluate_checkpoint
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
 
     with Terminal(quiet) as display:
         report = evaluate_checkpoint(checkpoint, Where(data_dir, device, plugins or []), data, split.value, display)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.console import Terminal
 from cnntrain.cli.options import Device, Plugins, Quiet
 from cnntrain.text import printable
 
@@ -44,6 +43,7 @@ def run(
 
     from cnntrain.app.predict import Failure, predict_images
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
 
     failures: list[Failure] = []
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cnntrain.cli.console import print_json
 from cnntrain.cli.options import AsJson, ConfigPath, DataDir, Device, Overrides, Plugins
+from cnntrain.cli.output import print_json
 
 if TYPE_CHECKING:
     from cnntrain.app.probe import Probed

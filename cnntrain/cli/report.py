@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.console import Terminal
 from cnntrain.cli.options import DataDir, Device, Plugins, Quiet
 
 NAME = "report"
@@ -23,6 +22,7 @@ def run(
     """Draw plots/*.png and report.html, one self-contained page, into a run directory."""
     from cnntrain.app.report import report_run
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
 
     with Terminal(quiet) as display:
         page = report_run(run_dir, Where(data_dir, device, plugins or []), display)

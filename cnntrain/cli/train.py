@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from cnntrain.app.led import is_first, is_led, local_size
-from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 
@@ -64,6 +64,7 @@ def run(
     from cnntrain.app.report import report_after_training
     from cnntrain.app.train import resume_run, train_run
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
     from cnntrain.run.directory import default_path
 
     where = Where(data_dir, device, plugins or [])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.console import Terminal, print_json
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import ClaimNotMet, UsageError
 
@@ -44,6 +44,7 @@ def run(
     loaded = {path: load_config(path, (), plugins or []) for path in configs}
     from cnntrain.app.verify import claims, verify
     from cnntrain.app.where import Where
+    from cnntrain.cli.console import Terminal
 
     claiming = {path: config for path, config in loaded.items() if claims(config)}
     silent = ", ".join(path.stem for path in loaded if path not in claiming)

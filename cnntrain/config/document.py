@@ -30,17 +30,27 @@ class _TooMuch(yaml.MarkedYAMLError):
 class Allowance:
     """What one config may consist of, with all the files that it extends; no honest one comes near.
 
-    `steps` are keys and values composed, and values read: an alias is composed once, and read wherever it stands.
+    `nodes` are keys and values as they are composed, `values` those that are read: an alias is composed once, and
+    read wherever it stands.
     """
 
     bytes: int = MAX_BYTES
-    steps: int = 3 * MAX_VALUES
+    nodes: int = 2 * MAX_VALUES
+    values: int = 2 * MAX_VALUES
 
-    def step(self, depth: int, mark: yaml.Mark | None) -> None:
-        """Take one step; raises `_TooMuch` where it is one too many, or too deep."""
-        self.steps -= 1
-        if self.steps < 0 or depth > MAX_DEPTH:
-            what = f"more than {MAX_VALUES:,} values" if self.steps < 0 else "values are nested too deeply"
+    def compose(self, depth: int, mark: yaml.Mark | None) -> None:
+        """Compose one node; raises `_TooMuch` where it is one too many, or too deep."""
+        self.nodes -= 1
+        self._check(self.nodes, depth, mark)
+
+    def read(self, depth: int, mark: yaml.Mark | None) -> None:
+        """Read one value; raises `_TooMuch` where it is one too many, or too deep."""
+        self.values -= 1
+        self._check(self.values, depth, mark)
+
+    def _check(self, left: int, depth: int, mark: yaml.Mark | None) -> None:
+        if left < 0 or depth > MAX_DEPTH:
+            what = f"more than {MAX_VALUES:,} values" if left < 0 else "values are nested too deeply"
             raise _TooMuch(problem=what, problem_mark=mark)
 
 
@@ -78,14 +88,14 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Stop at too many nodes: the rest of a large file would only take time."""
         self.depth += 1
-        self.allowance.step(self.depth - 1, parent.start_mark if parent else None)
+        self.allowance.compose(self.depth - 1, parent.start_mark if parent else None)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
 
     def fetch_directive(self) -> None:
         """Stop at too many of these, too, which make no nodes."""
-        self.allowance.step(0, self.get_mark())
+        self.allowance.compose(0, self.get_mark())
         super().fetch_directive()
 
 
@@ -124,7 +134,7 @@ class _Reader:
         self.problems.append(Problem(message, self.position(mark)))
 
     def read(self, node: yaml.Node, place: Place) -> Any:
-        self.allowance.step(len(place), node.start_mark)
+        self.allowance.read(len(place), node.start_mark)
         self.places.setdefault(place, self.position(node.start_mark))
         if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, place)
