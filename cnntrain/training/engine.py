@@ -15,7 +15,7 @@ from torch import distributed, optim
 from cnntrain import registry
 from cnntrain.data.batches import Resident
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
-from cnntrain.training.recording import Recording, without_trace
+from cnntrain.training.recording import Recording, forget_failure, without_trace
 from cnntrain.training.step import Totals, learning_at, updates_of
 from cnntrain.training.tracing import Trace, Tracer, program
 
@@ -134,15 +134,16 @@ class Graph(Engine):
             return known
         try:
             self._recordings[shape] = Recording(self.step, *shape)
+            return self._recordings[shape]
         except RuntimeError as error:
-            self._has_failed = True
             # Ending a recording that has failed raises too, and says only that something failed before.
             cause = _first_line(error.__context__ or error)
-            self.remark = f"training goes on in plain steps, without a CUDA graph: {cause}"
-            self._recordings.clear()
-            torch.cuda.empty_cache()
-            return None
-        return self._recordings[shape]
+        # Out here, for the error holds on to what the recording took.
+        self._has_failed = True
+        self.remark = f"training goes on in plain steps, without a CUDA graph: {cause}"
+        self._recordings.clear()
+        forget_failure()
+        return None
 
 
 class Compiled(Engine):

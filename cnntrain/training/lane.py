@@ -50,4 +50,6 @@ class _OnGpu:
             with torch.cuda.stream(self._stream):
                 yield
         finally:
+            # A recording that failed has had it replaced.
+            self._own = self._default.graphsafe_get_state()
             self._default.graphsafe_set_state(others)

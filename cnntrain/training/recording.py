@@ -6,8 +6,9 @@ Shapes: indices are (steps, batch), learning rates (steps, parameter groups).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,10 @@ class Recording:
     def _rehearse(self, stream: torch.cuda.Stream) -> None:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream), without_trace(self._step):
-            indices, rates = (first[:1].expand(REHEARSALS, -1) for first in (self._indices, self._rates))
-            run_block(self._step, indices, rates, self._totals)
+            for rehearsal in range(REHEARSALS):
+                # The last one has to be as the recording: torch before 2.12 does not get over one that waited.
+                with never_waiting() if rehearsal == REHEARSALS - 1 else nullcontext():
+                    run_block(self._step, self._indices[:1], self._rates[:1], self._totals)
 
     def _record(self, stream: torch.cuda.Stream) -> None:
         self._step.optimizer.zero_grad()
@@ -85,6 +88,32 @@ class Recording:
         moments = (value for state in optimizer.state.values() for value in state.values())
         tensors = chain(network.parameters(), network.buffers(), moments)
         return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, Tensor)]
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Have whatever waits for the device within raise `RuntimeError`."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        # That it does not detect all of it.
+        warnings.simplefilter("ignore", UserWarning)
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def forget_failure() -> None:
+    """Go on after a recording that failed: random numbers get a state that it has no hold on, memory is given back.
+
+    torch before 2.12 leaves the generator of a recording that was cut off as if it still went on.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(generator.clone_state())
+    # There, too, some versions refuse to look into memory that a recording has left.
+    with suppress(RuntimeError):
+        torch.cuda.empty_cache()
 
 
 @contextmanager

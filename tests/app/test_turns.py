@@ -12,6 +12,7 @@ from cnntrain.app.display import Silent
 from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import CnntrainError, Interrupted, UsageError
+from cnntrain.reports.rows import Rows
 from cnntrain.training.engine import Engine
 from cnntrain.training.lane import Lane
 from tests.faults.cases import assert_same_runs
@@ -142,3 +143,17 @@ def test_a_lane_on_a_gpu_has_a_stream_and_random_numbers_of_its_own():
     torch.cuda.synchronize()
     for into in drawn:
         assert all(map(torch.equal, into, alone))
+
+
+@pytest.mark.gpu
+def test_graphs_in_turns_learn_what_they_learn_alone(tiny, tmp_path):
+    config, where = load_config(tiny, ["training.epochs=1", "training.engine=graph"]), Where(device="cuda")
+    display = Heard()
+    seeds.train_seeds(config, [0, 1], tmp_path / "runs", where, 2, display)
+    assert not [line for line in display.lines if "training goes on" in line]
+    for number in (0, 1):
+        alone = tmp_path / f"alone-{number}"
+        train_run(load_config(tiny, ["training.epochs=1", "training.engine=graph", f"seed={number}"]), alone, where)
+        one, other = (Rows.read(run).column("sample_loss")[0] for run in (alone, tmp_path / "runs" / f"seed-{number}"))
+        # Sums on a GPU are not always made in the same order.
+        assert one == pytest.approx(other, rel=0.02)

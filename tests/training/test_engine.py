@@ -301,3 +301,19 @@ def test_a_graph_takes_its_rates_from_each_replay():
     graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=False)
     assert not all(torch.equal(value, before[name]) for name, value in graph.step.network.named_parameters())
     assert graph.remark == ""
+
+
+@pytest.mark.gpu
+def test_what_waits_for_the_device_is_trained_in_plain_steps_and_spoils_nothing():
+    device = torch.device("cuda")
+    batch = [torch.arange(8, device=device)]
+    waiting, later = Graph(step_of("sgd", device, 0.5)), Graph(step_of("sgd", device, 0.5))
+    waiting.run(batch, [1.0], Totals.zero(device), keeps_gradients=True)
+    waiting.step.network.register_forward_hook(lambda module, args, logits: logits * logits.isfinite().all().item())
+    for _ in range(3):
+        waiting.run(batch, [1.0], Totals.zero(device), keeps_gradients=False)
+    assert waiting.remark.startswith("training goes on in plain steps")
+    # The next one records, and draws masks, as if there had been none.
+    for first in (True, False, False):
+        later.run(batch, [1.0], Totals.zero(device), keeps_gradients=first)
+    assert later.remark == ""

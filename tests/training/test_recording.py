@@ -36,6 +36,19 @@ class Stream:
         pass
 
 
+class Generator:
+    """Random numbers of a GPU, of which only a failed recording speaks here; `given` counts states that replace it."""
+
+    given = 0
+
+    def clone_state(self):
+        return Generator()
+
+    def graphsafe_set_state(self, state):
+        assert state is not self
+        Generator.given += 1
+
+
 class StandIn:
     """In the place of `torch.cuda.CUDAGraph`; `launches` counts those of all."""
 
@@ -49,8 +62,12 @@ class StandIn:
 
 @pytest.fixture
 def capture(monkeypatch):
-    """Steps can be recorded on a CPU; what a GPU could not record raises what torch raises there."""
-    under_way = []
+    """Steps can be recorded on a CPU; what a GPU could not record raises what torch raises there.
+
+    Gives what was asked of waiting for the device: an error, or as before.
+    """
+    under_way: list = []
+    modes: list = []
 
     @contextmanager
     def record(graph, stream, capture_error_mode):
@@ -73,6 +90,10 @@ def capture(monkeypatch):
         "stream": lambda stream: nullcontext(),
         "CUDAGraph": StandIn,
         "graph": record,
+        "default_generators": [Generator()],
+        "current_device": lambda: 0,
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": modes.append,
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
@@ -81,6 +102,8 @@ def capture(monkeypatch):
     monkeypatch.setattr(engines, "Recording", Recording)
     monkeypatch.setattr(engines, "_obstacle_to_a_graph", lambda step, device: "")
     monkeypatch.setattr(StandIn, "launches", 0)
+    monkeypatch.setattr(Generator, "given", 0)
+    return modes
 
 
 def after_one_step(optimizer="sgd", dropout=0.0):
@@ -175,6 +198,8 @@ def test_what_waits_for_the_device_is_trained_in_plain_steps(capture):
     assert graph.remark == (
         "training goes on in plain steps, without a CUDA graph: operation not permitted when stream is capturing"
     )
+    # Random numbers are no longer those that the recording has a hold on.
+    assert Generator.given == 1
     assert_same(graph.step, plain.step)
 
 
@@ -219,3 +244,9 @@ def test_a_run_is_resumed_to_the_same_bits(capture, tiny, tmp_path):
         train_run(config, tmp_path / "part", where, InterruptAt(STEPS + 1))
     resume_run(tmp_path / "part", [], where)
     assert_same_runs(tmp_path / "whole", tmp_path / "part")
+
+
+def test_the_last_rehearsal_may_not_wait_for_the_device(capture):
+    graph, _ = after_one_step()
+    engines.Recording(graph.step, 3, 8)
+    assert capture == ["error", 0]
