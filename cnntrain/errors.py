@@ -117,10 +117,14 @@ def said_by_system(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
+# What torch says where it raises no error of a kind of its own.
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, NumPy, torch's CPU allocator or a device ran out of memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        or (isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY))
     )

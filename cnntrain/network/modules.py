@@ -34,7 +34,8 @@ class ConvPool(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, filters, pooled height, pooled width)."""
         pooled = functional.max_pool2d(convolve(images, self.weight), self.pool)
-        output: Tensor = self.activation(pooled + self.bias.view(-1, 1, 1))
+        # As a convolution's own bias under autocast: what is added to stays what it is.
+        output: Tensor = self.activation(pooled + self.bias.to(pooled.dtype).view(-1, 1, 1))
         return output
 
     def extra_repr(self) -> str:

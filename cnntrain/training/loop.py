@@ -90,6 +90,9 @@ def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
     while state.batch < len(batches):
         started = perf_counter()
         _train_batches(plan, state, batches, plan.engine)
+        if state.batch == len(batches):
+            # A device may lag behind by many steps, which are of this epoch's seconds too.
+            state.totals.loss.item()
         state.seconds += perf_counter() - started
         yield from _remarks(plan.engine)
         if state.step == 1:

@@ -18,7 +18,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import Interrupted, OutOfMemory, UsageError
+from cnntrain.errors import Interrupted, OutOfMemory, UsageError, is_out_of_memory
 from cnntrain.run import checkpoint
 
 from .cases import CONFIG, assert_same_runs, config_of, start, wait_for, whole
@@ -57,6 +57,19 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_state(tmp_path):
     (run / "said").unlink()
     resume_run(run, [], CPU)
     assert_same_runs(whole(CONFIG, *BIG), run)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_may_run_out_in_other_words(said):
+    assert is_out_of_memory(RuntimeError(said))
+    assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
 
 
 def _limit_memory():

@@ -17,7 +17,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing, channels_last
 from cnntrain.network.build import build
-from cnntrain.network.modules import Dropout, Flatten, Linear, kept
+from cnntrain.network.modules import ConvPool, Dropout, Flatten, Linear, kept
 from cnntrain.training import step as steps
 from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
@@ -236,3 +236,12 @@ def test_memory_is_kept_between_steps():
     assert kept_ < 1000
     if platform.libc_ver()[0] == "glibc":
         assert given_back > 10 * kept_
+
+
+def test_a_pooled_convolution_stays_in_the_precision_asked_for():
+    layer = ConvPool(1, 4, (5, 5), (2, 2), "relu")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        layer.weight.normal_()
+        layer.bias.zero_()
+        assert layer(torch.rand(2, 1, 28, 28)).dtype == torch.bfloat16
+    assert layer(torch.rand(2, 1, 28, 28)).dtype == torch.float32
