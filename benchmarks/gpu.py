@@ -1,13 +1,15 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
-The first epoch, in which graphs are recorded, is a warm-up; the mean of the two after it counts. Peers are timed on a
-part of an epoch after a warm-up: the idiomatic loop everywhere, Lightning and Keras, where they are installed, on the
-book's networks at its mini-batch. Configs that are to reach an accuracy are trained by the command, several seeds each.
-What fails is told, and keeps nothing else from being measured.
+The first epoch, in which graphs are recorded, is a warm-up; the mean of the two after it counts. Peers are timed for
+some seconds after a second's warm-up: the idiomatic loop everywhere, Lightning and Keras, where they are installed, on
+the book's networks at its mini-batch. Configs that are to reach an accuracy are trained by the command, several seeds
+each. What fails is told, and keeps nothing else from being measured.
 """
 
 from __future__ import annotations
 
+import csv
+import gc
 import importlib
 import json
 import os
@@ -27,7 +29,6 @@ import torch
 from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
 from benchmarks.workloads import WORKLOADS
-from cnntrain.reports.rows import Rows
 from cnntrain.training import loop
 from cnntrain.training.lane import Lane
 from cnntrain.training.state import EpochResult
@@ -40,8 +41,8 @@ ACCURATE = {"configs/mnist/fast.yaml": 10, "configs/mnist/accurate.yaml": 3}
 # Peers with a `train` that takes a device, and the package that each needs.
 PEERS = {"idiomatic": "torch", "lightning_trainer": "lightning", "keras_fit": "keras"}
 EVERYWHERE = ("idiomatic",)
-PEER_STEPS = 200
-WARM_UP = 20
+# Seconds and steps that a peer trains at least, before it is timed and while it is.
+WARM_UP, TIMED = (1.0, 20), (2.0, 100)
 Figures = dict[str, float]
 
 
@@ -68,14 +69,14 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
 
     Raises `RuntimeError` where the engine can't be had.
     """
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    began, first = perf_counter(), 0.0
+    held, began, first = torch.cuda.memory_allocated(), perf_counter(), 0.0
     plan, state = prepared(workload, batch_size, device=CUDA, engine=engine, precision=precision)
     times, clock = [], Clock()
     for item in loop.train(plan, state):
-        if isinstance(item, loop.Remark) and item.text.startswith("training goes on"):
-            raise RuntimeError(f"{workload}, batch {batch_size}, {engine}: {item.text}")
+        _check(item)
         if isinstance(item, loop.Progress) and not first:
             torch.cuda.synchronize()
             first = perf_counter() - began
@@ -86,25 +87,27 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
         elif isinstance(item, EpochResult):
             clock = Clock()
     epoch = mean(times[1:]) * IMAGES / len(plan.feeds.train)
-    return {"epoch": epoch, "first_step_seconds": first, "peak_mib": torch.cuda.max_memory_allocated() / 2**20}
+    taken = torch.cuda.max_memory_allocated() - held
+    return {"epoch": epoch, "first_step_seconds": first, "peak_mib": taken / 2**20}
 
 
 def peer_seconds(peer: str, workload: str, batch_size: int) -> float:
-    """An epoch of a peer, from a part of it."""
+    """An epoch of a peer, from some seconds of it."""
     module = importlib.import_module(f"benchmarks.peers.{peer}")
-    done, clock, seconds = 0, Clock(), 0.0
+    steps, began, clock, least, a_step = 0, perf_counter(), Clock(), WARM_UP, 0.0
 
     def tick() -> None:
-        nonlocal done, clock, seconds
-        done += 1
-        if done == WARM_UP:
-            clock = Clock()
-        if done == WARM_UP + PEER_STEPS:
-            seconds = clock.seconds()
+        nonlocal steps, began, clock, least, a_step
+        steps += 1
+        if steps < least[1] or perf_counter() - began < least[0]:
+            return
+        if least is TIMED:
+            a_step = clock.seconds() / steps
             raise Enough
+        steps, began, clock, least = 0, perf_counter(), Clock(), TIMED
 
     _until_enough(lambda: module.train(workload, batch_size, tick, CUDA))
-    return seconds / PEER_STEPS * -(-IMAGES // batch_size)
+    return a_step * -(-IMAGES // batch_size)
 
 
 def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torch.device = CUDA) -> float:
@@ -131,8 +134,16 @@ def _take_turns(lanes: list[Lane], trainings: list[Iterator[Any]], is_last: Call
     while going:
         for lane, training in list(going):
             with lane.turn():
-                if is_last(next(training)):
+                item = next(training)
+                _check(item)
+                if is_last(item):
                     going.remove((lane, training))
+
+
+def _check(item: Any) -> None:
+    """Raise `RuntimeError` where training goes on, but not as it was to."""
+    if isinstance(item, loop.Remark) and item.text.startswith("training goes on"):
+        raise RuntimeError(item.text)
 
 
 def _until_enough(train: Callable[[], None]) -> None:
@@ -154,10 +165,13 @@ def _trained(config: str, seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         began = perf_counter()
         words = ["train", config, f"seed={seed}", "--run-dir", f"{folder}/run", "--json"]
-        said = subprocess.check_output([sys.executable, "-m", "cnntrain", *words], stderr=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, "-m", "cnntrain", *words], capture_output=True, text=True)
         wall = perf_counter() - began
-        epochs = Rows.read(Path(folder) / "run").column("seconds")
-    summary = json.loads(said)
+        if done.returncode:
+            raise RuntimeError(f"seed {seed} ended with {done.returncode}: {done.stderr[-500:]}")
+        with (Path(folder) / "run" / "metrics.csv").open(newline="") as rows:
+            epochs = [float(row["seconds"]) for row in csv.DictReader(rows)]
+    summary = json.loads(done.stdout)
     steady = len(epochs) * mean(epochs[1:])
     return {
         "accuracy": summary["best"]["test_accuracy"],
@@ -172,9 +186,9 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], Figures]]]:
     small = {name: given for name, given in WORKLOADS.items() if name != "W5"}
     for workload, given in small.items():
         for batch_size in (*given.batch_sizes, LARGEST):
-            yield "cases", f"{workload}-{batch_size}", partial(_case, workload, batch_size)
+            yield from _case(workload, batch_size)
     yield "more", "in turns", lambda: {str(count): seconds_in_turns("W4", 10, count) for count in (1, 5)}
-    yield "cases", "W5-512", partial(_case, "W5", 512)
+    yield from _case("W5", 512)
     yield "more", "W5-512 bfloat16 graph", partial(epoch_figures, "W5", 512, "graph", "bfloat16")
     for config, seeds in ACCURATE.items():
         yield "accurate", config, partial(trained, config, seeds)
@@ -182,14 +196,14 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], Figures]]]:
     yield "more", "W5-512 bfloat16 compiled", partial(epoch_figures, "W5", 512, "compiled", "bfloat16")
 
 
-def _case(workload: str, batch_size: int) -> Figures:
-    graph, eager = (epoch_figures(workload, batch_size, engine) for engine in ("graph", "eager"))
-    peers = {
-        peer: peer_seconds(peer, workload, batch_size)
-        for peer, package in PEERS.items()
-        if find_spec(package) and (peer in EVERYWHERE or (workload != "W5" and batch_size == 10))
-    }
-    return graph | {"graph": graph["epoch"], "eager": eager["epoch"]} | peers
+def _case(workload: str, batch_size: int) -> Iterator[tuple[str, str, Callable[[], Figures]]]:
+    """A workload by each engine and each peer."""
+    name = f"{workload}-{batch_size}"
+    yield "cases", name, lambda: epoch_figures(workload, batch_size, "graph")
+    yield "cases", name, lambda: {"eager": epoch_figures(workload, batch_size, "eager")["epoch"]}
+    for peer, package in PEERS.items():
+        if find_spec(package) and (peer in EVERYWHERE or (workload != "W5" and batch_size == 10)):
+            yield "cases", name, lambda peer=peer: {peer: peer_seconds(peer, workload, batch_size)}
 
 
 def main() -> None:
@@ -202,16 +216,17 @@ def main() -> None:
     failed = []
     for part, name, measure in measurements():
         try:
-            results[part][name] = measure()
+            figures = measure()
         except Exception as error:
             failed.append(name)
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
+        results[part].setdefault(name, {}).update(figures)
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in results[part][name].items()), flush=True)
+        print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in figures.items()), flush=True)
     if failed:
-        raise SystemExit(f"not measured: {', '.join(failed)}")
+        raise SystemExit(f"not measured in whole: {', '.join(dict.fromkeys(failed))}")
 
 
 if __name__ == "__main__":

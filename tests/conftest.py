@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What is compared to the bit is compared on the CPU; what needs a GPU is marked so, and runs where that is asked for.
 if not os.environ.get("CNNTRAIN_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# cuBLAS reads it once; a test that asks for determinism may not be the first to use it.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # A shell starts what it puts into the background with Ctrl-C ignored, `nohup` with a hangup ignored, and what is
 # ignored stays so in children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,10 +8,9 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from benchmarks.peers.idiomatic import CPU, ON_A_GPU
-from benchmarks.peers.torch_data import dataset
+from benchmarks.peers.idiomatic import CPU
+from benchmarks.peers.torch_data import loader
 from benchmarks.peers.torch_network import loss_of, network, optimizer
 
 
@@ -40,8 +39,6 @@ def train(workload: str, batch_size: int, tick: Callable[[], None], device: torc
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.manual_seed(0)
-    how: dict[str, Any] = ON_A_GPU if device.type == "cuda" else {}
-    loader = DataLoader(dataset(workload), batch_size=batch_size, shuffle=True, **how)
     off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = lightning.Trainer(accelerator=device.type, devices=1, max_epochs=-1, callbacks=[_Ticks(tick)], **off)
-    trainer.fit(_Module(workload), loader)
+    trainer.fit(_Module(workload), loader(workload, batch_size, device))

@@ -1,9 +1,12 @@
 """A workload's images as one feeds them to PyTorch, those of W5 augmented: one at a time, or a batch at once."""
 
+import os
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from benchmarks.workloads import WORKLOADS, arrays
 
@@ -32,8 +35,18 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
         return image, self.labels[index]
 
 
+def loader(workload: str, batch_size: int, device: torch.device) -> DataLoader[tuple[Tensor, ...]]:
+    """As in PyTorch's examples: for a GPU other processes load, into pinned memory, and as many as augmenting needs."""
+    how: dict[str, Any] = {}
+    if device.type == "cuda":
+        is_augmented = bool(WORKLOADS[workload].data.get("augment"))
+        workers = min(8, os.cpu_count() or 1) if is_augmented else 1
+        how = {"num_workers": workers, "persistent_workers": True, "pin_memory": True}
+    return DataLoader(dataset(workload), batch_size=batch_size, shuffle=True, **how)
+
+
 def dataset(workload: str) -> Dataset[tuple[Tensor, ...]]:
-    """For a `DataLoader`."""
+    """What a `DataLoader` takes."""
     images, labels = map(torch.from_numpy, arrays(workload))
     return Augmented(images, labels) if WORKLOADS[workload].data.get("augment") else TensorDataset(images, labels)
 
