@@ -193,14 +193,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if arguments.peers:
+        for case in arguments.only:
+            print(said(case, measure(case, {peer: PEERS[peer] for peer in arguments.peers}, arguments.threads)))
+        return
     results = begun(arguments.results, environment(arguments.threads), set(arguments.only) == set(cases))
     results["peaks"] = peaks(arguments.threads)
     for case in arguments.only:
-        peers = {peer: PEERS[peer] for peer in arguments.peers or PEERS} | MORE.get(case, {})
-        figures = measure(case, peers, arguments.threads)
+        figures = measure(case, PEERS | MORE.get(case, {}), arguments.threads)
         print(said(case, figures), flush=True)
-        if arguments.peers:
-            continue
         results["cases"][case] = figures
         results["gflop_a_step"][case] = gflop_a_step(case)
         arguments.results.parent.mkdir(exist_ok=True)

@@ -34,11 +34,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     threads = parser.parse_args().threads
     turns = [{peer: start(peer, threads) for peer in PEERS} for _ in range(STARTS)]
-    peers = {}
+    peers: dict[str, dict[str, list[float]]] = {}
     for peer in PEERS:
         seconds, mib = zip(*(turn[peer] for turn in turns), strict=True)
-        peers[peer] = {"first_step_seconds": median(seconds), "peak_mib": median(mib)}
-        print(f"{peer}: {peers[peer]['first_step_seconds']:.1f} s, {peers[peer]['peak_mib']:,.0f} MiB")
+        peers[peer] = {"first_step_seconds": list(seconds), "peak_mib": list(mib)}
+        print(f"{peer}: {median(seconds):.1f} s, {median(mib):,.0f} MiB")
     RESULTS.write_text(json.dumps({"environment": environment(threads), "peers": peers}, indent=1) + "\n")
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks.report import page, ratios, seconds_a_step, shown, spread
 from benchmarks.run import PEERS, RESULTS, begun, measure, said, undisturbed
 from benchmarks.workloads import WORKLOADS, config_of
 from cnntrain.network.build import build
+from cnntrain.training import loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,6 +127,17 @@ def test_what_is_measured_of_a_start(data_dir, monkeypatch):
     assert 50 < mib < 3000
 
 
+def test_some_peers_are_measured_on_any_machine_and_not_kept(monkeypatch, tmp_path, capsys):
+    (tmp_path / "results.json").write_text(json.dumps({"cases": {}, "environment": {"processor": "another"}}))
+    monkeypatch.setattr(run, "measure", lambda case, peers, threads: {p: {"step_seconds": [0.001]} for p in peers})
+    words = ["run", "--only", "W4-128", "--peers", "tuned", "cnntrain", "--results", str(tmp_path / "results.json")]
+    monkeypatch.setattr(sys, "argv", words)
+    before = (tmp_path / "results.json").read_text()
+    run.main()
+    assert capsys.readouterr().out == "W4-128: tuned 1.000 ms (1 turns), cnntrain 1.000 ms (1 turns)\n"
+    assert (tmp_path / "results.json").read_text() == before
+
+
 @pytest.mark.parametrize(("module", "package"), [("lightning_trainer", "lightning"), ("keras_fit", "keras")])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_peers_that_need_more_packages_train(module, package, data_dir, monkeypatch):
@@ -155,9 +168,13 @@ def test_networks_in_turns_are_timed(data_dir):
 
 
 def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
-    case = {"graph": 0.25, "eager": 1.0, "idiomatic": 2.0, "first_step_seconds": 1.5, "peak_mib": 300.0}
-    monkeypatch.setattr(gpu, "_case", lambda *given: case)
-    monkeypatch.setattr(gpu, "epoch_figures", lambda workload, batch_size, engine, precision: {"epoch": 0.5})
+    def ours(workload, batch_size, engine, precision="float32"):
+        seconds = {("graph", "float32"): 0.25, ("eager", "float32"): 1.0}.get((engine, precision), 0.5)
+        return {"epoch": seconds, "first_step_seconds": 1.5, "peak_mib": 300.0}
+
+    monkeypatch.setattr(gpu, "PEERS", {"idiomatic": "torch", "lightning_trainer": "no_such_package"})
+    monkeypatch.setattr(gpu, "epoch_figures", ours)
+    monkeypatch.setattr(gpu, "peer_seconds", lambda peer, workload, batch_size: 2.0)
     monkeypatch.setattr(gpu, "seconds_in_turns", lambda workload, batch_size, networks: float(networks))
     done = {"accuracy": 0.99, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
     monkeypatch.setattr(gpu, "trained", lambda config, seeds: done)
@@ -165,7 +182,7 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     results = {"gpu": "a GPU", "cases": {}, "more": {}, "accurate": {}}
     lengths = []
     for part, name, measured in gpu.measurements():
-        results[part][name] = measured()
+        results[part].setdefault(name, {}).update(measured())
         (tmp_path / "gpu.json").write_text(json.dumps(results))
         lengths.append(len(report.on_a_gpu()))
     assert lengths == sorted(set(lengths))
@@ -185,7 +202,44 @@ def test_what_fails_on_a_gpu_keeps_nothing_else_from_being_measured(monkeypatch,
     monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.json")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    with pytest.raises(SystemExit, match="not measured: W1-10"):
+    with pytest.raises(SystemExit, match="not measured in whole: W1-10"):
         gpu.main()
     assert "W1-10: RuntimeError: out of memory" in capsys.readouterr().err
     assert json.loads((tmp_path / "gpu.json").read_text())["more"] == {"in turns": {"1": 1.0}}
+
+
+def test_what_a_config_reaches_is_trained_by_the_command(tmp_path):
+    (tmp_path / "c.yaml").write_text("network: [softmax]\ntraining: {epochs: 3, batch_size: 100}\n")
+    found = gpu.trained(str(tmp_path / "c.yaml"), 2)
+    assert found["seeds"] == 2
+    assert 0.5 < found["accuracy"] < 1
+    assert 0 < found["steady"] < found["wall"]
+    with pytest.raises(RuntimeError, match=r"seed 0 ended with 2: .*no\.yaml: there is no such file"):
+        gpu.trained(str(tmp_path / "no.yaml"), 1)
+
+
+def test_a_peer_is_timed_after_its_warm_up(monkeypatch):
+    """Ten milliseconds a step while it warms up, then one."""
+    now = [0.0]
+    monkeypatch.setattr(gpu, "perf_counter", lambda: now[0])
+
+    class Clock:
+        def __init__(self):
+            self.began = now[0]
+
+        def seconds(self):
+            return now[0] - self.began
+
+    def train(workload, batch_size, tick, device):
+        while True:
+            now[0] += 0.01 if now[0] < 1 else 0.001
+            tick()
+
+    monkeypatch.setattr(gpu, "Clock", Clock)
+    monkeypatch.setattr(idiomatic, "train", train)
+    assert gpu.peer_seconds("idiomatic", "W1", 10) == pytest.approx(5000 * 0.001, rel=0.02)
+
+
+def test_plain_steps_are_not_taken_for_a_graph():
+    with pytest.raises(RuntimeError, match="training goes on in plain steps"):
+        gpu._check(loop.Remark("training goes on in plain steps, without a CUDA graph: out of memory"))
