@@ -49,12 +49,14 @@ def run(
     claiming = {path: config for path, config in loaded.items() if claims(config)}
     silent = ", ".join(path.stem for path in loaded if path not in claiming)
     if not claiming:
-        raise UsageError(f"{silent}: claims nothing; add `expect: {{test_accuracy: {{at_least: 99}}}}`")
+        raise UsageError(
+            f"{silent}: what claims nothing is not verified; add `expect: {{test_accuracy: {{at_least: 99}}}}`"
+        )
     where = Where(data_dir, device, plugins or [])
     found: list[Verification] = []
     with Terminal(quiet) as display:
         if silent:
-            display.warn(f"left out, for they claim nothing (they have no `expect:`): {silent}")
+            display.warn(f"left out, as nothing is claimed there: {silent}")
         for path, config in claiming.items():
             root = Path("runs") / path.stem
             found += verify(path.stem, config, range(seeds), root, where, jobs or as_many_as_cores(), display)

@@ -33,9 +33,9 @@ class SplitConfig(Strict):
     @model_validator(mode="after")
     def _size_in_range(self) -> SplitConfig:
         # Who writes 1.0 means all of the images, and would get one.
-        is_number = self.size >= 1 and float(self.size).is_integer() and str(self.size) != "1.0"
-        if not (0 < self.size < 1 or is_number):
-            raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images")
+        is_all = isinstance(self.size, float) and self.size == 1
+        if is_all or not (0 < self.size < 1 or (self.size >= 1 and float(self.size).is_integer())):
+            raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images, as 1000")
         return self
 
 

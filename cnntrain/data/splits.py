@@ -62,13 +62,13 @@ def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str,
 
 
 def _check_mixed(images: Images, apart: Images, name: str, classes: tuple[str, ...]) -> None:
-    """Raise `DataError` where the last images are those of the last classes, for the images come class by class."""
+    """Raise `DataError` where the last images are of the last class alone, for the images come class by class."""
     changes = np.count_nonzero(np.diff(images.labels))
     if 0 < changes == len(np.unique(images.labels)) - 1:
-        found = ", ".join(classes[label] for label in np.unique(apart.labels))
         raise DataError(
-            f"`data.{name}`: the last {len(apart):,} images, which it sets apart, are all of {found}, for the images "
-            f"are sorted by class; draw with `data.{name}: {{size: 0.1, seed: 0}}`"
+            f"`data.{name}`: the last {len(apart):,} images, which it sets apart, are all of "
+            f"{classes[apart.labels[-1]]}, for the images are sorted by class; "
+            f"draw with `data.{name}: {{size: 0.1, seed: 0}}`"
         )
 
 

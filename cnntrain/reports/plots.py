@@ -12,6 +12,8 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnntrain.text import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -95,8 +97,9 @@ def _gap(rows: Rows) -> bytes:
 
 def _learning_rate(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
-        epochs = rows.column("epoch")
-        axes.step(epochs, rows.column("learning_rate"), where="pre", color="#937860", marker=_marker(epochs))
+        epochs, rates = rows.column("epoch"), rows.column("learning_rate")
+        # Each epoch's rate from the end of the one before.
+        axes.step([epochs[0] - 1, *epochs], [rates[0], *rates], where="pre", color="#937860")
         axes.set_ylim(bottom=0)
 
     return _figure("Learning rate at the end of the epoch", draw)
@@ -175,7 +178,7 @@ def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
 
 def _plain(name: str) -> str:
     """A name for matplotlib, which would set what stands between two dollars as a formula."""
-    return name.replace("$", r"\$")
+    return printable(name).replace("$", r"\$")
 
 
 def _marker(epochs: Sequence[float]) -> str | None:
@@ -203,7 +206,7 @@ def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> by
         axes.set_title(title, fontsize=11)
         if not axes.get_xlabel():
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=9)
         file = io.BytesIO()

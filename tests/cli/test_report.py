@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
-from matplotlib.cbook import is_math_text
+from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from PIL import Image
 
 from cnntrain.reports import pictures, plots
@@ -160,14 +160,15 @@ def axes_of(monkeypatch, draw):
 def test_a_single_epoch_is_seen(monkeypatch):
     for axes in axes_of(monkeypatch, lambda: plots.curves(of_epochs(0.1))):
         line = axes.get_lines()[0]
-        assert (line.get_marker(), len(line.get_xdata())) == ("o", 1)
+        assert line.get_marker() == "o" or len(line.get_xdata()) == 2
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high and tick % 1] == []
 
 
 def test_an_epoch_s_learning_rate_is_drawn_over_that_epoch(monkeypatch):
     drawn = axes_of(monkeypatch, lambda: plots.curves(of_epochs(0.4, 0.2, 0.1)))[-1].get_lines()[0]
-    # From the end of the epoch before to its own.
-    assert drawn.get_drawstyle() == "steps-pre"
-    assert drawn.get_ydata().tolist() == [0.4, 0.2, 0.1]
+    places, heights = STEP_LOOKUP_MAP[drawn.get_drawstyle()](drawn.get_xdata(), drawn.get_ydata())
+    assert np.interp([0.5, 1.5, 2.5], places, heights).tolist() == [0.4, 0.2, 0.1]
 
 
 def test_names_that_matplotlib_would_read_otherwise(monkeypatch):

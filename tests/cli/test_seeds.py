@@ -153,7 +153,7 @@ def test_configs_without_claims_are_left_out(cnntrain, tiny, here):
     (here / "bold.yaml").write_text(tiny.read_text() + CLAIM % 10)
     outcome = cnntrain("verify", tiny, here / "bold.yaml", "--seeds", "1", "--json")
     assert outcome.code == 0
-    assert "left out, for they claim nothing (they have no `expect:`): tiny" in outcome.err
+    assert "left out, as nothing is claimed there: tiny" in outcome.err
     assert [claim["config"] for claim in json.loads(outcome.out)["claims"]] == ["bold"]
     assert not (here / "runs" / "tiny").exists()
 

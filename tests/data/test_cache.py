@@ -39,7 +39,7 @@ def paint(folder, count, channels=3, size=(5, 4)):
 
 def read(paths, cache, size=None, channels=None):
     told = []
-    found = decoded(paths[0].parent.parent, paths, size, channels, cache, lambda *how_far: told.append(how_far))
+    found = decoded([paths[0].parent.parent], paths, size, channels, cache, lambda *how_far: told.append(how_far))
     return found, told
 
 
@@ -252,5 +252,9 @@ def test_two_lists_of_one_folder_are_kept_both(tmp_path):
         csv_file(folders, f"{which}.csv")
     made = {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache")}
     assert len(made) == 2
+    csv_file(folders, "odd.csv")
+    csv_file(folders, "odd.csv", "even.csv")
+    made |= {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache") if path not in made}
+    assert len(made) == 3
     csv_file(folders, "odd.csv")
     assert {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache")} == made

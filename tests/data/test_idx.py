@@ -154,3 +154,9 @@ def test_the_named_folder_goes_before_the_one_here(tmp_path, monkeypatch, elsewh
     monkeypatch.chdir(tmp_path / "here")
     assert np.array_equal(read(tmp_path / "named").train.pixels, PIXELS[:, None])
     assert np.array_equal(read(tmp_path / "none").train.pixels, PIXELS[::-1, None])
+
+
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_what_is_no_name_of_a_file(tmp_path, path):
+    with pytest.raises(DataError, match="not a file"):
+        idx.idx(Folders(tmp_path, tmp_path / "cache"), path, path)

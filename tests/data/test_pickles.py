@@ -117,3 +117,8 @@ def test_not_gzip_and_missing(tmp_path):
     (tmp_path / "mnist.pkl.gz").write_bytes(pickle.dumps(PARTS, 2))
     with pytest.raises(DataError, match="gzip"):
         nielsen_pickle(Folders(tmp_path, tmp_path))
+
+
+def test_unpacked(tmp_path):
+    (tmp_path / "mnist.pkl").write_bytes(pickle.dumps(PARTS, 2))
+    assert len(nielsen_pickle(Folders(tmp_path, tmp_path), "mnist.pkl").test) == len(PARTS[2][1])

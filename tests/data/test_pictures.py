@@ -232,7 +232,7 @@ def test_pixels_of_unknown_range_are_refused(tmp_path):
 
 def test_thirty_two_bit_pixels_are_refused_and_a_deep_pnm_is_not(tmp_path):
     Image.fromarray(np.full((2, 2), 200, np.int32)).save(tmp_path / "wide.tif")
-    with pytest.raises(DataError, match="32-bit pixels"):
+    with pytest.raises(DataError, match="signed or 32-bit pixels"):
         open_picture(tmp_path / "wide.tif")
     (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 25700, 65535))
     assert np.asarray(open_picture(tmp_path / "deep.pgm")).tolist() == [[100, 255]]
@@ -277,3 +277,9 @@ def test_a_label_is_what_stands_between_spaces(tmp_path):
     (tmp_path / "train.csv").write_text("path,label\n1.png,x\n2.png, x\n")
     dataset = csv_file(Folders(None, tmp_path.with_name("cache")), str(tmp_path / "train.csv"))
     assert dataset.classes == ("x",)
+
+
+def test_classes_that_are_called_as_a_split_may_be(tmp_path):
+    for name in ("valid", "invalid", "Test", "Train"):
+        picture(tmp_path / name / "0.png")
+    assert read(tmp_path).classes == ("Test", "Train", "invalid", "valid")

@@ -60,7 +60,7 @@ def affine(
 
     Each is drawn evenly from its range: the angle and the tilt of the vertical from +-`degrees` and
     +-`shear` degrees, both moves from +-`translate` pixels, the factor of size from 1 +- `scale`. The image is
-    moved before all else, so that a turn and a zoom are those of the moved image, about its centre.
+    moved before all else; it is turned and zoomed about the middle of the frame.
     """
 
     def apply(images: "Tensor") -> "Tensor":

@@ -32,13 +32,18 @@ PIECE_BYTES, PIECE_FILES, FEW = 2**22, 256, 4
 
 
 def decoded(
-    origin: Path, paths: Sequence[Path], size: Size | None, channels: Channels | None, cache: Path, progress: Progress
+    origin: Sequence[Path],
+    paths: Sequence[Path],
+    size: Size | None,
+    channels: Channels | None,
+    cache: Path,
+    progress: Progress,
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
     them are. A file with another size or time is another image, and so is one that was put in its place.
-    Of the folder or list `origin`, that names the images, the newest state is kept.
+    Of the folder or the lists `origin`, which name the images, the newest state is kept.
     Raises `DataError` naming the file.
     """
     absolute = [os.path.abspath(path) for path in paths]
@@ -48,7 +53,7 @@ def decoded(
         (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         for path, state in zip(absolute, states, strict=True)
     ]
-    family = json.dumps([os.path.abspath(origin), size, channels])
+    family = json.dumps([[os.path.abspath(path) for path in origin], size, channels])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
     def write(file: Path) -> "Written":

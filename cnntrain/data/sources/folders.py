@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 MAX_LISTING = 2**30
 Listing = list[tuple[Path, str]]
-# Names of folders, in either case.
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
+# What nobody calls a class; `valid` and `Train` may be one, and then there are no classes in it.
+PLAIN = ("train", "validation", "val", "test")
 
 
 @sources.register("image_folder")
@@ -34,9 +35,12 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
     found = _splits(root) or {"train": root}
     if "train" not in found:
         there = next(iter(found.values()))
-        raise DataError(f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself")
+        raise DataError(
+            f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself "
+            f"(if `{there.name}` is a class, put the classes into a folder `train`)"
+        )
     listings = {split: _listing(folder, root) for split, folder in found.items()}
-    return _dataset(root, listings, size, channels, folders)
+    return _dataset([root], listings, size, channels, folders)
 
 
 @sources.register("csv")
@@ -49,15 +53,13 @@ def csv_file(
     channels: Channels | None = None,
 ) -> Dataset:
     """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
-    file = folders.file(path)
-    listings = {"train": _rows(file)}
-    if test is not None:
-        listings["test"] = _rows(folders.file(test))
-    return _dataset(file, listings, size, channels, folders)
+    files = [folders.file(name) for name in (path, test) if name is not None]
+    listings = dict(zip(("train", "test"), map(_rows, files), strict=False))
+    return _dataset(files, listings, size, channels, folders)
 
 
 def _dataset(
-    origin: Path,
+    origin: list[Path],
     listings: dict[str, Listing],
     size: int | list[int] | None,
     channels: Channels | None,
@@ -93,7 +95,7 @@ def _labels(numbers: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 
 def _splits(root: Path) -> dict[str, Path]:
     """The folders of `root` that are named after a split."""
-    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    inside = sorted(path for path in root.iterdir() if path.is_dir() and (path.name in PLAIN or _folders(path)))
     found = {split: [path for path in inside if path.name.lower() in names] for split, names in SPLITS.items()}
     for split, paths in found.items():
         if len(paths) > 1:
@@ -105,7 +107,7 @@ def _splits(root: Path) -> dict[str, Path]:
 def _listing(folder: Path, root: Path) -> Listing:
     listing: Listing = []
     inside = root.resolve()
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = _folders(folder)
     if not classes:
         raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
     for each in classes:
@@ -116,6 +118,11 @@ def _listing(folder: Path, root: Path) -> Listing:
             raise DataError(f"{each}: the class has no images; add some, or remove the folder")
         listing += [(path, each.name) for path in paths]
     return listing
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The visible folders in one."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _pictures(folder: Path, inside: Path, root: Path) -> Iterator[Path]:
@@ -145,7 +152,7 @@ def _rows(path: Path) -> Listing:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if not {"path", "label"} <= set(reader.fieldnames or ()):
             raise DataError(f"{path}: its first line must be `path,label`")
-        # Its own count of lines: blank ones are no rows, and a quoted field may hold several.
+        # Its own count of lines, as blank ones are no rows.
         rows = [(reader.line_num, path.parent / (row["path"] or ""), (row["label"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: can't be read as a CSV file ({error})") from error

@@ -144,7 +144,7 @@ def _published(name: str, folders: Folders, classes: tuple[str, ...], content: l
 
 def _there(path: Path) -> Path:
     """The path itself or with `.gz` behind it, whichever is there."""
-    zipped = path.with_name(f"{path.name}.gz")
+    zipped = Path(f"{path}.gz")
     return zipped if zipped.is_file() and not path.is_file() else path
 
 

@@ -92,7 +92,7 @@ def _load(file: Path) -> Any:
     import zlib
 
     try:
-        with gzip.open(file) as packed:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as packed:
             data = packed.read(most_bytes(file) + 1)
         check_bytes(file, len(data))
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()

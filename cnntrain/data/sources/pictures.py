@@ -105,8 +105,10 @@ def _flattened(picture: "Image", is_deep: bool) -> "Image":
     from PIL import Image
 
     if picture.mode == "F" or (picture.mode.startswith("I") and not is_deep):
-        kind = "floating-point" if picture.mode == "F" else "32-bit"
-        raise ValueError(f"{kind} pixels, of which nothing says how bright they are; save them as 8 or 16 bits")
+        kind = "floating-point" if picture.mode == "F" else "signed or 32-bit"
+        raise ValueError(
+            f"{kind} pixels, of which nothing says how bright they are; save them as 8 or 16 bits, unsigned"
+        )
     if picture.mode.startswith("I"):  # in either order of bytes
         return Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     mode = picture.mode
