@@ -109,8 +109,10 @@ def forget_failure() -> None:
 
     torch before 2.12 leaves the generator of a recording that was cut off as if it still went on.
     """
-    generator = torch.cuda.default_generators[torch.cuda.current_device()]
-    generator.graphsafe_set_state(generator.clone_state())
+    # None where CUDA could not even be set up.
+    if torch.cuda.default_generators:
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
     # There, too, some versions refuse to look into memory that a recording has left.
     with suppress(RuntimeError):
         torch.cuda.empty_cache()

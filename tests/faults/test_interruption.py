@@ -92,9 +92,9 @@ class Twice(Silent):
 
 
 def _train_and_signal_twice(run: Path, config: Path) -> None:
-    from cnntrain.cli import main, train
+    from cnntrain.cli import console, main
 
-    train.Terminal.progress = Twice.progress
+    console.Terminal.progress = Twice.progress
     sys.argv = ["cnntrain", "train", str(config), "--run-dir", str(run), "-q"]
     main.main()
 
