@@ -95,8 +95,11 @@ def _labels(numbers: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 
 def _splits(root: Path) -> dict[str, Path]:
     """The folders of `root` that are named after a split."""
-    inside = sorted(path for path in root.iterdir() if path.is_dir() and (path.name in PLAIN or _folders(path)))
-    found = {split: [path for path in inside if path.name.lower() in names] for split, names in SPLITS.items()}
+    inside = sorted(path for path in root.iterdir() if path.is_dir())
+    found = {
+        split: [path for path in inside if path.name.lower() in names and (path.name in PLAIN or _folders(path))]
+        for split, names in SPLITS.items()
+    }
     for split, paths in found.items():
         if len(paths) > 1:
             named = " and ".join(f"`{path.name}`" for path in paths)
@@ -113,7 +116,7 @@ def _listing(folder: Path, root: Path) -> Listing:
     for each in classes:
         _check_inside(each, inside, root)
         check_class(each.name, f"{folder}: ")
-        paths = sorted(_pictures(each, inside, root))
+        paths = list(_pictures(each, inside, root))
         if not paths:
             raise DataError(f"{each}: the class has no images; add some, or remove the folder")
         listing += [(path, each.name) for path in paths]
@@ -126,19 +129,20 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path, inside: Path, root: Path) -> Iterator[Path]:
-    """The visible image files at any depth; links to folders are not followed."""
-    # The entries of a folder know what they are, where a path would have to ask the system.
+    """The visible image files at any depth, in the order of their names; links to folders are not followed."""
+    # The entries of a folder know what they are, where a path would have to ask the system; names are sorted sooner.
     with os.scandir(folder) as entries:
-        for entry in entries:
-            path = folder / entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _pictures(path, inside, root)
-            elif is_picture_name(path) and entry.is_file():
-                if entry.is_symlink():
-                    _check_inside(path, inside, root)
-                yield path
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _pictures(path, inside, root)
+        elif is_picture_name(path) and entry.is_file():
+            if entry.is_symlink():
+                _check_inside(path, inside, root)
+            yield path
 
 
 def _check_inside(path: Path, inside: Path, root: Path) -> None:
