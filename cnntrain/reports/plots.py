@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -56,8 +57,7 @@ def _accuracy(rows: Rows) -> bytes:
         epochs = rows.column("epoch")
         for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
             values = [100 * value for value in rows.column(f"{name}_accuracy")]
-            label = "training" if name == "sample" else name
-            axes.plot(epochs, values, color=colour, label=label, marker=_marker(epochs))
+            axes.plot(epochs, values, color=colour, label="training" if name == "sample" else name)
         test = [100 * value for value in rows.column("test_accuracy")]
         axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where validation is best so far")
         axes.set_ylim(_low([*rows.column("validation_accuracy"), *rows.column("sample_accuracy")]), 100.2)
@@ -75,9 +75,8 @@ def _low(accuracies: Sequence[float]) -> float:
 def _loss(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
         epochs = rows.column("epoch")
-        for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
-            label = "training" if name == "sample" else name
-            axes.plot(epochs, rows.column(f"{name}_loss"), color=colour, label=label, marker=_marker(epochs))
+        axes.plot(epochs, rows.column("sample_loss"), color=TRAIN, label="training")
+        axes.plot(epochs, rows.column("validation_loss"), color=VALIDATION, label="validation")
         if min(rows.column("sample_loss")) > 0:
             axes.set_yscale("log")
         _mark_best(axes, rows)
@@ -88,8 +87,7 @@ def _loss(rows: Rows) -> bytes:
 def _gap(rows: Rows) -> bytes:
     def draw(axes: Axes) -> None:
         pairs = zip(rows.column("sample_accuracy"), rows.column("validation_accuracy"), strict=True)
-        epochs = rows.column("epoch")
-        axes.plot(epochs, [100 * (one - other) for one, other in pairs], color="#8172b3", marker=_marker(epochs))
+        axes.plot(rows.column("epoch"), [100 * (one - other) for one, other in pairs], color="#8172b3")
         axes.axhline(0, color="grey", linewidth=0.8)
 
     return _figure("Training minus validation accuracy (points)", draw)
@@ -124,8 +122,7 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
             # From the input (dark) to the output (bright).
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
-            epochs = [float(row["epoch"] or 0) for row in own]
-            axes.plot(epochs, values, color=colour, label=label, linewidth=1.2, marker=_marker(epochs))
+            axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
         if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
             axes.set_yscale("log")
 
@@ -166,10 +163,9 @@ def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
     def draw(axes: Axes) -> None:
         lows = []
         for name, rows in runs.items():
-            epochs, values = rows.column("epoch"), [100 * value for value in rows.column(column)]
             # matplotlib leaves a label out that begins with `_`.
             label = _plain(f"./{name}" if name.startswith("_") else name)
-            axes.plot(epochs, values, label=label, linewidth=1.3, marker=_marker(epochs))
+            axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], label=label, linewidth=1.3)
             lows.append(_low(rows.column(column)))
         axes.set_ylim(min(lows), None)
 
@@ -179,11 +175,6 @@ def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
 def _plain(name: str) -> str:
     """A name for matplotlib, which would set what stands between two dollars as a formula."""
     return printable(name).replace("$", r"\$")
-
-
-def _marker(epochs: Sequence[float]) -> str | None:
-    """A point for a single epoch, which makes no line."""
-    return "o" if len(epochs) == 1 else None
 
 
 def _fonts() -> list[str]:
@@ -203,6 +194,10 @@ def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> by
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
+        for line in axes.get_lines():
+            # A single epoch makes no line.
+            if np.size(line.get_xdata()) == 1:
+                line.set_marker("o")
         axes.set_title(title, fontsize=11)
         if not axes.get_xlabel():
             axes.set_xlabel("epoch")
