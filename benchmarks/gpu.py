@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,7 +107,8 @@ def peer_seconds(peer: str, workload: str, batch_size: int) -> float:
             raise Enough
         steps, began, clock, least = 0, perf_counter(), Clock(), TIMED
 
-    _until_enough(lambda: module.train(workload, batch_size, tick, CUDA))
+    with suppress(Enough):
+        module.train(workload, batch_size, tick, CUDA)
     return a_step * -(-IMAGES // batch_size)
 
 
@@ -144,13 +146,6 @@ def _check(item: Any) -> None:
     """Raise `RuntimeError` where training goes on, but not as it was to."""
     if isinstance(item, loop.Remark) and item.text.startswith("training goes on"):
         raise RuntimeError(item.text)
-
-
-def _until_enough(train: Callable[[], None]) -> None:
-    try:
-        train()
-    except Enough:
-        return
 
 
 def trained(config: str, seeds: int) -> dict[str, float]:

@@ -134,14 +134,14 @@ def _shape(model: Model, display: Display) -> dict[str, Any]:
 
 def _part(dataset: Dataset, name: SplitName, display: Display) -> Images:
     part: Images | None = getattr(dataset, name)
-    if part is None and name == "test" and dataset.validation is not None:
-        raise DataError("the data set has no test split of its own; choose `--split train` or `--split validation`")
-    if part is None and name == "test":
-        display.say("the data set has no test split of its own: evaluating all of its images")
-        return dataset.train
-    if part is None:
+    if part is not None:
+        return part
+    if name != "test":
         raise DataError(f"the data set has no {name} split of its own")
-    return part
+    if dataset.validation is not None:
+        raise DataError("the data set has no test split of its own; choose `--split train` or `--split validation`")
+    display.say("the data set has no test split of its own: evaluating all of its images")
+    return dataset.train
 
 
 def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Display) -> Images:
