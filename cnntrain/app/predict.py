@@ -16,7 +16,7 @@ from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import CHANNELS, Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.preprocess import to_unit
-from cnntrain.data.sources.pictures import fitted, is_picture, open_picture
+from cnntrain.data.sources.pictures import fitted, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
 
 BATCH = 256
@@ -75,7 +75,7 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
         if text == "-":
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
-            paths += _pictures_in(Path(text))
+            paths += pictures_in(Path(text))
         elif Path(text).exists() or not (matches := sorted(glob(text, recursive=True))):
             paths.append(Path(text))
         else:
@@ -83,12 +83,6 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
     if not paths:
         raise UsageError(f"there are no images in {', '.join(inputs)}")
     return paths
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """The image files at any depth, but for those in hidden folders, as systems keep thumbnails in."""
-    found = (path for path in folder.rglob("*") if is_picture(path))
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _predict(

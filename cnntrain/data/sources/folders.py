@@ -2,13 +2,11 @@
 
 import csv
 import io
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
-from cnntrain.data.sources.pictures import Channels, is_picture_name
+from cnntrain.data.sources.pictures import Channels, pictures_in
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
@@ -116,9 +114,12 @@ def _listing(folder: Path, root: Path) -> Listing:
     for each in classes:
         _check_inside(each, inside, root)
         check_class(each.name, f"{folder}: ")
-        paths = list(_pictures(each, inside, root))
+        paths = list(pictures_in(each))
         if not paths:
             raise DataError(f"{each}: the class has no images; add some, or remove the folder")
+        for path in paths:
+            if path.is_symlink():
+                _check_inside(path, inside, root)
         listing += [(path, each.name) for path in paths]
     return listing
 
@@ -126,23 +127,6 @@ def _listing(folder: Path, root: Path) -> Listing:
 def _folders(folder: Path) -> list[Path]:
     """The visible folders in one."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _pictures(folder: Path, inside: Path, root: Path) -> Iterator[Path]:
-    """The visible image files at any depth, in the order of their names; links to folders are not followed."""
-    # The entries of a folder know what they are, where a path would have to ask the system; names are sorted sooner.
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        path = folder / entry.name
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _pictures(path, inside, root)
-        elif is_picture_name(path) and entry.is_file():
-            if entry.is_symlink():
-                _check_inside(path, inside, root)
-            yield path
 
 
 def _check_inside(path: Path, inside: Path, root: Path) -> None:
