@@ -93,6 +93,13 @@ def test_arrays_are_made_here(tmp_path):
     assert dataset.train.pixels.flags.writeable
 
 
+def test_numbers_of_the_other_byte_order(tmp_path):
+    swapped = [(pixels.astype(">f4"), labels.astype(">i8")) for pixels, labels in PARTS]
+    dataset = read(tmp_path, swapped)
+    assert np.array_equal(dataset.train.pixels.reshape(-1, 784), PARTS[0][0])
+    assert dataset.test.labels.tolist() == PARTS[2][1].tolist()
+
+
 @pytest.mark.parametrize(
     "content",
     [

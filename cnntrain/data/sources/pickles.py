@@ -43,7 +43,7 @@ class _Array:
             raise pickle.UnpicklingError("its arrays are of no kind")
         data = raw.encode("latin1") if isinstance(raw, str) else bytes(memoryview(raw))
         flat = np.frombuffer(data, np.dtype(numbers.order + numbers.code))
-        self.content = flat.reshape(shape, order="F" if is_fortran else "C").copy()
+        self.content = flat.reshape(shape, order="F" if is_fortran else "C").astype(numbers.code)
 
 
 def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> _Array:
