@@ -40,8 +40,7 @@ class SplitConfig(Strict):
 
 
 def _split(written: Any) -> Any:
-    is_number = isinstance(written, int | float) and not isinstance(written, bool)
-    return {"size": written} if is_number else written
+    return {"size": written} if isinstance(written, int | float) else written
 
 
 class _OrNumber:

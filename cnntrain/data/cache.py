@@ -64,12 +64,12 @@ def spilled(images: Images, cache: Path) -> Images:
         return images.pixels.shape, images.pixels.dtype.str, images.digests
 
     # The same bytes are other images in another shape.
-    key = f"{images.fingerprint} {images.pixels.shape} {images.pixels.dtype}"
+    key = f"{images.fingerprint} {images.pixels.shape}"
     return Images(entry(cache, images.fingerprint, key, write), images.labels)
 
 
 def _short(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    return hashlib.sha256(name.encode()).hexdigest()[:24]
 
 
 def _open(place: Path) -> OnDisk | None:

@@ -42,7 +42,7 @@ def summarize(network: nn.Sequential, shape: Shape) -> list[LayerSummary]:
 
 
 def _saved_bytes(layer: nn.Module, values: Tensor) -> int:
-    """What autograd keeps of two images less what it keeps of one: what belongs to the layer cancels out."""
+    """What autograd keeps of three images less what it keeps of two: what belongs to the layer cancels out."""
     layer.train()
     return _kept(layer, torch.cat([values] * 3)) - _kept(layer, torch.cat([values] * 2))
 

@@ -37,7 +37,6 @@ def keep(path: Path, name: Path) -> None:
     """Let what `path` holds be found under `name` too, also when `path` is written anew; both are whole throughout."""
     temporary = name.with_name(f".{name.name}{PART}")
     try:
-        temporary.unlink(missing_ok=True)
         os.link(path, temporary)
         temporary.replace(name)
         # Renaming does nothing where both names lead to one file already.

@@ -25,7 +25,7 @@ def loss_of(state: State) -> float:
 def weights_are_finite(state: State) -> bool:
     """Whether all weights and all running statistics are finite."""
     tensors = chain(state.network.parameters(), state.network.buffers())
-    finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    finite = [tensor.isfinite().all() for tensor in tensors]
     return not finite or bool(torch.stack(finite).all().item())
 
 
@@ -52,7 +52,7 @@ def _not_finite_after_a_batch(state: State) -> Iterator[str]:
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             yield f"the gradient of layer `{_layer(name)}`"
     for name, tensor in chain(named, state.network.named_buffers()):
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not tensor.isfinite().all():
             yield f"a weight or statistic of layer `{_layer(name)}`"
 
 

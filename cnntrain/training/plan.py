@@ -97,7 +97,7 @@ def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: A
     left, why = count % size or size, ""
     if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in network.modules()):
         why = f"{left}, and `batch_norm` needs one for each of the {ranks.size} processes"
-    elif left == ranks.size == 1 and not _takes_one(network, feeds.train.preprocessing):
+    elif left == 1 and not _takes_one(network, feeds.train.preprocessing):
         why = "one, of which `batch_norm` can't take a variance"
     if why:
         raise config.error(("training", "batch_size"), f"of {count:,} images the last batch has {why}; take another")

@@ -164,6 +164,7 @@ class State:
 
     def drop_anchor(self) -> None:
         """Let this be the state that a rollback goes back to."""
+        # The old one goes first: there may be no memory for both.
         self.anchor = None
         self.anchor = deepcopy(self.save())
 

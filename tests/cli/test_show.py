@@ -18,8 +18,8 @@ def test_layers(cnntrain, tmp_path):
     assert lines[2][-4:-2] == [str(4 * 9 + 4), "1,296"]
     # Kept for the gradient: the image, the convolution, indices of 8 bytes and outputs of the pooling.
     assert float(lines[2][-2]) == pytest.approx((64 * 4 + 4 * 36 * 4 + 4 * 9 * 8 + 4 * 9 * 4) / 1024, abs=0.05)
-    # Dropout keeps one byte a value: where it let something through.
-    assert float(lines[3][-2]) == pytest.approx(36 / 1024, abs=0.2)
+    # A dropout keeps what each value was multiplied with.
+    assert float(lines[3][-2]) == pytest.approx(36 * 4 / 1024, abs=0.05)
     assert lines[-1][0:2] == ["total", str(40 + 370)]
 
 

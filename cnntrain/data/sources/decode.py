@@ -102,7 +102,7 @@ def _decode(
     ]
     done = _by_processes(work, progress, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
     greys = [piece.as_greys for piece in done if piece.as_greys is not None]
-    if stored == 3 and channels is None and len(greys) == len(done):
+    if channels is None and len(greys) == len(done):
         _narrow(file, count, height, width)
         return (count, 1, height, width), "|u1", np.concatenate(greys)
     return (count, stored, height, width), "|u1", np.concatenate([piece.digests for piece in done])
