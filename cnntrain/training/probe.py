@@ -71,7 +71,7 @@ def layers_of(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
     """Modules with weights of their own, and activations that stand alone; containers are opened."""
     children = list(module.named_children())
     if name and (isinstance(getattr(module, "weight", None), nn.Parameter) or not children):
-        if not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout):
+        if not isinstance(module, nn.Flatten | nn.Identity | nn.Dropout | BookDropout):
             yield name, module
         return
     for child_name, child in children:

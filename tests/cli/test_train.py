@@ -137,7 +137,9 @@ def test_a_last_batch_of_one_image_that_batch_norm_can_not_take(cnntrain, tmp_pa
     assert "c.yaml:3:" in outcome.err
     assert "of 101 images the last batch has one, of which `batch_norm` can't take a variance" in outcome.err
     assert not (tmp_path / "run").exists()
-    assert cnntrain("train", config, "training.batch_size=49", "--run-dir", tmp_path / "run").code == 0
+    assert cnntrain("train", config, "training.batch_size=1", "--run-dir", tmp_path / "run").code == 2
+    for override in ("training.batch_size=49", "data.limit=100"):
+        assert cnntrain("train", config, override, "--run-dir", tmp_path / override).code == 0
 
 
 def test_runs_of_one_config_in_one_second_get_a_folder_each(cnntrain, tiny, tmp_path, monkeypatch):

@@ -19,19 +19,30 @@ def read(folder, **arrays):
 
 
 def test_keras_names(tmp_path):
-    dataset = read(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:2], y_test=LABELS[:2])
+    others = {"x_val": IMAGES[1:2], "y_val": LABELS[1:2], "x_test": IMAGES[:2], "y_test": LABELS[:2] + 2}
+    dataset = read(tmp_path, x_train=IMAGES, y_train=LABELS, train_images=IMAGES[:1], train_labels=LABELS[:1], **others)
     assert np.array_equal(dataset.train.pixels, IMAGES[:, None])
-    assert len(dataset.test) == 2
-    assert dataset.classes == ("0", "1", "2")
+    assert np.array_equal(dataset.validation.pixels, IMAGES[1:2, None])
+    assert np.array_equal(dataset.test.pixels, IMAGES[:2, None])
+    # The last one is of a test image alone.
+    assert dataset.classes == ("0", "1", "2", "3")
 
 
 def test_medmnist_names_and_channels_last(tmp_path):
     images = RANDOM.integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)
     arrays = {f"{split}_images": images for split in ("train", "val", "test")}
     arrays |= {f"{split}_labels": LABELS[:, None] for split in ("train", "val", "test")}
-    dataset = read(tmp_path, **arrays, classes=["a", "b", "c"])
+    dataset = read(tmp_path, **arrays, classes=["a", "b", "c", "d"])
     assert np.array_equal(dataset.validation.pixels, images.transpose(0, 3, 1, 2))
-    assert dataset.classes == ("a", "b", "c")
+    assert dataset.classes == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_are_last_or_second(tmp_path, channels):
+    images = RANDOM.integers(0, 256, (6, 5, 7, channels), dtype=np.uint8)
+    expected = images.transpose(0, 3, 1, 2)
+    for given in (images, expected):
+        assert np.array_equal(read(tmp_path, images=given, labels=LABELS).train.pixels, expected)
 
 
 def test_floats_stay_as_they_are(tmp_path):
@@ -44,7 +55,11 @@ def test_floats_stay_as_they_are(tmp_path):
     ("arrays", "expected"),
     [
         ({"images": IMAGES * 1.0, "labels": LABELS}, r"within 0\.\.1"),
+        ({"images": np.full((6, 2, 2), 1.25), "labels": LABELS}, r"within 0\.\.1"),
+        ({"images": np.full((6, 2, 2), -0.25), "labels": LABELS}, r"within 0\.\.1"),
         ({"images": np.full((6, 2, 2), np.nan), "labels": LABELS}, r"within 0\.\.1"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images: needs one whole non-negative label an image"),
+        ({"images": IMAGES}, "no training images; name the arrays x_train and y_train"),
         ({"images": IMAGES, "labels": LABELS - 1}, "non-negative"),
         ({"images": IMAGES, "labels": LABELS[:3]}, "label an image"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "whole"),
@@ -73,10 +88,13 @@ def test_classes_of_one_name(tmp_path):
         npz(Folders(None, tmp_path), str(tmp_path / "x.npz"), classes=["a", "b", "b"])
 
 
+@pytest.mark.parametrize(("part", "name"), [("val", "validation"), ("test", "test")])
 @pytest.mark.parametrize("shape", [(2, 5, 5), (2, 5, 4, 3)])
-def test_splits_of_another_shape(tmp_path, shape):
-    with pytest.raises(DataError, match=r"training images are 1 x 5 x 4 \(channels, height, width\), the test images"):
-        read(tmp_path, x_train=IMAGES, y_train=LABELS, x_test=np.zeros(shape, np.uint8), y_test=LABELS[:2])
+def test_splits_of_another_shape(tmp_path, shape, part, name):
+    expected = rf"training images are 1 x 5 x 4 \(channels, height, width\), the {name} images \d x 5 x \d"
+    others = {f"x_{part}": np.zeros(shape, np.uint8), f"y_{part}": LABELS[:2]}
+    with pytest.raises(DataError, match=expected):
+        read(tmp_path, x_train=IMAGES, y_train=LABELS, **others)
 
 
 def test_missing(tmp_path):

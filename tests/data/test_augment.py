@@ -79,6 +79,9 @@ def test_translate_is_in_pixels_and_scale_enlarges(monkeypatch):
     drawn(monkeypatch, 0.5, 0.5, 1.0, 0.5, 0.5)
     moved = make("affine", translate=2.0)(images)
     torch.testing.assert_close(moved[..., :-2], images[..., 2:], atol=1e-5, rtol=0)
+    drawn(monkeypatch, 0.5, 0.5, 0.5, 1.0, 0.5)
+    moved = make("affine", translate=2.0)(images)
+    torch.testing.assert_close(moved[..., :-2, :], images[..., 2:, :], atol=1e-5, rtol=0)
     dot = torch.zeros(1, 1, 11, 11)
     dot[..., 4:7, 4:7] = 1
     drawn(monkeypatch, 0.5, 0.5, 0.5, 0.5, 1.0)
@@ -94,24 +97,41 @@ def test_shear_leaves_rows_where_they_are(monkeypatch):
     assert columns.tolist() == pytest.approx([8, 7, 6, 5, 4, 3, 2, 1, 0], abs=1e-4)
 
 
-def test_shift_moves_by_whole_pixels():
+def test_a_tilt_is_made_of_what_was_turned(monkeypatch):
+    images = torch.rand(1, 1, 9, 9)
+    drawn(monkeypatch, 1.0, 1.0, 0.5, 0.5, 0.5)
+    tilted = make("affine", degrees=90.0, shear=45.0)(images)[0, 0]
+    turned = torch.rot90(images, 1, (2, 3))[0, 0].tolist()
+    for row, values in enumerate(turned):
+        expected = [values[place] if 0 <= (place := column + row - 4) < 9 else 0.0 for column in range(9)]
+        assert tilted[row].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("size", "pixels"), [((5, 5), 1), ((2, 6), 3)])
+def test_shift_moves_by_whole_pixels(size, pixels):
     torch.manual_seed(0)
-    image = torch.rand(1, 1, 5, 5) + 0.1
-    padded = torch.nn.functional.pad(image, [1, 1, 1, 1])[0, 0]
-    windows = {padded[i : i + 5, j : j + 5].numpy().tobytes() for i in range(3) for j in range(3)}
-    seen = {moved.numpy().tobytes() for moved in make("shift")(image.expand(200, 1, 5, 5))}
+    (height, width), places = size, range(2 * pixels + 1)
+    image = torch.rand(1, 1, *size) + 0.1
+    padded = torch.nn.functional.pad(image, [pixels] * 4)[0, 0]
+    windows = {padded[i : i + height, j : j + width].numpy().tobytes() for i in places for j in places}
+    seen = {moved.numpy().tobytes() for moved in make("shift", pixels=pixels)(image.expand(1000, 1, *size))}
     assert seen == windows
 
 
-def test_flip_mirrors_half_of_the_images():
+def test_what_is_shifted_by_more_than_its_side_is_gone():
+    torch.manual_seed(0)
+    assert not make("shift", pixels=10**6)(torch.ones(20, 3, 4, 5)).any()
+
+
+@pytest.mark.parametrize(("options", "axis", "rate"), [({}, 3, 0.5), ({"p": 0.2, "direction": "vertical"}, 2, 0.2)])
+def test_flip_mirrors_at_its_rate(options, axis, rate):
     torch.manual_seed(0)
     image = torch.rand(1, 1, 4, 4)
-    for direction, axis in (("horizontal", 3), ("vertical", 2)):
-        flipped = make("flip", direction=direction)(image.expand(1000, 1, 4, 4))
-        same = (flipped == image).flatten(1).all(1)
-        mirrored = (flipped == image.flip(axis)).flatten(1).all(1)
-        assert (same | mirrored).all()
-        assert 0.4 < mirrored.float().mean() < 0.6
+    flipped = make("flip", **options)(image.expand(1000, 1, 4, 4))
+    same = (flipped == image).flatten(1).all(1)
+    mirrored = (flipped == image.flip(axis)).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert rate - 0.1 < mirrored.float().mean() < rate + 0.1
 
 
 def test_erase_covers_a_window():
@@ -124,6 +144,16 @@ def test_erase_covers_a_window():
     assert torch.equal(erased[:, 0], erased[:, 1])
     some = make("erase", size=4, p=0.5)(images)
     assert 0.4 < (some == 1).flatten(1).all(1).float().mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("number", "rows", "columns"), [(0.0, (0, 1), (0, 3)), (0.5, (4, 7), (7, 13)), (0.99, (10, 12), (17, 20))]
+)
+def test_erase_draws_the_middle_from_the_whole_image(monkeypatch, number, rows, columns):
+    drawn(monkeypatch, number)
+    expected = torch.ones(1, 2, 12, 20)
+    expected[..., slice(*rows), slice(*columns)] = 0
+    assert torch.equal(make("erase", size=[3, 6])(torch.ones(1, 2, 12, 20)), expected)
 
 
 def test_elastic_smooths_as_scipy_does():
@@ -140,12 +170,29 @@ def test_elastic_moves_by_a_few_pixels():
     assert 0.3 < moved.abs().mean() < 3
 
 
-def test_brightness_and_contrast(monkeypatch):
-    images = torch.tensor([[[[0.2, 0.6]]]])
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(1, 1, 1, 1))
-    assert make("brightness", amount=0.3)(images).flatten().tolist() == pytest.approx([0.5, 0.9])
-    assert make("brightness", amount=0.5)(images).flatten().tolist() == pytest.approx([0.7, 1.0])
-    assert make("contrast", amount=0.5)(images).flatten().tolist() == pytest.approx([0.1, 0.7])
+def test_elastic_moves_by_alpha_pixels(monkeypatch):
+    images = torch.rand(1, 1, 20, 28)
+    # Noise of nothing but 1 is smoothed to 1, away from the border.
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.ones(size))
+    moved = make("elastic", alpha=2.0, sigma=1.0)(images)
+    torch.testing.assert_close(moved[..., 3:-5, 3:-5], images[..., 5:-3, 5:-3], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "number", "expected"),
+    [
+        ("brightness", 0.3, 1.0, [0.5, 0.9, 0.7, 1.0]),
+        ("brightness", 0.3, 0.0, [0.0, 0.3, 0.1, 0.5]),
+        ("contrast", 0.5, 1.0, [0.05, 0.65, 0.35, 0.95]),
+        ("contrast", 0.5, 0.0, [0.35, 0.55, 0.45, 0.65]),
+        ("contrast", 1.0, 1.0, [0.0, 0.7, 0.3, 1.0]),
+    ],
+)
+def test_brightness_and_contrast(monkeypatch, name, amount, number, expected):
+    # Two channels, of which the mean over both is 0.5.
+    images = torch.tensor([[[[0.2, 0.6]], [[0.4, 0.8]]]])
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, number))
+    assert make(name, amount=amount)(images).flatten().tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_in_a_config_by_name_and_by_first_argument():
@@ -154,7 +201,8 @@ def test_in_a_config_by_name_and_by_first_argument():
     assert config.data.augment[0].arguments.degrees == 15.0
 
 
-def test_elastic_smooths_by_all_of_a_wide_gaussian():
-    noise = torch.rand(1, 1, 28, 28) * 2 - 1
+@pytest.mark.parametrize("size", [(28, 28), (8, 28), (28, 8)])
+def test_elastic_smooths_by_all_of_a_wide_gaussian(size):
+    noise = torch.rand(1, 1, *size) * 2 - 1
     expected = ndimage.gaussian_filter(noise[0, 0].numpy().astype(np.float64), 20.0, mode="constant", truncate=3.0)
     assert np.abs(elastic._smooth(noise, 20.0)[0, 0].numpy() - expected).max() < 1e-6

@@ -1,10 +1,15 @@
 """Batches: each image once an epoch, orders that are functions of the seed, and the book's five shifts."""
 
+import math
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, epoch_order
+from cnntrain.data.ahead import DEPTH, free_memory
+from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, epoch_order, exceeds
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing
 
@@ -36,12 +41,70 @@ def test_a_stream_gives_what_is_resident():
         assert torch.equal(one[1], other[1])
 
 
-def test_normalized_images_have_mean_0_and_deviation_1():
-    preprocessing = Preprocessing.of(IMAGES, normalize=True)
-    [(images, _)] = Resident.of(IMAGES, preprocessing, CPU).batches(100)
+class Asked:
+    """Pixels that note which images they were asked for."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __getitem__(self, indices):
+        if not isinstance(indices, slice):
+            self.batches.append(indices.tolist())
+        return IMAGES.pixels[indices]
+
+
+def test_batches_are_read_before_they_are_asked_for():
+    pixels = Asked()
+    streamed = Streamed.of(Images(pixels, IMAGES.labels), Preprocessing.of(IMAGES, normalize=False), CPU)
+    deadline = time.monotonic() + 10
+    streamed.expect(torch.arange(6).split(1))
+    for number in range(6):
+        ahead = [[index] for index in range(min(number + DEPTH, 6))]
+        while len(pixels.batches) < len(ahead) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert pixels.batches == ahead
+        streamed.gather(torch.tensor([number]))
+
+
+FLOATS = Images(RANDOM.random((7, 2, 5, 4), dtype=np.float32), IMAGES.labels)
+# One channel is of one brightness throughout.
+EVEN = Images(np.stack([IMAGES.pixels[:, 0], np.full((7, 5, 4), 9, np.uint8)], axis=1), IMAGES.labels)
+
+
+@pytest.mark.parametrize(("given", "deviations"), [(IMAGES, [1, 1]), (FLOATS, [1, 1]), (EVEN, [1, 0])])
+def test_normalized_images_have_mean_0_and_deviation_1(given, deviations):
+    preprocessing = Preprocessing.of(given, normalize=True)
+    [(images, _)] = Resident.of(given, preprocessing, CPU).batches(100)
     assert torch.allclose(images.mean((0, 2, 3)), torch.zeros(2), atol=1e-5)
-    assert torch.allclose(images.std((0, 2, 3), correction=0), torch.ones(2), atol=1e-5)
+    assert torch.allclose(images.std((0, 2, 3), correction=0), torch.tensor(deviations).float(), atol=1e-5)
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+def test_many_images_are_summed_exactly():
+    images = Images(np.full((1000, 1, 50, 50), 251, np.uint8), np.zeros(1000, np.int64))
+    assert Preprocessing.of(images, normalize=True).mean == pytest.approx([251 / 255], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [5, 4]},
+        {"shape": [2, 0, 4]},
+        {"shape": [2, 5, 2**16]},
+        {"shape": [2, 5.0, 4]},
+        {"shape": [3, 5, 4]},
+        {"mean": [0.0, math.nan]},
+        {"mean": [0.0, "0"]},
+        {"std": [1.0, math.inf]},
+        {"std": [1.0, 0.0]},
+        {"std": [1.0]},
+    ],
+)
+def test_what_is_no_preprocessing_of_images(change):
+    known = {"shape": [2, 5, 4], "mean": [0.0, 0.5], "std": [1.0, 2.0]}
+    assert Preprocessing.from_dict(known).to_dict() == known
+    with pytest.raises(ValueError, match="its preprocessing is not one of images"):
+        Preprocessing.from_dict(known | change)
 
 
 def moved(image, down, right):
@@ -84,3 +147,22 @@ def test_orders():
 
 def test_seeds_for_different_purposes_differ():
     assert len({derived_seed(seed, purpose) for seed in range(20) for purpose in ("a", "b", "order/1")}) == 60
+
+
+def test_what_takes_more_than_half_of_the_memory_is_streamed(monkeypatch):
+    assert [exceeds(size, CPU, 10) for size in (10, 11)] == [False, True]
+    monkeypatch.setattr("cnntrain.data.batches.free_memory", lambda device: 100)
+    assert [exceeds(size, CPU, None) for size in (50, 51)] == [False, True]
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="reads /proc")
+def test_the_memory_of_a_cpu_is_the_computers():
+    kilobytes = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
+    assert free_memory(CPU) == pytest.approx(1024 * kilobytes, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [Resident, Streamed])
+def test_an_expanded_set_is_streamed_where_its_images_are(kind):
+    assert Shifted.around(kind.of(IMAGES, Preprocessing.of(IMAGES, normalize=False), CPU)).is_streamed == (
+        kind is Streamed
+    )

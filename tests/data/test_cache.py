@@ -1,11 +1,13 @@
 """Decoded once: image files in the memory-mapped cache, and arrays that are larger than the memory budget."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,7 +57,9 @@ def entries(cache):
 
 
 @pytest.mark.parametrize("kind", ["colours", "greys", "both", "resized", "asked for greys"])
-def test_what_is_decoded_is_what_the_files_show(kind, tmp_path):
+def test_what_is_decoded_is_what_the_files_show(kind, tmp_path, monkeypatch):
+    # In several pieces, of which one has greys alone though others have colours.
+    monkeypatch.setattr("cnntrain.data.sources.decode.PIECE_FILES", 2)
     paths = paint(tmp_path / "a", 5, channels=1 if kind == "greys" else 3)
     paths += paint(tmp_path / "b", 3, channels=1) if kind == "both" else []
     size, channels = (7, 9) if kind == "resized" else None, 1 if kind == "asked for greys" else None
@@ -65,7 +69,9 @@ def test_what_is_decoded_is_what_the_files_show(kind, tmp_path):
         assert (found.shape, found.dtype) == (expected.shape, np.uint8)
         assert np.array_equal(found[:], expected)
         order = np.array([2, 0, 2])
-        assert np.array_equal(found.take(slice(1, None)).take(order)[:], expected[1:][order])
+        taken, chosen = found.take(slice(1, None)).take(order), expected[1:][order]
+        assert np.array_equal(taken[:], chosen)
+        assert (taken.shape, taken.nbytes) == (chosen.shape, chosen.nbytes)
         assert Images(found, np.arange(len(paths))).fingerprint == Images(expected, np.arange(len(paths))).fingerprint
 
 
@@ -81,6 +87,8 @@ def test_a_changed_file_makes_a_new_entry_in_the_place_of_the_old(tmp_path):
     paths = paint(tmp_path / "a", 3)
     read(paths, tmp_path / "cache")
     [old] = entries(tmp_path / "cache")
+    # As a process leaves it that is killed while it decodes.
+    (old.parent / f".{old.name}abc.part").mkdir()
     paint(tmp_path / "a", 1)
     os.utime(paths[0], ns=(1, 1))
     assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
@@ -99,6 +107,18 @@ def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     if damage != "missing":
         (place / name).write_bytes(content[:-1] if damage == "cut off" else b"{}" + content)
     assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [("digests", None, b"x"), ("header.json", b"pixels 1", b"pixels 0")])
+def test_an_entry_of_other_digests_or_of_another_format_is_made_again(name, old, new, tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    expected = Images(read(paths, tmp_path / "cache")[0], np.arange(3)).fingerprint
+    [place] = entries(tmp_path / "cache")
+    content = (place / name).read_bytes()
+    (place / name).write_bytes(content.replace(old, new) if old else new + content[1:])
+    assert (place / name).read_bytes() != content
+    assert Images(read(paths, tmp_path / "cache")[0], np.arange(3)).fingerprint == expected
+    assert (place / name).read_bytes() == content
 
 
 def test_files_that_change_places_are_other_images(tmp_path):
@@ -131,6 +151,17 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
         read(paint(tmp_path / "a", 2), tmp_path / "cache")
     with pytest.raises(DataError, match="make room"):
         check_room(tmp_path, 2**70)
+
+
+def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 3)
+    needed, free = 3 * 3 * 5 * 4, []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    free[:] = [needed - 1]
+    with pytest.raises(DataError, match=r"pixels/.*: the decoded images take .* make room"):
+        read(paths, tmp_path / "cache")
+    free[:] = [needed]
+    assert len(read(paths, tmp_path / "cache")[0][:]) == 3
 
 
 def test_figures_of_images_on_disk_are_those_in_memory(tmp_path):

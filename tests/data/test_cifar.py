@@ -44,6 +44,9 @@ def test_cifar10(tmp_path, ten):
     assert dataset.test.labels.tolist() == [5, 6, 7, 8]
     assert dataset.test.pixels[0].tobytes() == batches["test_batch"][0][1:]
     assert dataset.classes[6] == "frog"
+    # As it is called where it was downloaded to, and by others.
+    ten[0].rename(tmp_path / "CIFAR10")
+    assert len(cifar10(tmp_path).train) == 20
 
 
 @pytest.mark.parametrize(("cut", "word"), [(-1, "truncated"), (-1 - cifar.PIXELS, "truncated"), (None, "damaged")])

@@ -6,6 +6,7 @@ import http.server
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,9 +77,21 @@ def test_a_part_is_never_taken_for_the_whole(server, tmp_path, mode, md5, expect
     assert download.fetch(Folders(None, tmp_path), "thing", server, MD5).read_bytes() == CONTENT
 
 
-def test_no_network_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match=r"put file\.gz into .*--data-dir"):
-        download.fetch(Folders(None, tmp_path), "thing", "http://127.0.0.1:9/file.gz", MD5)
+@pytest.mark.parametrize(("named", "place"), [(None, "cache"), (Path("named"), "named")])
+def test_no_network_says_what_to_do(tmp_path, named, place):
+    folders = Folders(named and tmp_path / named, tmp_path / "cache")
+    with pytest.raises(DataError, match=rf"put file\.gz into {tmp_path / place / 'thing'}, or .*--data-dir"):
+        download.fetch(folders, "thing", "http://127.0.0.1:9/file.gz", MD5)
+
+
+def test_the_users_own_goes_before_what_was_downloaded(tmp_path):
+    for place in ("named/thing", "cache/thing"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "file").touch()
+    folders = Folders(tmp_path / "named", tmp_path / "cache")
+    assert download.find(folders, "thing", ["file"]) == tmp_path / "named" / "thing"
+    (tmp_path / "named" / "thing" / "file").unlink()
+    assert download.find(folders, "thing", ["file"]) == tmp_path / "cache" / "thing"
 
 
 def test_a_source_downloads_what_is_absent(server, tmp_path, monkeypatch):

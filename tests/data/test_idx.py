@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import string
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -32,12 +34,26 @@ def read(folder, **options):
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_own_files(tmp_path, zipped):
+    # Beside a file of the very name, what is packed is not looked at.
+    (tmp_path / "images.gz").write_bytes(b"nonsense")
     write(tmp_path, zipped=zipped)
     dataset = read(tmp_path)
     assert np.array_equal(dataset.train.pixels, PIXELS[:, None])
     assert np.array_equal(dataset.train.labels, LABELS)
     assert dataset.classes == ("0", "1", "2")
     assert dataset.test is None
+
+
+def test_own_test_files(tmp_path):
+    write(tmp_path)
+    (tmp_path / "test").mkdir()
+    write(tmp_path / "test", packed(0x803, PIXELS[:4]), packed(0x801, LABELS[:4]))
+    test = read(tmp_path, test_images="test/images", test_labels="test/labels").test
+    assert np.array_equal(test.pixels, PIXELS[:4, None])
+    assert np.array_equal(test.labels, LABELS[:4])
+    for alone in ("test_images", "test_labels"):
+        with pytest.raises(DataError, match="takes `test_images` and `test_labels` together, or neither"):
+            read(tmp_path, **{alone: "test/images"})
 
 
 @pytest.mark.parametrize(
@@ -99,18 +115,53 @@ def test_what_is_not_mnist_is_not_taken_for_it(tmp_path):
         idx.mnist(Folders(tmp_path, tmp_path))
 
 
-def test_emnist_stands_upright(tmp_path):
+@pytest.mark.parametrize(("split", "first", "names"), [("letters", 1, "abc"), ("digits", 0, "012")])
+def test_emnist_stands_upright(tmp_path, split, first, names):
+    for part, count in (("train", 12), ("test", 3)):
+        (tmp_path / f"emnist-{split}-{part}-images-idx3-ubyte").write_bytes(packed(0x803, PIXELS[-count:]))
+        (tmp_path / f"emnist-{split}-{part}-labels-idx1-ubyte").write_bytes(packed(0x801, LABELS[-count:] + first))
+    dataset = idx.emnist(Folders(tmp_path, tmp_path), split)
+    assert np.array_equal(dataset.train.pixels[:, 0], PIXELS.swapaxes(1, 2))
+    assert np.array_equal(dataset.test.pixels[:, 0], PIXELS[-3:].swapaxes(1, 2))
+    assert [dataset.classes[label] for label in dataset.test.labels] == list(names)
+
+
+def test_emnist_is_unpacked_from_its_archive_once(tmp_path, monkeypatch):
+    archive = tmp_path / "emnist" / "gzip.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as packing:
+        for part in ("train", "test"):
+            for kind, content in (("images-idx3", packed(0x803, PIXELS)), ("labels-idx1", packed(0x801, LABELS))):
+                packing.writestr(f"gzip/emnist-mnist-{part}-{kind}-ubyte.gz", gzip.compress(content))
+    asked = []
+    monkeypatch.setattr(idx, "fetch", lambda folders, *what: asked.append(what) or archive)
+    for _ in range(2):
+        dataset = idx.emnist(Folders(None, tmp_path), "mnist")
+        assert np.array_equal(dataset.test.pixels[:, 0], PIXELS.swapaxes(1, 2))
+        assert dataset.classes == tuple("0123456789")
+    assert asked == [("emnist", *idx.EMNIST)]
+
+
+def test_a_label_is_named_as_the_file_has_it(tmp_path):
     for part in ("train", "test"):
         (tmp_path / f"emnist-letters-{part}-images-idx3-ubyte").write_bytes(packed(0x803, PIXELS))
-        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(packed(0x801, LABELS + 1))
-    dataset = idx.emnist(Folders(tmp_path, tmp_path), "letters")
-    assert np.array_equal(dataset.train.pixels[:, 0], PIXELS.swapaxes(1, 2))
-    assert [dataset.classes[label] for label in dataset.train.labels[:3]] == ["a", "b", "c"]
+        (tmp_path / f"emnist-letters-{part}-labels-idx1-ubyte").write_bytes(packed(0x801, LABELS + 25))
+    with pytest.raises(DataError, match="the label 27 is out of range; there are 26 classes"):
+        idx.emnist(Folders(tmp_path, tmp_path), "letters")
 
 
-def test_emnist_classes_have_the_published_counts():
+def test_emnist_classes_are_the_published_ones():
     counts = {name: len(classes) for name, classes in idx.EMNIST_CLASSES.items()}
     assert counts == {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}
+    assert idx.EMNIST_CLASSES["byclass"] == string.digits + string.ascii_uppercase + string.ascii_lowercase
+    for name in ("bymerge", "balanced"):
+        assert idx.EMNIST_CLASSES[name] == string.digits + string.ascii_uppercase + "abdefghnqrt"
+
+
+def test_kuzushiji_classes_are_the_published_ones(tmp_path):
+    relatives(tmp_path / "kmnist")
+    names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+    assert idx.kmnist(Folders(tmp_path, tmp_path)).classes == names
 
 
 def test_no_images(tmp_path):
@@ -160,3 +211,11 @@ def test_the_named_folder_goes_before_the_one_here(tmp_path, monkeypatch, elsewh
 def test_what_is_no_name_of_a_file(tmp_path, path):
     with pytest.raises(DataError, match="not a file"):
         idx.idx(Folders(tmp_path, tmp_path / "cache"), path, path)
+
+
+def test_the_folder_named_on_the_command_line_goes_before_that_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("CNNTRAIN_DATA_DIR", str(tmp_path / "environment"))
+    assert Folders.standard(None).named == tmp_path / "environment"
+    assert Folders.standard(tmp_path / "named").named == tmp_path / "named"
+    monkeypatch.delenv("CNNTRAIN_DATA_DIR")
+    assert Folders.standard(None).named is None

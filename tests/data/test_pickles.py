@@ -88,8 +88,12 @@ def test_no_bytes_are_taken_for_addresses(tmp_path, array):
 
 
 def test_arrays_are_made_here(tmp_path):
-    dataset = read(tmp_path, (PARTS[0], (np.asfortranarray(PARTS[1][0]), PARTS[1][1].astype(np.uint8)), PARTS[2]))
+    labels = PARTS[1][1].astype(np.uint8), PARTS[2][1].astype(">i4")
+    parts = (PARTS[0], (np.asfortranarray(PARTS[1][0]), labels[0]), (PARTS[2][0], labels[1]))
+    dataset = read(tmp_path, parts)
     assert np.array_equal(dataset.validation.pixels.reshape(-1, 784), PARTS[1][0])
+    assert np.array_equal(dataset.validation.labels, PARTS[1][1])
+    assert np.array_equal(dataset.test.labels, PARTS[2][1])
     assert dataset.train.pixels.flags.writeable
 
 
@@ -100,6 +104,10 @@ def test_numbers_of_the_other_byte_order(tmp_path):
     assert dataset.test.labels.tolist() == PARTS[2][1].tolist()
 
 
+def with_test(pixels, labels):
+    return pickle.dumps((PARTS[0], PARTS[1], (pixels, labels)), 2)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -108,9 +116,14 @@ def test_numbers_of_the_other_byte_order(tmp_path):
         pickle.dumps(PARTS, 2)[:1000],
         pickle.dumps([1, 2, 3]),
         pickle.dumps((PARTS[0], PARTS[1])),
-        pickle.dumps((PARTS[0], PARTS[1], (PARTS[2][0], PARTS[2][1] + 5)), 2),
-        pickle.dumps((PARTS[0], PARTS[1], (PARTS[2][0] * 300, PARTS[2][1])), 2),
-        pickle.dumps((PARTS[0], PARTS[1], (PARTS[2][0][:, :700], PARTS[2][1])), 2),
+        with_test(PARTS[2][0], PARTS[2][1] + 1),
+        with_test(PARTS[2][0], PARTS[2][1] - 1),
+        with_test(PARTS[2][0], PARTS[2][1][1:]),
+        with_test(PARTS[2][0][:0], PARTS[2][1][:0]),
+        with_test(PARTS[2][0] * 300, PARTS[2][1]),
+        with_test(PARTS[2][0] - 0.5, PARTS[2][1]),
+        with_test(PARTS[2][0] * np.float32(np.nan), PARTS[2][1]),
+        with_test(PARTS[2][0][:, :700], PARTS[2][1]),
     ],
 )
 def test_damaged(tmp_path, content):

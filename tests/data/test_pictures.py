@@ -1,5 +1,6 @@
 """Image folders and CSV lists: classes by name, and everything that can be wrong with a picture."""
 
+import os
 import struct
 import tarfile
 import warnings
@@ -7,11 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from cnntrain.data.images import Folders
 from cnntrain.data.sources.folders import csv_file, image_folder
-from cnntrain.data.sources.pictures import open_picture
+from cnntrain.data.sources.pictures import fitted, open_picture
 from cnntrain.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -64,7 +65,7 @@ def test_a_class_that_can_not_be_shown(tmp_path):
 
 
 def test_one_folder_formats_and_hidden_files(tmp_path):
-    for suffix in ("png", "jpg", "bmp", "tif", "pgm"):
+    for suffix in ("png", "jpg", "bmp", "tif", "PGM"):
         picture(tmp_path / "a" / f"x.{suffix}", mode="L")
     (tmp_path / "a" / ".hidden.png").write_text("")
     (tmp_path / "a" / "notes.txt").write_text("")
@@ -143,7 +144,8 @@ def test_csv(tmp_path):
     pixels = picture(tmp_path / "images" / "1.png", mode="L")
     picture(tmp_path / "images" / "2.png", mode="L")
     (tmp_path / "train.csv").write_text("path,label\nimages/1.png,yes\nimages/2.png,no\n")
-    (tmp_path / "test.csv").write_text("path,label\nimages/1.png,yes\n")
+    # A table program may begin its files with a byte order mark.
+    (tmp_path / "test.csv").write_text("\ufeffpath,label\nimages/1.png,yes\n", encoding="utf-8")
     dataset = csv_file(Folders(tmp_path, tmp_path.with_name("cache")), "train.csv", "test.csv")
     assert dataset.classes == ("no", "yes")
     assert dataset.train.labels.tolist() == [1, 0]
@@ -190,16 +192,36 @@ def test_a_test_folder_without_a_train_folder_is_no_class(tmp_path):
 
 def test_a_grey_palette_is_grey_and_a_coloured_one_is_not(tmp_path):
     Image.new("L", (2, 2), 99).save(tmp_path / "grey.gif")
-    Image.new("RGB", (2, 2), (200, 0, 0)).save(tmp_path / "red.gif")
+    for colour in ((200, 0, 0), (200, 200, 0), (0, 200, 200)):
+        Image.new("RGB", (2, 2), colour).save(tmp_path / "coloured.gif")
+        assert open_picture(tmp_path / "coloured.gif").getpixel((1, 1)) == colour
     assert open_picture(tmp_path / "grey.gif").mode == "L"
-    assert open_picture(tmp_path / "red.gif").mode == "RGB"
 
 
-def test_postscript_is_not_handed_to_another_program(tmp_path):
+@pytest.mark.parametrize(("mode", "value", "expected"), [("1", 1, 255), ("L", 7, 7), ("LA", (200, 51), 40)])
+def test_whatever_has_no_colours_is_grey(tmp_path, mode, value, expected):
+    Image.new(mode, (2, 2), value).save(tmp_path / "grey.png")
+    with Image.open(tmp_path / "grey.png") as found:
+        assert found.mode == mode
+    assert open_picture(tmp_path / "grey.png").mode == "L"
+    assert np.asarray(open_picture(tmp_path / "grey.png")).tolist() == [[expected] * 2] * 2
+
+
+def test_what_is_made_smaller_is_a_mean():
+    columns = Image.fromarray(np.array([[0, 200]] * 4, np.uint8))
+    assert np.asarray(fitted(columns, (2, 1), None)).tolist() == [[100], [100]]
+
+
+def test_postscript_is_not_handed_to_another_program(tmp_path, monkeypatch):
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'called'}\n")
+    (tmp_path / "gs").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     Image.new("L", (4, 4)).save(tmp_path / "x.eps")
     (tmp_path / "x.eps").rename(tmp_path / "x.png")
     with pytest.raises(DataError, match="can't be read as an image"):
         open_picture(tmp_path / "x.png")
+    assert not (tmp_path / "called").exists()
 
 
 def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
@@ -210,6 +232,12 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     assert warnings.filters == before
 
 
+def test_what_is_odd_beside_the_pixels_is_not_spoken_of(tmp_path, recwarn):
+    picture(tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0")
+    open_picture(tmp_path / "odd.jpg")
+    assert not recwarn.list
+
+
 def test_height_and_width(tmp_path):
     picture(tmp_path / "a" / "1.png", size=(9, 9))
     assert read(tmp_path, size=[4, 6]).train.pixels.shape == (1, 3, 4, 6)
@@ -217,11 +245,11 @@ def test_height_and_width(tmp_path):
 
 @pytest.mark.parametrize(("order", "mode"), [("<", "I;16"), (">", "I;16B")])
 def test_sixteen_bits_in_either_order_of_bytes(tmp_path, order, mode):
-    levels = np.array([[0, 25700], [51400, 65535]], f"{order}u2")
+    levels = np.array([[0, 25700], [65100, 65535]], f"{order}u2")
     Image.frombytes(mode, (2, 2), levels.tobytes()).save(tmp_path / "deep.tif")
     with Image.open(tmp_path / "deep.tif") as found:
         assert found.mode == mode
-    assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [200, 255]]
+    assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [253, 255]]
 
 
 def test_pixels_of_unknown_range_are_refused(tmp_path):
@@ -269,6 +297,21 @@ def test_hidden_folders_within_a_class_are_not_read(tmp_path):
     picture(tmp_path / "a" / ".thumbnails" / "1.png")
     picture(tmp_path / "a" / "more" / "2.png")
     assert len(read(tmp_path).train) == 2
+
+
+def test_what_is_called_as_an_image_but_is_no_file_is_not_read(tmp_path):
+    picture(tmp_path / "a" / "1.png")
+    os.mkfifo(tmp_path / "a" / "2.png")
+    (tmp_path / "a" / "3.png").symlink_to(tmp_path / "a", target_is_directory=True)
+    assert len(read(tmp_path).train) == 1
+
+
+def test_a_folder_and_a_pipe_are_no_pictures(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("folder.png", "pipe.png"):
+        with pytest.raises(DataError, match=rf"{name}: can't be read as an image \(not a file\)"):
+            open_picture(tmp_path / name)
 
 
 def test_a_label_is_what_stands_between_spaces(tmp_path):

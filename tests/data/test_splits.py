@@ -1,5 +1,8 @@
 """Three splits by stated rules; the test set never stands in for validation."""
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,6 +40,8 @@ def test_drawn_by_class_and_always_the_same():
     dataset = Dataset(NAMES, images(200))
     one, other = split(dataset, config()), split(dataset, config())
     assert ids(one.train) == ids(other.train)
+    said = split(dataset, config(test={"size": 0.2, "seed": 0}, validation={"size": 0.1, "seed": 0}))
+    assert ids(one.train) == ids(said.train)
     assert (len(one.train), len(one.validation), len(one.test)) == (144, 16, 40)
     assert sorted(ids(one.train) + ids(one.validation) + ids(one.test)) == list(range(200))
     for part in (one.train, one.validation, one.test):
@@ -53,6 +58,16 @@ def test_another_seed_draws_others():
 def test_the_sources_own_validation_is_taken():
     dataset = Dataset(NAMES, images(40), images(8, start=100), images(8, start=200))
     assert ids(split(dataset, config()).validation) == list(range(100, 108))
+    splits = split(dataset, config(validation=5))
+    assert ids(splits.validation) == list(range(35, 40))
+    assert ids(splits.train) == list(range(35))
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 1), (99, 99), (0.256, 26), (0.994, 99)])
+def test_from_1_on_a_size_is_a_number_of_images(size, count):
+    alike = Images(images(100).pixels, np.zeros(100, np.int64))
+    splits = split(Dataset(NAMES, alike, test=alike), config(validation=size))
+    assert ids(splits.validation) == list(range(100 - count, 100))
 
 
 def test_limit():
@@ -66,6 +81,10 @@ def test_limit():
     [
         (Dataset(NAMES, images(50), test=images(9)), {"test": 0.2}, "has a test set of its own"),
         (Dataset(NAMES, images(50)), {"validation": 100}, "can't be set apart"),
+        (Dataset(NAMES, images(50), test=images(9)), {"validation": 50}, "50 of 50 images can't be set apart"),
+        (Dataset(NAMES, images(50), test=images(9)), {"validation": 0.001}, "0 of 50 images can't be set apart"),
+        (Dataset(NAMES, images(50), test=images(9)), {"validation": 10, "limit": 2}, "no .* is left of c, d, which"),
+        (Dataset(NAMES, images(50, 3), test=images(9)), {}, "no training image is left of d, which the test images"),
         (Dataset(NAMES, images(5)), {}, "can't be drawn evenly"),
     ],
 )
@@ -77,6 +96,25 @@ def test_what_can_not_be(dataset, data, expected):
 def test_duplicates_are_counted():
     splits = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=2))
     assert duplicates(splits) == 3
+    twice = replace(splits, test=splits.test.take(np.array([0, 0, 1, 5])))
+    assert duplicates(twice) == 3
+
+
+def test_a_fingerprint_is_of_images_and_labels():
+    part = images(10)
+    digests = b"".join(hashlib.sha256(image.tobytes()).digest()[:16] for image in part.pixels)
+    assert part.fingerprint == hashlib.sha256(digests + part.labels.tobytes()).hexdigest()
+    splits = split(Dataset(NAMES, images(100), test=part), config(validation=30))
+    assert splits.fingerprints() == {
+        "train": images(70).fingerprint,
+        "validation": images(100).take(slice(70, 100)).fingerprint,
+        "test": part.fingerprint,
+    }
+
+
+def test_all_parts_take_memory():
+    assert Dataset(NAMES, images(10), images(4), images(3)).nbytes == 17 * 4
+    assert Dataset(NAMES, images(10)).nbytes == 10 * 4
 
 
 def test_digits_come_along(tmp_path):
@@ -84,6 +122,8 @@ def test_digits_come_along(tmp_path):
     assert dataset.train.pixels.shape == (1797, 1, 8, 8)
     assert dataset.train.pixels.dtype == np.uint8
     assert dataset.train.pixels.max() == 255
+    # Of 17 levels, evenly spread.
+    assert np.unique(dataset.train.pixels).tolist() == [round(level * 255 / 16) for level in range(17)]
     assert np.bincount(dataset.train.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 

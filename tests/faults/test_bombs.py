@@ -14,6 +14,7 @@ from PIL import Image
 
 from cnntrain.data.images import Folders
 from cnntrain.data.sources import arrays, cifar, folders, idx, pickles
+from cnntrain.data.sources.unpacked import check_bytes
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.run import checkpoint
 
@@ -48,14 +49,27 @@ def zeros(path, head, megabytes):
 
 def test_a_gzip_bomb_as_idx_and_as_a_pickle(tmp_path, cnntrain):
     zeros(tmp_path / "images.gz", struct.pack(">4I", 0x803, 700, 1000, 1000), 700)
+    zeros(tmp_path / "longer.gz", struct.pack(">4I", 0x803, 7, 10, 10), 700)
     zeros(tmp_path / "mnist.pkl.gz", b"", 700)
     (tmp_path / "c.yaml").write_text("network: [softmax]\n")
-    for source in ("{idx: {train_images: images, train_labels: images}}", "{nielsen_pickle: mnist.pkl.gz}"):
+    for source, expected in (
+        ("{idx: {train_images: images, train_labels: images}}", "would unpack to"),
+        ("{idx: {train_images: longer, train_labels: longer}}", "more bytes than the 700 that its header claims"),
+        ("{nielsen_pickle: mnist.pkl.gz}", "would unpack to"),
+    ):
         options = ("--data-dir", str(tmp_path))
         done, peak, _ = measured("show", str(tmp_path / "c.yaml"), f"data.source={source}", *options)
         assert done.returncode == 1
-        assert "would unpack to" in done.stderr
+        assert expected in done.stderr
         assert peak < 600 * 2**20
+
+
+@pytest.mark.parametrize(("packed", "most"), [(10, 64 * 2**20), (2**20, 300 * 2**20)])
+def test_what_an_honest_file_unpacks_to(tmp_path, packed, most):
+    (tmp_path / "x.gz").write_bytes(bytes(packed))
+    check_bytes(tmp_path / "x.gz", most)
+    with pytest.raises(DataError, match=rf"its {packed:,} bytes would unpack to {most + 1:,}"):
+        check_bytes(tmp_path / "x.gz", most + 1)
 
 
 def test_a_zip_bomb_as_npz(tmp_path):
@@ -74,6 +88,16 @@ def test_a_label_without_end_makes_no_names(tmp_path):
 def test_a_png_bomb(pets, side):
     png(pets / "cat" / "9.png", side, side)
     with pytest.raises(DataError, match=r"9\.png: refused, for it would unpack to more than"):
+        folders.image_folder(Folders(None, pets.parent), str(pets), size=8)
+
+
+def test_a_png_bomb_within_an_icon(pets):
+    png(pets / "cat" / "9.ico", 10_000, 10_000)
+    data = (pets / "cat" / "9.ico").read_bytes()
+    # It says of itself that it has 256 x 256 pixels.
+    head = struct.pack("<3H4B2H2I", 0, 1, 1, 0, 0, 0, 0, 1, 24, len(data), 22)
+    (pets / "cat" / "9.ico").write_bytes(head + data)
+    with pytest.raises(DataError, match=r"9\.ico: refused, for it would unpack to more than"):
         folders.image_folder(Folders(None, pets.parent), str(pets), size=8)
 
 

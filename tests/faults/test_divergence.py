@@ -3,8 +3,10 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 
+from cnntrain import registry
 from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
@@ -18,10 +20,22 @@ data: {source: digits, limit: 300}
 network: [flatten, {dense: 16}, {scale: 1e30}, {scale: 1e30}, {dense: 10}, softmax]
 training: {epochs: 1}
 """
-# All outputs are 0, and the gradient is multiplied by both factors on its way back.
+# All outputs are 0, and the gradient is multiplied by both factors on its way back; it meets the second layer first.
 STEEP_BACKWARDS = """
 data: {source: digits, limit: 300}
-network: [flatten, {dense: {units: 8, init: zeros}}, {scale: 1e25}, {scale: 1e25}, {dense: 10}]
+network:
+- flatten
+- dense: {units: 8, init: zeros}
+- dense: {units: 8, init: zeros}
+- scale: 1e25
+- scale: 1e25
+- dense: 10
+training: {epochs: 1}
+"""
+# The variance is too large for a float32, and what is divided by its root is 0.
+TOO_WIDE = """
+data: {source: digits, limit: 300}
+network: [flatten, {dense: 16}, {scale: 1e21}, batch_norm, softmax]
 training: {epochs: 1}
 """
 # Deep and linear: what grows multiplies. It diverges at 0.5 and at 0.25, and learns at 0.125.
@@ -63,13 +77,38 @@ class Told(Silent):
             ("training.on_divergence=stop", "network=[softmax]", "training.optimizer.sgd.learning_rate=1e38"),
             "the loss in epoch 1, batch 2",
         ),
-        (STEEP_BACKWARDS, (), "the gradient of layer `1_dense` in epoch 1, batch 1"),
+        (STEEP_BACKWARDS, (), "the gradient of layer `2_dense` in epoch 1, batch 1"),
+        (
+            TOO_WIDE,
+            (),
+            "weights are no longer finite in epoch 1 at or before batch 5; "
+            "first to be not finite: a weight or statistic of layer `3_batch_norm` in epoch 1, batch 1",
+        ),
+        (TOO_WIDE, ("data.augment=[spoil]",), "an image in epoch 1, batch 1"),
     ],
 )
-def test_the_first_layer_is_named(tmp_path, text, overrides, first):
+def test_the_first_layer_is_named(tmp_path, monkeypatch, text, overrides, first):
+    monkeypatch.setattr(registry.augmentations, "_entries", dict(registry.augmentations._entries))
+    registry.augmentations.register("spoil")(lambda: lambda images: images / 0 - images / 0)
     with pytest.raises(Diverged, match="no checkpoint was written yet") as caught:
         train_run(config_of(text, *overrides), tmp_path / "run", Where(device="cpu"))
     assert first in str(caught.value)
+
+
+def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+    # The second of three batches is white, and nothing is learned from the others, which are black.
+    images = np.repeat(np.array([0, 255, 0], np.uint8), 16)[:, None, None] * np.ones((4, 4), np.uint8)
+    parts = {f"x_{part}": images for part in ("train", "val", "test")}
+    labels = {f"y_{part}": np.zeros(48, int) for part in ("train", "val", "test")}
+    np.savez(tmp_path / "x.npz", **parts, **labels)
+    config = (
+        f"data: {{source: {{npz: {{path: {tmp_path / 'x.npz'}, classes: [a, b]}}}}}}\n"
+        "network: [flatten, {dense: {units: 2, bias: false, init: zeros}}, {scale: 4e19}, {scale: 4e19}]\n"
+        "training: {epochs: 1, batch_size: 16, shuffle: never, optimizer: {sgd: 1.0}}\n"
+    )
+    with pytest.raises(Diverged, match="first to be not finite: the gradient of layer `1_dense` in epoch 1, batch 2"):
+        train_run(config_of(config), tmp_path / "run", Where(device="cpu"))
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
@@ -101,6 +140,24 @@ def test_a_rollback_lowers_the_learning_rate_and_goes_on(tmp_path):
     history = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["history"]
     assert [row["learning_rate"] for row in history] == [0.125] * 3
     assert_same_runs(whole(STEEP), tmp_path / "run")
+
+
+def test_a_rollback_goes_back_to_the_beginning_of_its_epoch(tmp_path):
+    told = Told()
+    # The learning rate rises to 0.17, to 0.33 and to 0.5, each in an epoch.
+    train_run(config_of(STEEP, "training.warmup_epochs=3"), tmp_path / "run", Where(device="cpu"), told)
+    assert told.warnings[0].endswith("epoch 2 begins again with 0.5 times the learning rate")
+    history = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[0]["learning_rate"] == pytest.approx(0.5 / 3)
+
+
+def test_a_cpu_looks_after_every_hundred_batches(tmp_path):
+    overrides = ["training.batch_size=1", "training.warmup_epochs=1", "training.optimizer.sgd.learning_rate=3"]
+    config = config_of(STEEP, "training.on_divergence=stop", *overrides)
+    said = r"the loss is nan in epoch 1 at or before batch 100; first .*, batch \d\d; the learning rate was 1: lower it"
+    with pytest.raises(Diverged, match=said):
+        train_run(config, tmp_path / "run", Where(device="cpu"))
 
 
 def interrupted(random, folder) -> None:

@@ -477,9 +477,10 @@ def test_spreads(init, std):
     assert not biases_of(softmax).any()
 
 
-@pytest.mark.parametrize(("init", "kind"), [({"he": "uniform"}, "uniform"), ({"he": "normal"}, "normal")])
-def test_distributions(init, kind):
-    weight = weight_of(initial(init)[1]).detach()
+@pytest.mark.parametrize("name", ["he", "glorot", "lecun"])
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+def test_distributions(name, kind):
+    weight = weight_of(initial({name: kind})[1]).detach()
     largest = (weight.abs().max() / weight.std()).item()
     assert largest <= math.sqrt(3) * 1.01 if kind == "uniform" else largest > 3.5
 
@@ -510,6 +511,33 @@ def test_auto_goes_by_activation(activation, make):
     weight = next(p for name, p in module.named_parameters() if name.endswith("weight"))
     he, glorot = math.sqrt(2 / inputs), math.sqrt(2 / (inputs + outputs))
     check_spread(weight, he if activation in HALF_LINEAR else glorot)
+
+
+GROUPED = {"conv": {"filters": 128, "kernel_size": [3, 5], "groups": 4, "activation": "relu"}}
+OBLONG = {"conv_pool": {"filters": 64, "kernel_size": [5, 3], "pool_size": [4, 2]}}
+DEPTHWISE = {"depthwise_conv": {"kernel_size": 5, "activation": "relu"}}
+PROJECTED = {"residual": {"layers": [{"conv": {"filters": 128, "kernel_size": 1}}], "activation": "relu"}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "init", "fan"),
+    [
+        (GROUPED, {"glorot": "normal"}, (16 * 15 + 32 * 15) / 2),
+        (GROUPED, "book", 32 * 15),
+        (OBLONG, "book", 64 * 15 / 8),
+        (OBLONG, "book_corrected", 64 * 15),
+        (DEPTHWISE, "auto", 25 / 2),
+        (DEPTHWISE, "book", 25),
+        ({"depthwise_conv": {**DEPTHWISE["depthwise_conv"], "init": "lecun"}}, "zeros", 25),
+        (PROJECTED, "auto", (64 + 128) / 2),
+        (PROJECTED, "lecun", 64),
+        (PROJECTED, "book", 128),
+    ],
+)
+def test_fans_of_convolutions(layer, init, fan):
+    module = initial(init, [layer, "softmax"], (64, 20, 20))[0]
+    name = {"conv": "0.weight", "depthwise_conv": "0.weight", "residual": "shortcut.weight"}.get(next(iter(layer)))
+    check_spread(dict(module.named_parameters())[name or "weight"], math.sqrt(1 / fan))
 
 
 def test_auto_for_softmax_is_glorot():

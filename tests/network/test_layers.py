@@ -10,6 +10,7 @@ from cnntrain.config.load import from_resolved, load
 from cnntrain.errors import ConfigError
 from cnntrain.network.activations import NAMES, make_activation
 from cnntrain.network.build import build, check
+from cnntrain.network.stack import Budget, Input, stack
 from cnntrain.network.summary import summarize
 
 IMAGE = (4, 11, 8)
@@ -49,10 +50,16 @@ AGAINST_TORCH = [
         lambda: nn.Conv2d(4, 5, (5, 3), padding="same", dilation=2),
     ),
     (
+        {"conv": {"filters": 5, "kernel_size": [4, 3], "padding": "same"}},
+        IMAGE,
+        lambda: nn.Conv2d(4, 5, (4, 3), padding="same"),
+    ),
+    (
         {"conv": {"filters": 5, "kernel_size": 15, "padding": "same"}},
         IMAGE,
         lambda: nn.Conv2d(4, 5, 15, padding="same"),
     ),
+    ({"conv": {"filters": 5, "kernel_size": [13, 10], "padding": 1}}, IMAGE, lambda: nn.Conv2d(4, 5, (13, 10), 1, 1)),
     ("depthwise_conv", IMAGE, lambda: nn.Conv2d(4, 4, 3, groups=4)),
     (
         {"depthwise_conv": {"kernel_size": 5, "stride": 2, "padding": 2, "bias": False}},
@@ -61,6 +68,7 @@ AGAINST_TORCH = [
     ),
     ("max_pool", IMAGE, lambda: nn.MaxPool2d((2, 2), (2, 2), (0, 0))),
     ({"max_pool": {"kernel_size": 3, "stride": 2, "padding": 1}}, IMAGE, lambda: nn.MaxPool2d((3, 3), (2, 2), (1, 1))),
+    ({"max_pool": {"kernel_size": [13, 10], "padding": 1}}, IMAGE, lambda: nn.MaxPool2d((13, 10), (13, 10), (1, 1))),
     ({"max_pool": [3, 2]}, IMAGE, lambda: nn.MaxPool2d((3, 2), (3, 2), (0, 0))),
     ("avg_pool", IMAGE, lambda: nn.AvgPool2d((2, 2), (2, 2), (0, 0))),
     (
@@ -157,6 +165,7 @@ def test_activations(name):
 def test_values_by_hand():
     images = torch.randn(3, *IMAGE, generator=torch.Generator().manual_seed(0))
     assert torch.equal(first({"scale": -0.5})(images), images * -0.5)
+    assert torch.equal(first({"dropout": 0.25}, dropout_scaling="book").eval()(images), images * 0.75)
     torch.testing.assert_close(first("global_avg_pool")(images), images.flatten(2).mean(2))
     branches = first({"branches": [[{"conv": 2}], [{"conv": 3}]]})
     one, other = branches.branches
@@ -297,6 +306,19 @@ def test_summary():
         ("2_fully_connected", (10,), 450 + 10, 450),
         ("3_softmax", (3,), 30 + 3, 30),
     ]
+
+
+def test_memory_is_that_of_training():
+    flat = [["flatten", {"dense": units}] for units in (2, 3)]
+    config = from_resolved({"network": ["dropout", {"branches": flat}, {"activation": "tanh"}, "softmax"]})
+    rows = summarize(check(config, (1, 8, 8), 3), (1, 8, 8))
+    # The mask, one image for both branches, the outputs of tanh, and the inputs that meet weights: four bytes each.
+    assert [row.memory // 4 for row in rows] == [64, 64, 5, 5]
+
+
+def test_what_print_shows():
+    assert repr(first({"dropout": 0.25}, dropout_scaling="book")) == "BookDropout(p=0.25)"
+    assert repr(first({"conv_pool": 6})).startswith("ConvPool(\n  (6, 4, 5, 5), pool=(2, 2)")
 
 
 # --- misfits
@@ -459,6 +481,12 @@ def test_misfits_inside_blocks(tmp_path, layer, column, name, given):
     assert problem.message.startswith(f"layer `{name}` does not fit its input {given}: ")
 
 
+@pytest.mark.parametrize("block", ["{residual: {layers: [softmax]}}", "{repeat: {times: 1, layers: [softmax]}}"])
+def test_no_layer_within_a_last_block_is_the_last(tmp_path, block):
+    problem = refusal(tmp_path, f"network: [{block}]\n", (3,))
+    assert problem.message.startswith("layer `softmax` does not fit its input (3,): `softmax` is the last layer of")
+
+
 @pytest.mark.parametrize(
     ("layers", "line", "output"),
     [
@@ -508,6 +536,30 @@ def test_sizes_beyond_measure():
     )
     with pytest.raises(ConfigError, match="layer `conv` does not fit its input"):
         check(config, IMAGE, 3)
+
+
+def test_what_a_network_spends():
+    layers = [
+        {"conv": {"filters": 6, "groups": 2}},
+        {"max_pool": {"kernel_size": 3, "stride": 2, "padding": 1}},
+        {"residual": [{"conv": {"filters": 8, "kernel_size": 1}}]},
+        {"conv_pool": {"filters": 2, "kernel_size": [3, 2], "pool_size": [3, 1]}},
+        "flatten",
+        {"dense": 5},
+        "softmax",
+    ]
+    config, budget = from_resolved({"network": layers}), Budget()
+    given = Input(IMAGE, 3, config.init, config.dropout_scaling, ("network",), is_last=True, budget=budget)
+    assert stack(config.network, given)[1] == (3,)
+    # Weights and outputs of each, before pooling where it is a part of the layer; a residual's shortcut has weights.
+    spent = 6 * (2 * 9 + 9 * 6) + 6 * 5 * 3 + 8 * (6 + 5 * 3) + 6 * 8 + 2 * (8 * 6 + 3 * 2) + 4 * 5 + 5 * 3
+    assert (budget.layers, budget.numbers) == (4_000 - 8, 2**30 - spent)
+    with pytest.raises(ValueError, match="with its weights and outputs, the network has more than 1,073,741,824 of"):
+        budget.spend(numbers=2**30)
+    with pytest.raises(ValueError, match="with 1,073,741,825 weights and outputs, the network has more than"):
+        Budget().spend(numbers=2**30 + 1)
+    with pytest.raises(ValueError, match="with it, the network has more than 4,000 layers; repeat fewer"):
+        Budget().spend(layers=4_001)
 
 
 def test_check_takes_no_memory():

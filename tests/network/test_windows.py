@@ -66,7 +66,10 @@ def test_evaluation_and_frozen_weights_and_autocast_are_left_to_torch():
         assert torch.equal(convolve(images, weight), functional.conv2d(images, weight))
     assert not uses_products(images, weight.detach())
     with torch.autocast("cpu", torch.bfloat16):
-        assert convolve(images.float(), weight.float()).dtype == torch.bfloat16
+        half = convolve(images.float(), weight.float())
+        assert not uses_products(images.float(), weight.float())
+    assert half.dtype == torch.bfloat16
+    half.sum().backward()
 
 
 def test_the_gradient_of_a_gradient_is_refused_rather_than_wrong():

@@ -27,8 +27,36 @@ def test_overfitting_since_the_turn():
     assert judged.overfits
     assert judged.turned_in_epoch == 2
     assert judged.validation_loss_rise == pytest.approx(0.5)
-    assert judged.text.startswith("overfitting since epoch 2: training loss kept falling (0.3000 to 0.0500)")
-    assert "rose by 50 %" in judged.text
+    assert judged.text == (
+        "overfitting since epoch 2: training loss kept falling (0.3000 to 0.0500) while validation loss rose by 50 % "
+        "(0.4000 to 0.6000); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, or "
+        "`training.early_stopping`"
+    )
+
+
+@pytest.mark.parametrize(("loss", "overfits"), [(0.419, False), (0.421, True)])
+def test_a_rise_by_less_than_a_twentieth_is_noise(loss, overfits):
+    assert verdict(history([0.5, 0.3, 0.2], [0.6, 0.4, loss])).overfits is overfits
+
+
+@pytest.mark.parametrize(
+    ("since", "loss"),
+    [
+        # The last one of seven, and the median of the last three of twelve.
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.6], 0.6),
+        ([0.44] * 9 + [0.6, 0.5, 0.7], 0.6),
+    ],
+)
+def test_the_end_is_the_last_quarter_since_the_turn(since, loss):
+    accuracies = [*[(0.9, 0.9)] * (len(since) + 1), (0.95, 0.8)]
+    judged = verdict(history([0.5, 0.3, *[0.1] * len(since)], [0.6, 0.4, *since], accuracies))
+    assert judged.validation_loss_rise == pytest.approx(loss / 0.4 - 1)
+    assert judged.accuracy_gap == pytest.approx(0.15)
+
+
+def test_a_loss_of_nothing_rises_by_nothing():
+    judged = verdict(history([0.2, 0.1], [0.0, 0.5]))
+    assert (judged.overfits, judged.turned_in_epoch, judged.validation_loss_rise) == (False, 1, 0.0)
 
 
 def test_one_odd_epoch_at_the_end_does_not_hide_it():
@@ -42,7 +70,16 @@ def test_a_loss_that_rises_on_both_sides_is_no_overfitting():
     accuracies = [(0.8, 0.8), (0.9, 0.9), (0.8, 0.8)]
     judged = verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7], accuracies))
     assert not judged.overfits
-    assert judged.text.startswith("unsteady: both losses were lower in epoch 2")
+    assert judged.text == (
+        "unsteady: both losses were lower in epoch 2 (training 0.3000, validation 0.4000, now higher by 75 %) than at "
+        "the end; try a lower learning rate, or a `training.schedule` that ends low, such as cosine"
+    )
+
+
+@pytest.mark.parametrize(("accuracy", "word"), [(0.894, "unsteady"), (0.896, "underfitting")])
+def test_accuracies_that_fall_by_half_a_percent_are_unsteady(accuracy, word):
+    accuracies = [(0.8, 0.8), (0.9, 0.9), (accuracy, accuracy)]
+    assert verdict(history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7], accuracies)).text.startswith(f"{word}: ")
 
 
 def test_losses_that_rise_alike_while_accuracy_stays_are_nothing_to_worry_about():
@@ -60,19 +97,46 @@ def test_a_gap_without_a_turn():
     judged = verdict(history([0.5, 0.3, 0.1], [0.6, 0.4, 0.39], accuracies))
     assert judged.text.startswith("a gap, but no overfitting: 99.00 % of training, 86.00 %")
     assert "the gap grew by 8.0 points since epoch 2" in judged.text
+    assert judged.accuracy_gap == pytest.approx(0.13)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "trend"),
+    [
+        (0.86, "grew by 3.0 points"),
+        (0.88, "grew by 1.0 points"),
+        (0.886, "is steady"),
+        (0.92, "shrank by 3.0 points"),
+    ],
+)
+def test_a_gap_is_compared_with_the_middle_of_the_run(accuracy, trend):
+    accuracies = [(0.8, 0.79), (0.85, 0.8), (0.95, 0.85), (0.99, accuracy)]
+    judged = verdict(history([0.5, 0.3, 0.2, 0.1], [0.6, 0.5, 0.45, 0.44], accuracies))
+    assert f"; the gap {trend} since epoch 3; " in judged.text
+
+
+@pytest.mark.parametrize(("accuracy", "text"), [(0.985, "no overfitting: "), (0.975, "a gap, but no overfitting: ")])
+def test_a_gap_of_two_points_deserves_a_word(accuracy, text):
+    assert verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(1.0, accuracy)] * 3)).text.startswith(text)
 
 
 def test_still_falling():
-    assert "more `training.epochs`" in verdict(history([0.5, 0.4], [0.5, 0.4])).text
+    falling = history([0.5, 0.4], [0.5, 0.4])
+    assert "more `training.epochs`" in verdict(falling).text
+    # With a learning rate that has come down to nearly nothing, more epochs would change nothing.
+    assert "more `training.epochs`" not in verdict([falling[0], replace(falling[1], learning_rate=0.0009)]).text
 
 
-def test_underfitting():
-    judged = verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(0.7, 0.66)] * 3))
-    assert judged.text.startswith("underfitting: 30.00 % of the training images are still wrong (70.00 %")
+@pytest.mark.parametrize(("accuracy", "wrong"), [(0.7, "30.00"), (0.89, "11.00")])
+def test_underfitting(accuracy, wrong):
+    judged = verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(accuracy, accuracy - 0.04)] * 3))
+    assert judged.text.startswith(f"underfitting: {wrong} % of the training images are still wrong ({100 * accuracy}")
 
 
-def test_all_well():
-    assert verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401])).text.startswith("no overfitting: 90.00 %")
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_all_well(epochs):
+    judged = verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401])[:epochs])
+    assert judged.text == "no overfitting: 90.00 % of training, 90.00 % of validation images"
 
 
 def test_norms_of_layers_with_weights():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from inspect import isfunction
 from pathlib import Path
 
@@ -15,14 +16,20 @@ import pytest
 import torch
 
 from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
 from cnntrain.app.led import WORDS
-from cnntrain.app.ranks import Unwritten
+from cnntrain.app.preparation import prepared
+from cnntrain.app.ranks import Unwritten, joined
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
+from cnntrain.data.batches import Resident
+from cnntrain.data.preprocess import Preprocessing
 from cnntrain.errors import ConfigError, Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Alone, _SharedBatchNorm
+from cnntrain.training.evaluate import Score, evaluate
+from cnntrain.training.loop import Progress, train
 from tests.training.test_resume import InterruptAt, assert_same_runs, rows
 
 # Without random numbers in training, which ranks draw each for themselves.
@@ -132,6 +139,37 @@ def test_parts_make_up_the_whole():
     for count in (0, 1, 2, 3, 10, 1000):
         assert [i for one in ranks for i in range(count)[one.part(count)]] == list(range(count))
     assert len({one.stream for one in ranks}) == 3
+
+
+def test_what_one_process_counted_is_counted_once_by_three(tiny):
+    with joined("cpu") as alone:
+        given = prepared(load_config(tiny), Where(), alone, Silent())
+        for item in train(given.plan, given.state):
+            if isinstance(item, Progress) and item.batch == 3:
+                break
+        saved = copy.deepcopy(given.state.save())
+        restored, random = [], []
+        for rank in range(3):
+            one = Alone(alone.device)
+            one.rank, one.size = rank, 3
+            state = replace(given.state, ranks=one)
+            torch.manual_seed(rank)
+            fresh = torch.get_rng_state()
+            state.restore(copy.deepcopy(saved))
+            restored.append((state.totals.loss, state.totals.correct))
+            random.append(torch.get_rng_state())
+            # Who has come anew draws other numbers than from the beginning.
+            assert not torch.equal(random[-1], fresh)
+    assert restored == [(saved["totals"]["loss"], saved["totals"]["correct"]), (0, 0), (0, 0)]
+    assert torch.equal(random[0], saved["random"]["cpu"])
+    assert not torch.equal(random[1], random[2])
+
+
+def test_a_rank_without_images_counts_for_nothing(monkeypatch):
+    others = (2.0, 1, 4)
+    monkeypatch.setattr(Alone, "gather", lambda ranks, value: [value, others])
+    nothing = Resident.black(0, Preprocessing((1, 2, 2), (0.0,), (1.0,)), torch.device("cpu"))
+    assert evaluate(torch.nn.Flatten(), nothing, Alone(torch.device("cpu"))) == Score(0.5, 0.25)
 
 
 def test_only_rank_0_writes():

@@ -32,6 +32,18 @@ def trained(optimizer, net, steps=3):
     [
         (lambda t: optimizers.sgd(t, 0.1, 0.9, True), lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True)),
         (lambda t: optimizers.adam(t, 0.01), lambda p: torch.optim.Adam(p, 0.01)),
+        (
+            lambda t: optimizers.adam(t, 0.01, [0.5, 0.75], 0.125),
+            lambda p: torch.optim.Adam(p, 0.01, (0.5, 0.75), 0.125),
+        ),
+        (
+            lambda t: optimizers.adamw(t, 0.01, [0.5, 0.75], 0.125, 0.0),
+            lambda p: torch.optim.AdamW(p, 0.01, (0.5, 0.75), 0.125, 0.0),
+        ),
+        (
+            lambda t: optimizers.rmsprop(t, 0.01, 0.5, 0.125, 0.25),
+            lambda p: torch.optim.RMSprop(p, 0.01, 0.5, 0.125, momentum=0.25),
+        ),
         (lambda t: optimizers.adamw(t, 0.01, weight_decay=0.0), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0)),
         (lambda t: optimizers.rmsprop(t, 0.01), lambda p: torch.optim.RMSprop(p, 0.01)),
     ],
@@ -42,16 +54,51 @@ def test_equal_torch(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_decay_leaves_biases_and_norms_alone():
+@pytest.mark.parametrize(
+    ("name", "options", "l2"),
+    [
+        ("sgd", {"weight_decay": 0.25}, 0.5),
+        ("adam", {"weight_decay": 0.25, "betas": [0.0, 0.0], "eps": 1.0}, 0.5),
+        ("adamw", {"weight_decay": 0.75}, 0.0),
+        ("rmsprop", {"weight_decay": 0.25, "alpha": 0.0, "eps": 1.0}, 0.5),
+    ],
+)
+def test_decay_leaves_biases_and_norms_alone(name, options, l2):
     net = nn.Sequential(*network(), nn.Unflatten(1, (1, 2, 1)), nn.LayerNorm((1, 2, 1)), nn.Conv2d(1, 1, 1))
-    optimizer = optimizers.sgd(Trainable(net, 0.5), learning_rate=0.1, weight_decay=0.25)
+    optimizer = getattr(optimizers, name)(Trainable(net, l2), learning_rate=0.1, **options)
     before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    for name, parameter in net.named_parameters():
-        factor = 1 - 0.1 * 0.75 if name in WEIGHTS else 1.0
-        torch.testing.assert_close(parameter.detach(), before[name] * factor)
+    for weight, parameter in net.named_parameters():
+        decay = 0.75 * before[weight] if weight in WEIGHTS else torch.zeros_like(parameter)
+        # Adam and RMSprop divide what is a gradient to them by its own size, and by 1 more.
+        change = decay if name in ("sgd", "adamw") else decay / (decay.abs() + 1)
+        torch.testing.assert_close(parameter.detach(), before[weight] - 0.1 * change)
+
+
+def test_a_state_fits_whether_weights_decay_or_not():
+    net = network()
+    plain, decaying = (optimizers.sgd(Trainable(net, l2), 0.1, 0.9) for l2 in (0.0, 0.5))
+    trained(plain, net)
+    groups = decaying.state_dict()["param_groups"]
+    decaying.load_state_dict({"state": plain.state_dict()["state"], "param_groups": groups})
+    for parameter in net.parameters():
+        momentum = decaying.state[parameter]["momentum_buffer"]
+        assert torch.equal(momentum, plain.state[parameter]["momentum_buffer"])
+
+
+def test_momentum_begins_where_there_is_none():
+    net = network()
+    optimizer = optimizers.rmsprop(Trainable(net, 0.0), 0.01, momentum=0.5)
+    trained(optimizer, net)
+    buffers = {parameter: optimizer.state[parameter]["momentum_buffer"].clone() for parameter in net.parameters()}
+    first = next(net.parameters())
+    del optimizer.state[first]["momentum_buffer"]
+    optimizers.begin_momentum(optimizer)
+    for parameter, before in buffers.items():
+        expected = torch.zeros_like(before) if parameter is first else before
+        assert torch.equal(optimizer.state[parameter]["momentum_buffer"], expected)
 
 
 def test_adamw_refuses_l2(cnntrain, tiny):

@@ -24,7 +24,7 @@ from cnntrain.training.engine import STEPS, Engine, Graph
 from cnntrain.training.recording import without_trace
 from cnntrain.training.step import Totals
 from cnntrain.training.tracing import Tracer, program
-from tests.faults.cases import assert_same_runs
+from tests.faults.cases import assert_same_runs, rows
 
 BATCH = [torch.arange(8)]
 
@@ -235,6 +235,8 @@ def test_a_run_ends_with_the_weights_of_plain_steps(capture, tiny, tmp_path):
     train_run(load_config(tiny, [*GRAPH, "training.engine=eager"]), tmp_path / "eager", Where(device="cpu"))
     one, other = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("graph", "eager"))
     assert all(torch.equal(value, other.weights[name]) for name, value in one.weights.items())
+    counted = [[(row["step"], row["learning_rate"]) for row in rows(tmp_path / name)] for name in ("graph", "eager")]
+    assert counted[0] == counted[1]
 
 
 def test_a_run_is_resumed_to_the_same_bits(capture, tiny, tmp_path):

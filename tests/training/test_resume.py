@@ -81,13 +81,20 @@ def test_handlers_are_put_back(tiny, tmp_path):
 
 def test_a_finished_run_goes_on_with_more_epochs(tiny, tmp_path):
     summary = train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
-    assert summary["epochs"] == 1
+    assert (summary["epochs"], summary["stopped"]) == (1, "the only epoch is done")
     again = resume_run(tmp_path / "run", [], Where())
     assert again["epochs"] == 1
     longer = resume_run(tmp_path / "run", ["training.epochs=3"], Where())
     assert longer["epochs"] == 3
     assert len(rows(tmp_path / "run")) == 3
     assert load_config(tmp_path / "run" / "config.yaml").training.epochs == 3
+
+
+def test_who_stopped_early_in_the_last_epoch_says_so_again(tiny, tmp_path):
+    config = load_config(tiny, ["training.early_stopping={patience: 2, min_delta: 1.0}"])
+    for summary in (train_run(config, tmp_path / "run", Where()), resume_run(tmp_path / "run", [], Where())):
+        assert summary["epochs"] == config.training.epochs == 3
+        assert summary["stopped"] == "validation accuracy has not improved for 2 epochs"
 
 
 def test_a_better_best_is_remembered(tiny, tmp_path):

@@ -1,5 +1,7 @@
 """Schedules against torch's own, and the book's halving rule."""
 
+import math
+
 import pytest
 import torch
 
@@ -39,6 +41,25 @@ def test_equal_torch_at_each_epoch(ours, theirs):
     assert [ours.factor(float(epoch)) for epoch in range(EPOCHS)] == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "time", "expected"),
+    [
+        (schedules.step(EPOCHS, 5, 0.5), 4.99, 1.0),
+        (schedules.multi_step(EPOCHS, [3, 8], 0.5), 2.99, 1.0),
+        (schedules.exponential(EPOCHS, 0.5), 1.99, 0.5),
+        (schedules.linear(EPOCHS, 0.2), 4.5, 0.7),
+        (schedules.cosine(EPOCHS), 3.0, (2 + 2**0.5) / 4),
+        (schedules.one_cycle(EPOCHS), EPOCHS, 1 / (25 * 1e4)),
+        (schedules.one_cycle(EPOCHS, 0.5, 10, 4), 0.0, 1 / 10),
+        (schedules.one_cycle(EPOCHS, 0.5, 10, 4), 6.0, 1.0),
+        (schedules.one_cycle(EPOCHS, 0.5, 10, 4), EPOCHS, 1 / 40),
+        (schedules.cosine(EPOCHS), 4.5, 0.5 + 0.5 * math.cos(0.375 * math.pi)),
+    ],
+)
+def test_within_an_epoch_curves_go_on_and_stairs_do_not(schedule, time, expected):
+    assert schedule.factor(time) == pytest.approx(expected)
+
+
 def test_one_cycle_equals_torch_up_to_its_count_of_steps():
     batches = 100
     total = EPOCHS * batches
@@ -52,6 +73,9 @@ def test_one_cycle_equals_torch_up_to_its_count_of_steps():
 def test_warm_up_rises_in_a_straight_line_and_then_leaves_the_schedule_alone():
     assert [warmed_up(1.0, step / 4, 1.0, 1 / 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert warmed_up(0.3, 2.0, 1.0, 0.1) == 0.3
+    assert warmed_up(0.3, 0.0, 1.0, 0.1) == pytest.approx(0.03)
+    # The end of the warm-up lies within a batch.
+    assert warmed_up(0.3, 0.9, 1.0, 0.25) == 0.3
 
 
 def test_halving_rule_of_the_book():

@@ -177,6 +177,11 @@ def test_masks_drop_at_their_rate(p):
     assert torch.corrcoef(apart.t()).fill_diagonal_(0).abs().max() < 0.01
 
 
+def test_a_rate_of_0_drops_nothing():
+    torch.manual_seed(0)
+    assert kept(torch.empty(1000, 1000), 0.0).all()
+
+
 def test_a_rate_near_1_does_not_wrap_around():
     assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
 

@@ -191,6 +191,8 @@ def test_what_is_new_in_every_step_is_not_even_tried(part, monkeypatch):
     step = step_of("rmsprop" if part == "optimizer" else "sgd")
     monkeypatch.setattr(Resident, "is_streamed", part == "images")
     assert type(choose("auto", step, CPU)) is Engine
+    obstacle = "plain steps, no CUDA graph: the images are streamed from a disk, which the host reads"
+    assert choose("auto", step, torch.device("cuda")).remark == (obstacle if part == "images" else "")
 
 
 def test_nothing_stays_on_a_tensor():
