@@ -3,6 +3,7 @@
 A test that fails here asks one question: was that change meant? If it was, the literal changes with it.
 """
 
+import inspect
 import json
 from pathlib import Path
 
@@ -142,6 +143,24 @@ def signature(model, shown=lambda value: True):
 def test_vocabulary(kind):
     registry = ALL[kind]
     assert {name: signature(registry[name].arguments) for name in registry} == VOCABULARY[kind]
+
+
+def test_layers_lists_the_vocabulary_with_what_each_is(cnntrain):
+    sections = dict(section.split(":\n") for section in cnntrain("layers").out.rstrip("\n").split("\n\n"))
+    assert sections == {
+        f"{kind}s": "\n".join(
+            f"  {name}({arguments})\n      {ALL[kind][name].summary}" for name, arguments in VOCABULARY[kind].items()
+        )
+        for kind in ALL
+    }
+
+
+def test_layers_tells_all_of_one_name(cnntrain):
+    doc = inspect.getdoc(ALL["augmentation"]["erase"].factory)
+    assert cnntrain("layers", "erase").out == f"erase(size, p=1.0)\n\n{doc}\n" and "Zhong" in doc
+    outcome = cnntrain("layers", "convv")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: nothing is called `convv`; did you mean `conv`?\n"
 
 
 def test_every_name_says_what_it_is():

@@ -6,7 +6,7 @@ from cnntrain import registry
 from cnntrain.app.configure import import_plugins, load_config
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import CheckpointError
+from cnntrain.errors import CheckpointError, UsageError
 
 LAYER = """
 from torch import nn
@@ -34,6 +34,26 @@ def test_plugins_of_one_name_in_two_folders_are_two(tmp_path, monkeypatch):
     assert import_plugins(files) == digests
 
 
+def test_a_plugin_that_was_mended_is_imported_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=rf"^{plugin}: the plugin fails on import: ZeroDivisionError: "):
+            import_plugins([plugin])
+    plugin.write_text(LAYER.format(name="mended"))
+    import_plugins([plugin])
+    assert "mended" in registry.layers
+
+
+def test_what_is_no_plugin(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.py: can't read the plugin \(No such file or directory\)$"):
+        import_plugins([tmp_path / "none.py"])
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match=r"notes\.txt: a plugin is a Python file$"):
+        import_plugins([tmp_path / "notes.txt"])
+
+
 def test_a_run_that_goes_on_without_its_plugin_names_it(tmp_path, monkeypatch):
     before = dict(registry.layers._entries)
     monkeypatch.setattr(registry.layers, "_entries", dict(before))
@@ -46,3 +66,7 @@ def test_a_run_that_goes_on_without_its_plugin_names_it(tmp_path, monkeypatch):
         CheckpointError, match=rf"last\.pt: [\s\S]*own_layer[\s\S]*; it was trained with --plugin {plugin}$"
     ):
         resume_run(run, ["training.epochs=2"], Where())
+    (tmp_path / "other.py").write_text("")
+    with pytest.raises(CheckpointError, match="unknown layer `own_layer`") as caught:
+        resume_run(run, ["training.epochs=2"], Where(plugins=[tmp_path / "other.py"]))
+    assert "it was trained with" not in str(caught.value)

@@ -1,6 +1,7 @@
 """What a summary says of where its run was made."""
 
 import importlib.metadata
+import subprocess
 
 import torch
 
@@ -13,6 +14,17 @@ def test_versions_and_the_command(monkeypatch):
     assert found["cnntrain"] == importlib.metadata.version("cnntrain")
     assert found["torch"] == torch.__version__
     assert found["command"] == "cnntrain train c.yaml"
+
+
+def test_the_commit_of_the_folder_that_the_command_ran_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert environment.environment()["git_commit"] is None
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    said = (tmp_path / ".git" / "logs" / "HEAD").read_text().split()[1]
+    assert environment.environment()["git_commit"] == said
 
 
 def test_sources_that_are_not_installed_have_no_version(monkeypatch):

@@ -3,11 +3,12 @@
 import os
 import signal
 import sys
+import threading
 import weakref
 
 import pytest
 
-from cnntrain.app.signals import ending
+from cnntrain.app.signals import ending, listening
 from cnntrain.errors import ClaimNotMet, Signalled
 
 
@@ -44,6 +45,48 @@ def test_what_was_said_of_one_already_is_not_said_again():
             interrupt()
         except Signalled as error:
             raise ClaimNotMet("told") from error
+
+
+def test_the_second_signal_does_what_it_did_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with listening() as request:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.signal == "SIGTERM"
+        assert {number: signal.getsignal(number) for number in before} == before
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_who_is_led_only_remembers():
+    before = signal.getsignal(signal.SIGINT)
+    with listening(is_led=True) as request:
+        interrupt()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert request.signal == "SIGHUP"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_what_is_ignored_from_outside_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert request.signal is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_the_handlers_of_the_first_stay_in_force():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with listening() as request, ending():
+            seen.append((request.signal, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(None, before)]
 
 
 def test_without_a_signal_errors_and_hooks_stay_as_they_are():

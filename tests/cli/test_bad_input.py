@@ -128,7 +128,10 @@ def test_corrupt_image(cnntrain, tiny):
 def test_mixed_sizes(cnntrain, tiny):
     outcome = train_on_folder(cnntrain, tiny, folder_with(tiny.parent, [(8, 8), (9, 8)]))
     assert outcome.code == 1
-    assert "size" in outcome.err
+    cats = tiny.parent / "pets" / "train" / "cat"
+    assert outcome.err == (
+        f"error: images differ in size: {cats / '0.png'} is 8x8, {cats / '1.png'} is 9x8; set `size:` to resize them\n"
+    )
     assert not (tiny.parent / "run").exists()
 
 

@@ -10,7 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from cnntrain import registry
 from cnntrain.app.evaluate import report_on
+from cnntrain.data.images import Dataset, Images
 
 
 def test_agrees_with_what_training_said(cnntrain, trained):
@@ -46,17 +48,29 @@ def test_file_and_folder_and_another_folder_to_stand_in(cnntrain, trained, tmp_p
 
 
 def test_text(cnntrain, trained):
+    report = json.loads(cnntrain("eval", trained, "--json").out)
     outcome = cnntrain("eval", trained)
     assert outcome.code == 0
-    assert "accuracy" in outcome.out
-    assert "confusion matrix (rows: truth, columns: prediction)" in outcome.out
+    title, _, columns, *lines = outcome.out.splitlines()
+    assert title == f"test: 359 images, loss {report['loss']:.4f}, accuracy {100 * report['accuracy']:.2f} %"
+    assert columns.split() == ["class", "precision", "recall", "images"]
+    assert [line.replace(" %", "").split() for line in lines[:10]] == [
+        [one["class"], f"{100 * one['precision']:.2f}", f"{100 * one['recall']:.2f}", str(one["images"])]
+        for one in report["classes"]
+    ]
+    assert lines[10:12] == ["", "confusion matrix (rows: truth, columns: prediction)"]
+    assert [line.split() for line in lines[12:]] == [
+        [str(digit), *(str(count or ".") for count in row)] for digit, row in enumerate(report["confusion_matrix"])
+    ]
 
 
 def test_fail_under(cnntrain, trained):
     assert cnntrain("eval", trained, "--fail-under", "0.3").code == 0
-    outcome = cnntrain("eval", trained, "--fail-under", "1.0")
+    outcome = cnntrain("eval", trained, "--fail-under", "1.0", "--json")
     assert outcome.code == 3
     assert "under 1" in outcome.err
+    reached = json.loads(outcome.out)["accuracy"]
+    assert cnntrain("eval", trained, "--fail-under", reached).code == 0
 
 
 def digit_folder(root, classes, size=8):
@@ -109,7 +123,7 @@ def test_on_real_mnist(cnntrain, trained, data_dir):
     assert report["images"] == 10000
     # Trained on 8x8 digits of other writers: far from right, but many deviations above chance.
     assert 0.12 < report["accuracy"] < 0.95
-    assert "(1, 28, 28)" in outcome.err
+    assert "warning: images of shape (1, 28, 28) are converted to the network's (1, 8, 8)\n" in outcome.err
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +167,7 @@ def test_images_that_may_have_been_trained_on_are_told_of(cnntrain, of_folder, c
     next((copy_of_folder / "1").iterdir()).unlink()
     outcome = cnntrain("eval", of_folder / "run")
     assert outcome.code == 0
-    assert "the test images or labels are not the same as when the network was trained" in outcome.err
+    assert "warning: the test images or labels are not the same as when the network was trained" in outcome.err
 
 
 @pytest.mark.parametrize(("channels", "others"), [(3, 4), (4, 3), (3, 1), (4, 1)])
@@ -177,6 +191,98 @@ def test_colours_survive_a_loss_of_transparency():
     np.testing.assert_allclose(_converted(colours, (3, 4, 4)) * 255, colours[:, :3], atol=1e-3)
 
 
+def test_what_is_transparent_lies_on_black_and_grey_is_weighed():
+    from cnntrain.app.evaluate import _converted
+
+    half = np.array([[200, 100, 50, 51]], np.uint8).reshape(1, 4, 1, 1)
+    np.testing.assert_allclose(_converted(half, (3, 1, 1)).ravel() * 255, [40, 20, 10], atol=1e-3)
+    primary = np.eye(3, dtype=np.uint8).reshape(3, 3, 1, 1) * 200
+    np.testing.assert_allclose(_converted(primary, (1, 1, 1)).ravel() * 255, [59.8, 117.4, 22.8], atol=1e-3)
+
+
+def test_smaller_images_are_means_of_larger_ones():
+    from cnntrain.app.evaluate import _converted
+
+    row = np.array([0, 255, 0, 0, 128, 64, 32, 255], np.uint8)
+    # The weights of a triangle twice as wide, at the ends those of what is there.
+    weights = np.zeros((4, 8))
+    weights[0, :3], weights[3, 5:] = np.array([3, 3, 1]) / 7, np.array([1, 3, 3]) / 7
+    weights[1, 1:5] = weights[2, 3:7] = np.array([1, 3, 3, 1]) / 8
+    found = _converted(row.reshape(1, 1, 1, 8).repeat(4, 2), (1, 4, 4))
+    np.testing.assert_allclose(found[0, 0] * 255, (weights @ row)[None].repeat(4, 0), atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def of_arrays(tmp_path_factory):
+    """A run on images of colours that are wider than they are tall, and their file."""
+    root = tmp_path_factory.mktemp("of-arrays")
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 4, 6), np.uint8)
+    np.savez(root / "x.npz", images=images, labels=np.arange(60) % 3)
+    train_on(root, f"{{npz: {root / 'x.npz'}}}")
+    return root
+
+
+def train_on(root, source):
+    from cnntrain.app.configure import load_config
+    from cnntrain.app.train import train_run
+    from cnntrain.app.where import Where
+
+    (root / "c.yaml").write_text(f"data: {{source: {source}}}\nnetwork: [softmax]\ntraining: {{epochs: 1}}\n")
+    train_run(load_config(root / "c.yaml"), root / "run", Where())
+
+
+def test_files_are_brought_to_a_shape_that_is_no_square(cnntrain, of_arrays, tmp_path):
+    generator = np.random.default_rng(1)
+    for name in ("0", "2"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for index in range(10):
+            colours = generator.integers(0, 256, (4 + 3 * (name == "2"), 6, 3), np.uint8)
+            Image.fromarray(colours).save(tmp_path / "d" / name / f"{index}.png")
+    outcome = cnntrain("eval", of_arrays / "run", "--data", tmp_path / "d", "--json")
+    assert "image files are resized where they are not 4x6, the network's input" in outcome.err
+    report = json.loads(outcome.out)
+    outcome = cnntrain("predict", of_arrays / "run", tmp_path / "d", "--format", "csv")
+    assert outcome.err == "warning: 10 of 20 images were resized to 4x6\n"
+    said = [row.split(",") for row in outcome.out.splitlines()[1:]]
+    pairs = [(int(path.split("/")[-2]), int(name)) for path, _, name, _ in said]
+    assert report["confusion_matrix"] == [[pairs.count((i, j)) for j in range(3)] for i in range(3)]
+
+
+def test_channels_that_no_picture_has(cnntrain, of_arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.sources, "_entries", dict(registry.sources._entries))
+
+    @registry.sources.register("pairs")
+    def pairs(folders, /):
+        """Images of two channels."""
+        pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 4, 6), np.uint8)
+        return Dataset(("0", "1", "2"), Images(pixels, np.arange(60) % 3))
+
+    train_on(tmp_path, "pairs")
+    outcome = cnntrain("eval", tmp_path / "run", "--data", of_arrays / "x.npz", "-q")
+    assert (outcome.code, outcome.err) == (1, "error: images of 3 channels can't be converted to the network's 2\n")
+    outcome = cnntrain("eval", of_arrays / "run", "--data", "pairs", "-q")
+    assert (outcome.code, outcome.err) == (1, "error: images of 2 channels can't be converted to the network's 3\n")
+    Image.new("L", (6, 4)).save(tmp_path / "x.png")
+    outcome = cnntrain("predict", tmp_path / "run", tmp_path / "x.png")
+    said = f"error: {tmp_path / 'run'}: takes images of 2 channels, which no file has\n"
+    assert (outcome.code, outcome.out, outcome.err) == (2, "", said)
+
+
+def test_a_class_of_which_there_is_no_image_may_be_unknown(cnntrain, of_arrays):
+    source = f"{{npz: {{path: {of_arrays / 'x.npz'}, classes: ['2', '1', '0', other]}}}}"
+    own, renamed = (
+        json.loads(cnntrain("eval", of_arrays / "run", "--data", data, "--split", "train", "--json").out)
+        for data in (of_arrays / "x.npz", source)
+    )
+    assert renamed["confusion_matrix"] == own["confusion_matrix"][::-1]
+
+
+def test_a_split_that_is_not_there(cnntrain, trained, tmp_path):
+    outcome = cnntrain("eval", trained, "--data", digit_folder(tmp_path / "d", [3]), "--split", "validation")
+    assert outcome.code == 1
+    assert outcome.err.endswith("error: the data set has no validation split of its own\n")
+
+
 def test_a_folder_here_goes_before_one_among_the_data_sets(cnntrain, trained, tmp_path, monkeypatch):
     digit_folder(tmp_path / "here" / "x", [3, 4])
     digit_folder(tmp_path / "data" / "x", [5])
@@ -185,6 +291,24 @@ def test_a_folder_here_goes_before_one_among_the_data_sets(cnntrain, trained, tm
     assert json.loads(cnntrain("eval", trained, "--data", "./x", "--json").out)["images"] == 40
     monkeypatch.chdir(tmp_path)
     assert cnntrain("eval", trained, "--data", "nothing.npz").err.count(str(tmp_path / "nothing.npz")) == 1
+
+
+def test_a_data_set_goes_before_a_folder_of_its_name(cnntrain, trained, tmp_path, monkeypatch):
+    digit_folder(tmp_path / "digits", [3])
+    monkeypatch.chdir(tmp_path)
+    counts = [
+        json.loads(cnntrain("eval", trained, "--data", data, "--json").out)["images"] for data in ("digits", "./digits")
+    ]
+    assert counts == [1797, 20]
+
+
+def test_a_table_of_files_is_the_folder_that_it_lists(cnntrain, trained, tmp_path):
+    folder = digit_folder(tmp_path / "d", [3, 7], size=16)
+    lines = [f"{path},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    (tmp_path / "d.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    one, other = (cnntrain("eval", trained, "--data", data) for data in (folder, tmp_path / "d.csv"))
+    assert (one.code, one.out) == (other.code, other.out)
+    assert one.out.startswith("test: 40 images, ")
 
 
 def test_a_data_set_with_a_validation_set_is_not_all_training_images(cnntrain, trained, tmp_path):

@@ -42,13 +42,12 @@ def test_a_folder(cnntrain, trained, digits):
 
 
 def test_files_globs_and_stdin_agree(cnntrain, trained, digits, monkeypatch):
-    everything = cnntrain("predict", trained, digits).out
-    assert cnntrain("predict", trained, *sorted(digits.iterdir())).out == everything
-    assert cnntrain("predict", trained, digits / "*.png").out == everything
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in sorted(digits.iterdir()))))
-    assert cnntrain("predict", trained, "-").out == everything
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\r\n" for path in sorted(digits.iterdir()))))
-    assert cnntrain("predict", trained, "-").out == everything
+    everything = cnntrain("predict", trained, digits)
+    assert cnntrain("predict", trained, *sorted(digits.iterdir())) == everything
+    assert cnntrain("predict", trained, digits / "*.png") == everything
+    for line in ("{}\n", "{}\r\n", "\n{}\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(map(line.format, sorted(digits.iterdir())))))
+        assert cnntrain("predict", trained, "-") == everything
 
 
 def test_top_k_as_json_lines(cnntrain, trained, digits):
@@ -60,10 +59,48 @@ def test_top_k_as_json_lines(cnntrain, trained, digits):
         assert sum(best) <= 1.00001
 
 
-def test_table(cnntrain, trained, digits):
-    outcome = cnntrain("predict", trained, digits, "--format", "table")
-    assert "probability" in outcome.out
-    assert "│" in outcome.out
+def test_formats_say_the_same(cnntrain, trained, digits, tmp_path, monkeypatch):
+    for number in (7, 8):
+        shutil.copy(digits / "0-00.png", tmp_path / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    words = ("predict", trained, "7.png", "8.png", "--top-k", "99", "--format")
+    wanted = [
+        [one["path"], str(rank), guess["class"], f"{guess['probability']:.6f}"]
+        for one in map(json.loads, cnntrain(*words, "jsonl").out.splitlines())
+        for rank, guess in enumerate(one["predictions"], start=1)
+    ]
+    assert len(wanted) == 20 and {name for _, _, name, _ in wanted} == {str(digit) for digit in range(10)}
+    text = cnntrain(*words, "csv").out
+    assert text.splitlines() == ["path,rank,class,probability", *map(",".join, wanted)]
+    table = cnntrain(*words, "table").out
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [cell[:2] for cell in cells] == [[path if rank == "1" else "", name] for path, rank, name, _ in wanted]
+    assert [float(cell[2].removesuffix(" %")) for cell in cells] == pytest.approx(
+        [100 * float(row[3]) for row in wanted], abs=0.006
+    )
+    assert cnntrain(*words[:-1]).out == text
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cnntrain(*words[:-1]).out.count("│") == table.count("│")
+
+
+def test_globs_go_into_folders_and_names_may_look_like_globs(cnntrain, trained, digits, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("[1].png", "1.png", "a/b/2.png"):
+        shutil.copy(digits / "0-00.png", tmp_path / name)
+    found = rows(cnntrain("predict", trained, tmp_path / "[1].png", tmp_path / "**" / "?.png").out)
+    assert [row["path"].removeprefix(f"{tmp_path}/") for row in found] == ["[1].png", "1.png", "a/b/2.png"]
+
+
+def test_more_images_than_are_looked_at_together(cnntrain, trained, digits, tmp_path):
+    for index in range(300):
+        Image.open(digits / "0-00.png").rotate(90 * (index % 4)).resize((16, 16)).save(tmp_path / f"{index:03}.png")
+    outcome = cnntrain("predict", trained, tmp_path)
+    found = rows(outcome.out)
+    assert [row["path"].rpartition("/")[2] for row in found] == [f"{index:03}.png" for index in range(300)]
+    assert [(row["class"], row["probability"]) for row in found[256:]] == [
+        (row["class"], row["probability"]) for row in found[:44]
+    ]
+    assert outcome.err == "warning: 300 of 300 images were resized to 8x8\n"
 
 
 def test_agrees_with_eval_to_the_digit(cnntrain, trained, digits):

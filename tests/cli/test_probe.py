@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from cnntrain.cli.output import print_json
+
 DEEP = """
 init: %s
 network:
@@ -68,6 +70,33 @@ def test_dead_and_saturated(cnntrain, tmp_path):
     assert layers["0_fully_connected.linear"]["gradient"] > 0
 
 
+def test_text_says_what_json_says(cnntrain, tmp_path):
+    text = "network: [{fully_connected: {units: 50, activation: sigmoid}}, {dense: 20}, {activation: relu}, softmax]"
+    wide = "init={normal: {std: 2}}"
+    found = probed(cnntrain, tmp_path, text, wide)
+    title, columns, *lines = cnntrain("probe", tmp_path / "c.yaml", wide).out.splitlines()
+    assert found["images"] == 512 and title == "at initialization, over 512 training images:"
+    names = ["layer", "mean", "std", "dead", "saturated", "gradient norm"]
+    ends = [columns.index(name) + len(name) for name in names]
+    for line, one in zip(lines, found["layers"], strict=False):
+        cells = [line[start:end].strip() for start, end in zip([0, *ends[1:]], ends[1:], strict=False)]
+        shares = ["" if one[name] is None else f"{100 * one[name]:.1f} %" for name in ("dead", "saturated")]
+        norm = "" if one["gradient"] is None else f"{one['gradient']:.3g}"
+        assert [" ".join(cells[0].split()), *cells[1:]] == [
+            f"{one['name']} {one['mean']:.3g}",
+            f"{one['std']:.3g}",
+            *shares,
+            norm,
+        ]
+    assert any(one["dead"] for one in found["layers"]) and any(one["saturated"] for one in found["layers"])
+    assert any(one["gradient"] for one in found["layers"])
+    columns, *lines = lines[len(found["layers"]) + 2 :]
+    assert columns.split() == ["all", "weights", "times", "logits", "times", "c^3", "confidence", "loss"]
+    for line, one in zip(lines, found["scaling"], strict=False):
+        figures = [f"{one['ratio']:.4g}", f"{one['predicted']:.4g}", f"{100 * one['confidence']:.1f}", "%"]
+        assert line.split() == ["c", "=", f"{one['factor']:g}", *figures, f"{one['loss']:.3f}"]
+
+
 def test_text_and_a_network_whose_logits_are_zero(cnntrain, tmp_path):
     (tmp_path / "c.yaml").write_text("network: [{conv_pool: {filters: 3, kernel_size: 3}}, softmax]\ninit: book")
     text = cnntrain("probe", tmp_path / "c.yaml").out
@@ -83,6 +112,12 @@ def test_batch_norm_normalizes_by_the_batch_as_in_training(cnntrain, tmp_path):
     assert layers["5_activation"]["std"] > 0.5
 
 
+def test_images_are_drawn_by_the_seed(cnntrain, tmp_path):
+    text = "network: [{avg_pool: 2}, softmax]"
+    one, again, other = (probed(cnntrain, tmp_path, text, f"seed={seed}")["layers"][0]["mean"] for seed in (0, 0, 1))
+    assert one == again != other
+
+
 def test_what_is_not_finite_is_null_in_json(cnntrain, tmp_path):
     (tmp_path / "c.yaml").write_text(DEEP % ("{normal: {std: 1.0e+20}}", "relu"))
     outcome = cnntrain("probe", tmp_path / "c.yaml", "--json")
@@ -92,3 +127,8 @@ def test_what_is_not_finite_is_null_in_json(cnntrain, tmp_path):
         raise AssertionError(f"{word} is not JSON")
 
     assert json.loads(outcome.out, parse_constant=refuse)["layers"][-1]["std"] is None
+
+
+def test_json_has_no_word_for_what_is_not_finite(capsys):
+    print_json({"a": (1.5, float("nan")), "b": [{"c": float("inf")}, -float("inf"), None, 10**20]})
+    assert capsys.readouterr().out == '{"a": [1.5, null], "b": [{"c": null}, null, null, 100000000000000000000]}\n'

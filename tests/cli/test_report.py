@@ -11,10 +11,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from PIL import Image
 
+from cnntrain.app.report import _mistakes
+from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
+from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
 
 PLOTS = {"accuracy", "loss", "gap", "learning_rate", "confusion", "mistakes", "filters", "gradients", "weights"}
@@ -41,6 +45,47 @@ def test_pictures_and_page(cnntrain, run):
     assert f"{100 * summary['best']['test_accuracy']:.2f} %" in page
     assert "max_pool" in page
     assert f"cnntrain train {run}/config.yaml" in page
+
+
+def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
+    summary = json.loads((run / "summary.json").read_text())
+    summary = {**summary, "best": {**summary["best"], "epoch": 2}, "parameters": 1234567, "seconds": 4321.06}
+    (run / "summary.json").write_text(json.dumps(summary))
+    report = json.loads(cnntrain("eval", run, "--json").out)
+    assert cnntrain("report", run).code == 0
+    page, best = html.unescape((run / "report.html").read_text()), summary["best"]
+    assert dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)) == {
+        "test accuracy": f"{100 * best['test_accuracy']:.2f} %",
+        "validation accuracy": f"{100 * best['validation_accuracy']:.2f} %",
+        "best epoch": "2 of 3",
+        "training time": "4,321.1 s",
+        "parameters": "1,234,567",
+        "images (training / validation / test)": "1,294 / 144 / 359",
+        "seed": "0",
+        "device": summary["device"],
+    }
+    text = summary["verdict"]["text"]
+    assert f'<p class="verdict">All 3 epochs are done. {text[0].upper()}{text[1:]}.</p>' in page
+    assert re.findall("<tr><td>(.*?)</td><td>(.*?) %</td><td>(.*?) %</td><td>(.*?)</td></tr>", page) == [
+        (one["class"], f"{100 * one['precision']:.2f}", f"{100 * one['recall']:.2f}", str(one["images"]))
+        for one in report["classes"]
+    ]
+    assert f"<pre>{(run / 'config.yaml').read_text()}</pre>" in page
+    assert (run / "log.txt").read_text().endswith(f"\nreport: {run / 'report.html'}\n")
+
+
+def test_pictures_have_their_captions_and_counts_have_commas():
+    drawn = {"loss": b"1", "gap": b"2", "weights": b"3"}
+    row = {"class": "a", "precision": 0.5, "recall": 0.25, "images": 12345}
+    text = render(Page("title", "verdict", {}, drawn, [row], "config", "command"))
+    found = re.findall(r'<figure id="(.*?)">\s*<img .*?alt="(.*?)">\s*<figcaption>(.*?)<', text)
+    assert [(name, said.split()[0]) for name, said, _ in found] == [
+        ("loss", "Where"),
+        ("gap", "What"),
+        ("weights", "Growing"),
+    ]
+    assert all(said == caption for _, said, caption in found)
+    assert "<td>a</td><td>50.00 %</td><td>25.00 %</td><td>12,345</td>" in text
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):
@@ -95,8 +140,24 @@ def test_damaged_files(command, name, content, cnntrain, run, monkeypatch):
     outcome = cnntrain(command, run)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {run / name}: ")
-    if content:
-        assert f"damaged; `cnntrain doctor {run}` says what mends it" in outcome.err
+    mended = f"damaged; `cnntrain doctor {run}` says what mends it"
+    assert (mended if content else "holds no finished epoch, so there is nothing to report") in outcome.err
+
+
+FIGURES = ["stopped", "changes", "epochs", "best", "verdict", "seconds", "seed", "device", "parameters", "images"]
+PARTS = [("best", "epoch"), ("best", "validation_accuracy"), ("best", "test_accuracy"), ("verdict", "text")]
+PARTS += [("images", "train"), ("images", "validation"), ("images", "test")]
+
+
+@pytest.mark.parametrize("place", [(name,) for name in FIGURES] + PARTS)
+def test_a_summary_that_lacks_a_figure_is_damage(cnntrain, run, place):
+    summary = json.loads((run / "summary.json").read_text())
+    holder = summary if len(place) == 1 else summary[place[0]]
+    del holder[place[-1]]
+    (run / "summary.json").write_text(json.dumps(summary))
+    for command in ("report", "compare"):
+        outcome = cnntrain(command, run)
+        assert (outcome.code, "summary.json: damaged" in outcome.err) == (2, True)
 
 
 def test_a_best_epoch_without_figures_is_damage(cnntrain, run):
@@ -117,16 +178,30 @@ def test_the_command_in_the_page_is_one_that_can_be_run(cnntrain, trained, tmp_p
 
 def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cnntrain("train", tiny, "network.0.conv.filters=4", "seed=3", "--run-dir", "other", "-q").code == 0
+    summary = json.loads((run / "summary.json").read_text())
+    best = {**summary["best"], "epoch": 2, "validation_accuracy": 0.875, "test_accuracy": 0.8125}
+    (run / "summary.json").write_text(json.dumps({**summary, "best": best, "seconds": 4321.06}))
+    assert cnntrain("train", tiny, "network.0.conv.filters=4", "seed=1234", "--run-dir", "other", "-q").code == 0
     found = json.loads(cnntrain("compare", run, "other", "--json").out)
     assert found["differences"][str(run)] == {"network.0.conv.filters": 8, "seed": 0}
-    assert found["differences"]["other"] == {"network.0.conv.filters": 4, "seed": 3}
+    assert found["differences"]["other"] == {"network.0.conv.filters": 4, "seed": 1234}
     summary = json.loads((tmp_path / "other" / "summary.json").read_text())
     assert found["figures"]["other"]["test_accuracy"] == summary["best"]["test_accuracy"]
-    with Image.open("compare.png") as drawn:
-        assert drawn.width > 500
-    text = cnntrain("compare", run, "other").out
-    assert re.search(r"network\.0\.conv\.filters\s+8\s+4", text)
+    runs = {name: Rows.read(tmp_path / name) for name in (str(run), "other")}
+    drawn = plots.overlay(runs, "validation_accuracy", "Validation accuracy (%)")
+    assert (tmp_path / "compare.png").read_bytes() == drawn
+    outcome = cnntrain("compare", run, "other")
+    table = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines()[1:]}
+    assert outcome.out.splitlines()[0].split() == [str(run), "other"]
+    assert table["network.0.conv.filters"] == ["8", "4"]
+    figures = [json.loads((place / "summary.json").read_text()) for place in (run, tmp_path / "other")]
+    for name in ("test_accuracy", "validation_accuracy"):
+        assert table[name] == [word for one in figures for word in (f"{100 * one['best'][name]:.2f}", "%")]
+    assert table["best_epoch"] == [str(one["best"]["epoch"]) for one in figures]
+    assert table["seconds"] == [f"{one['seconds']:,.1f}" for one in figures]
+    assert table["parameters"] == [f"{one['parameters']:,}" for one in figures]
+    assert table["seed"] == ["0", "1234"]
+    assert outcome.out.endswith("curves: compare.png\n")
     assert cnntrain("compare", run, tmp_path).code == 2
 
 
@@ -137,6 +212,45 @@ def test_a_grid_has_a_place_for_every_image_and_caption():
     assert {0, 128, 255} <= greys
     assert sheet.shape[0] > 2 * pictures.SIDE + 2 * 2 * pictures.LINE
     assert sheet.shape[1] > 2 * pictures.SIDE + 40
+
+
+def test_images_are_enlarged_and_stand_row_by_row():
+    images = np.zeros((5, 3, 2, 4), np.float32)
+    images[:, 0] = np.linspace(0, 1, 5).reshape(5, 1, 1)
+    images[:, 1, 1] = 1
+    images[:, 2, :, 3] = 0.5
+    sheet = np.asarray(Image.open(io.BytesIO(pictures.grid(images, 3))))
+    # Pictures of 4x2 pixels become 72x36, with a gap of 6 around each; the sixth place is empty.
+    assert sheet.shape == (6 + 2 * 42, 6 + 3 * 78, 3)
+    for index in range(6):
+        place = sheet[6 + index // 3 * 42 :, 6 + index % 3 * 78 :][:36, :72]
+        wanted = np.full((2, 4, 3), 255.0)
+        if index < 5:
+            wanted = np.round(images[index].transpose(1, 2, 0) * 255)
+        np.testing.assert_array_equal(place, wanted.repeat(18, 0).repeat(18, 1))
+
+
+def test_each_image_has_its_own_caption():
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    one, other, both = (
+        np.asarray(Image.open(io.BytesIO(pictures.grid(images[: len(captions)], 2, captions))))
+        for captions in (["7\nsaid 1"], ["4\nsaid 9"], ["7\nsaid 1", "4\nsaid 9"])
+    )
+    wide = (both.shape[1] - pictures.GAP) // 2
+    np.testing.assert_array_equal(both[:, :wide], one[:, :wide])
+    np.testing.assert_array_equal(both[:, wide : 2 * wide], other[:, :wide])
+
+
+def test_the_worst_mistakes_are_those_of_which_the_network_was_surest():
+    probabilities = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]])
+    pixels = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 1, 2, 2) * 60
+    drawn = _mistakes(["cat", "dog"], Images(pixels, np.array([1, 0, 0, 0])), probabilities.log())
+    captions = ["cat\nsaid dog\n80.0 %", "cat\nsaid dog\n70.0 %", "dog\nsaid cat\n60.0 %"]
+    assert drawn == {"mistakes": pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)}
+    many = Images(pixels[:1].repeat(50, 0), np.ones(50, np.int64))
+    [sheet] = _mistakes(["cat", "dog"], many, probabilities[2:3].log().expand(50, 2)).values()
+    assert sheet == pictures.grid(many.pixels[:36] / 255, 6, ["dog\nsaid cat\n90.0 %"] * 36)
+    assert _mistakes(["cat", "dog"], Images(pixels[1:2], np.array([1])), probabilities[1:2].log()) == {}
 
 
 def of_epochs(*rates):
@@ -169,6 +283,74 @@ def test_an_epoch_s_learning_rate_is_drawn_over_that_epoch(monkeypatch):
     drawn = axes_of(monkeypatch, lambda: plots.curves(of_epochs(0.4, 0.2, 0.1)))[-1].get_lines()[0]
     places, heights = STEP_LOOKUP_MAP[drawn.get_drawstyle()](drawn.get_xdata(), drawn.get_ydata())
     assert np.interp([0.5, 1.5, 2.5], places, heights).tolist() == [0.4, 0.2, 0.1]
+
+
+def lines_of(axes):
+    """What is drawn of each label: its places and heights."""
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
+
+
+def test_curves_are_of_the_columns_that_they_are_named_after(monkeypatch):
+    names = ("sample_accuracy", "validation_accuracy", "sample_loss", "validation_loss")
+    values = np.array([[0.5, 0.4, 0.9, 1.0], [0.75, 0.625, 0.5, 0.6], [1.0, 0.5, 0.2, 0.8]])
+    best = {"test_accuracy": 0.25, "best": "true"}, {"test_accuracy": 0.375, "best": "true"}
+    both = [*best, {"test_accuracy": None, "best": "false"}]
+    metrics = [
+        {"epoch": epoch, "learning_rate": 0.1, **dict(zip(names, row, strict=True)), **more}
+        for epoch, (row, more) in enumerate(zip(values.tolist(), both, strict=True), start=1)
+    ]
+    accuracy, loss, gap, _ = axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))
+    epochs = [1.0, 2.0, 3.0]
+    drawn = lines_of(accuracy)
+    assert drawn["training"] == (epochs, [50, 75, 100])
+    assert drawn["validation"] == (epochs, [40, 62.5, 50])
+    tested = drawn["test, where validation is best so far"]
+    np.testing.assert_array_equal(tested, (epochs, [25, 37.5, np.nan]))
+    # All but the first fifth of what is drawn is in sight: 2 points below the second lowest of six values.
+    assert accuracy.get_ylim() == (48, 100.2)
+    assert loss.get_yscale() == "log"
+    assert lines_of(loss)["training"] == (epochs, [0.9, 0.5, 0.2])
+    assert lines_of(loss)["validation"] == (epochs, [1.0, 0.6, 0.8])
+    np.testing.assert_allclose(gap.get_lines()[0].get_ydata(), [10, 12.5, 50])
+    for axes in (accuracy, loss):
+        assert lines_of(axes)["best: epoch 2"][0] == [2, 2]
+    assert len(gap.get_lines()) == 2
+    metrics[2]["sample_loss"] = 0.0
+    assert axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[1].get_yscale() == "linear"
+
+
+def test_norms_are_drawn_layer_by_layer(monkeypatch):
+    diagnostics = [
+        {"epoch": epoch, "layer": f"{layer}_dense", "weight_norm": 10 * epoch + layer, "gradient_norm": layer + epoch}
+        for epoch in (1, 2)
+        for layer in range(10)
+    ]
+    drawn = axes_of(monkeypatch, lambda: plots.gradients(Rows([], diagnostics)))
+    for axes, height in zip(drawn, (lambda e, n: n + e, lambda e, n: 10 * e + n), strict=True):
+        lines = axes.get_lines()
+        heights = [list(line.get_ydata()) for line in lines]
+        assert heights == [[height(1, layer), height(2, layer)] for layer in range(10)]
+        # So many layers would fill the picture with names: the ends are named, and colours tell the others.
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0_dense", "9_dense"]
+        assert len({tuple(line.get_color()) for line in lines}) == 10
+        assert axes.get_yscale() == "log"
+
+
+def test_the_confusion_matrix_has_truth_in_rows_and_colours_mistakes(monkeypatch):
+    [axes] = axes_of(monkeypatch, lambda: plots.confusion([[5, 1, 0], [0, 7, 2], [3, 0, 9]], ["a", "b", "c"]))
+    assert axes.get_images()[0].get_array().tolist() == [[0, 1, 0], [0, 0, 2], [3, 0, 0]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "truth")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    counts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert counts == {(0, 0): "5", (1, 0): "1", (1, 1): "7", (2, 1): "2", (0, 2): "3", (2, 2): "9"}
+
+
+def test_runs_are_laid_over_each_other_in_percent(monkeypatch):
+    runs = {"one": of_epochs(0.1, 0.1), "other": of_epochs(0.1)}
+    runs["other"].metrics[0]["validation_accuracy"] = 0.25
+    [axes] = axes_of(monkeypatch, lambda: plots.overlay(runs, "validation_accuracy", "title"))
+    assert lines_of(axes) == {"one": ([1, 2], [50, 50]), "other": ([1], [25])}
+    assert axes.get_ylim()[0] == 23
 
 
 def test_names_that_matplotlib_would_read_otherwise(monkeypatch):

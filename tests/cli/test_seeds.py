@@ -6,17 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from cnntrain import registry
+from cnntrain.app import device as devices
 from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
 from cnntrain.app.ensemble import decide
+from cnntrain.app.evaluate import load_model, own_images
+from cnntrain.app.seeds import _can_share
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import Interrupted
+from cnntrain.cli.train import _numbers
+from cnntrain.config.load import to_yaml
+from cnntrain.data.images import Folders
+from cnntrain.data.preprocess import to_unit
+from cnntrain.errors import Interrupted, UsageError
+from cnntrain.reports.pictures import grid
+from cnntrain.run import checkpoint
 from tests.training.test_resume import InterruptAt
 
 CLAIM = "\nexpect: {test_accuracy: {at_least: %s, source: somebody}}\n"
@@ -32,10 +43,13 @@ def weights(path):
     return torch.load(path / "checkpoints" / "last.pt", weights_only=True)["weights"]
 
 
-def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here):
+def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here, monkeypatch):
+    # Runs side by side keep to one thread each whatever others may take.
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     first = cnntrain("train", tiny, "--seeds", "0-1", "--jobs", "2")
     assert (first.code, first.out) == (0, "runs/tiny/seed-0\nruns/tiny/seed-1\n")
     assert "seed 1: epoch 3/3" in first.err
+    assert json.loads((here / "runs/tiny/seed-1/summary.json").read_text())["device"] == "cpu (1 thread)"
     again = cnntrain("train", tiny, "--seeds", "0,1")
     assert (again.code, again.out) == (0, first.out)
     assert again.err == "seed 0: finished already\nseed 1: finished already\n"
@@ -47,6 +61,16 @@ def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here):
     assert "another config" in other.err
 
 
+def test_who_shares_a_process(tiny, monkeypatch):
+    for device, overrides, expected in (
+        ("cuda", [], True),
+        ("cuda", ["training.deterministic=true"], False),
+        ("cpu", [], False),
+    ):
+        monkeypatch.setattr(devices, "choose", lambda _, device=device: torch.device(device))
+        assert _can_share(load_config(tiny, overrides), Where()) is expected
+
+
 @pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1", "0-99999999999"])
 def test_bad_seeds(cnntrain, tiny, seeds):
     outcome = cnntrain("train", tiny, "--seeds", seeds)
@@ -54,7 +78,17 @@ def test_bad_seeds(cnntrain, tiny, seeds):
     assert "--seeds" in outcome.err
 
 
+def test_seeds_are_a_set_in_order():
+    assert _numbers("7,0-2,1,9-9") == [0, 1, 2, 7, 9]
+    assert _numbers("0-9999") == list(range(10_000))
+    with pytest.raises(UsageError, match="asks for more than 10,000 runs at once"):
+        _numbers("0-10000")
+
+
 def test_what_does_not_go_together(cnntrain, tiny, trained):
+    assert "leave `--run-dir` away" in cnntrain("train", "--resume", trained, "--run-dir", "x").err
+    assert f"leave `{tiny}` away" in cnntrain("train", "--resume", trained, tiny).err
+    assert "choose one" in cnntrain("train", tiny, "--seeds", "0", "--devices", "1").err
     assert "--jobs" in cnntrain("train", tiny, "--jobs", "2").err
     assert "--seeds" in cnntrain("train", "--resume", trained, "--seeds", "1").err
 
@@ -143,6 +177,84 @@ def test_verify(cnntrain, tiny, here):
     assert "not met: tiny (test_accuracy)" in outcome.err
 
 
+def finished(trained, tiny, here, **figures):
+    """A folder of runs of `tiny` that were finished with these figures: (validation, test) by seed."""
+    summary = json.loads((trained / "summary.json").read_text())
+    for seed, (validation, test) in enumerate(figures["accuracies"]):
+        run = here / "runs" / "tiny" / f"seed-{seed}"
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "config.yaml").write_text(to_yaml(load_config(tiny, [f"seed={seed}"])))
+        best = {**summary["best"], "validation_accuracy": validation, "test_accuracy": test}
+        images = {**summary["images"], "test": figures["images"]}
+        kept = {**summary, "run_dir": f"runs/tiny/seed-{seed}", "seed": seed, "best": best, "images": images}
+        (run / "summary.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("claim", "figure", "code"),
+    [
+        # Two standard errors of 400 images are 1.59 points at 97.4 %, and 1.25 at 98.4 %.
+        ("at_least: 97.4", 96, 0),
+        ("at_least: 97.6", 96, 3),
+        ("at_least: 98.2, of: mean", 97, 0),
+        ("at_least: 98.4, of: mean", 97, 3),
+    ],
+)
+def test_what_a_claim_is_held_against(cnntrain, trained, tiny, here, claim, figure, code):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.97), (0.95, 0.96), (0.92, 0.98)], images=400)
+    tiny.write_text(f"{tiny.read_text()}\nexpect: {{test_accuracy: {{{claim}}}}}\n")
+    outcome = cnntrain("verify", tiny, "--json")
+    assert outcome.code == code
+    [found] = json.loads(outcome.out)["claims"]
+    claimed = float(claim[10:14])
+    share = claimed / 100
+    assert found == {
+        "config": "tiny", "claim": "test_accuracy", "claimed": claimed, "source": None, "seeds": [0, 1, 2],
+        "mean": pytest.approx(97), "standard_error": pytest.approx(1 / 3**0.5), "best": 96, "figure": figure,
+        "allowed": pytest.approx(200 * (share * (1 - share) / 400) ** 0.5), "passed": code == 0,
+    }  # fmt: skip
+    row = cnntrain("verify", tiny).out.splitlines()[1].split()
+    least = claimed - found["allowed"]
+    figures = [f"{claimed:.2f}", "3", "97.00", "+-", "0.58", "96.00", f"{figure:.2f}", f"{least:.2f}"]
+    assert row == ["tiny", "test_accuracy", *figures, "FAILED" if code else "passed"]
+
+
+def test_a_claim_of_an_ensemble_alone(cnntrain, trained, tiny, here):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.5), (0.9, 0.7), (0.9, 0.6)], images=359)
+    runs = [f"runs/tiny/seed-{seed}" for seed in range(3)]
+    for run, saved in zip(runs, shaken(trained, 3), strict=True):
+        checkpoint.save(here / run / "checkpoints" / "best.pt", saved)
+    tiny.write_text(tiny.read_text() + "\nexpect: {ensemble_accuracy: {at_least: 10}}\n")
+    [found] = json.loads(cnntrain("verify", tiny, "--json").out)["claims"]
+    plurality, mean = (
+        json.loads(cnntrain("ensemble", *runs, "--vote", vote, "--json").out)["accuracy"]
+        for vote in ("plurality", "mean")
+    )
+    assert (found["claim"], found["figure"]) == ("ensemble_accuracy", pytest.approx(100 * plurality))
+    assert plurality != mean
+    assert (found["mean"], found["best"]) == (pytest.approx(60), 50)
+
+
+def shaken(run, count):
+    """The network of a run, with other weights that are wrong now and then."""
+    saved, generator = checkpoint.load(run), torch.Generator().manual_seed(0)
+    for _ in range(count):
+        weights = {
+            name: value + 0.3 * value.std() * torch.randn(value.shape, generator=generator)
+            if value.dim() > 1
+            else value
+            for name, value in saved.weights.items()
+        }
+        yield replace(saved, weights=weights)
+
+
+def test_a_config_whose_name_looks_like_an_override(cnntrain, trained, tiny, here):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.97)], images=400)
+    (here / "runs" / "tiny").rename(here / "runs" / "a=b")
+    (here / "a=b.yaml").write_text(tiny.read_text() + CLAIM % 50)
+    assert cnntrain("verify", "a=b.yaml", "--seeds", "1").code == 0
+
+
 def test_a_config_without_claims(cnntrain, tiny):
     outcome = cnntrain("verify", tiny)
     assert outcome.code == 2
@@ -172,6 +284,62 @@ def test_ensemble(cnntrain, tiny, here):
     assert "images wrong" in cnntrain("ensemble", *runs).out
     again = cnntrain("ensemble", *runs, f"{runs[1]}/checkpoints/best.pt")
     assert (again.code, again.err) == (2, f"error: {runs[1]}: is named twice, and would have two votes\n")
+
+
+def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here):
+    for name, saved in zip(("one", "other"), shaken(trained, 2), strict=True):
+        checkpoint.save(here / name, saved)
+    paths = [trained, here / "one", here / "other"]
+    models = [load_model(path, Where(device="cpu")) for path in paths]
+    test = own_images(models[0], "test", Folders.standard(None), Silent())
+    with torch.no_grad():
+        images = models[0].preprocessing.normalize(to_unit(torch.from_numpy(test.pixels)))
+        said = np.stack([model.network.eval()(images).softmax(1).numpy() for model in models])
+    for vote in ("plurality", "mean"):
+        votes = np.stack([(said.argmax(2) == digit).sum(0) for digit in range(10)], 1)
+        voted = (votes if vote == "plurality" else said.mean(0)).argmax(1)
+        if vote == "plurality":
+            # Where all three differ, the largest mean decides.
+            voted[votes.max(1) == 1] = said.mean(0).argmax(1)[votes.max(1) == 1]
+        result = json.loads(cnntrain("ensemble", *paths, "--vote", vote, "--picture", "x.png", "--json").out)
+        wrong = np.flatnonzero(voted != test.labels)
+        assert 3 < len(wrong) == result["wrong"]
+        assert result["accuracy"] == pytest.approx(1 - len(wrong) / 359)
+        alone = (said.argmax(2) == test.labels).mean(1)
+        assert result["alone"] == {str(path): pytest.approx(share) for path, share in zip(paths, alone, strict=True)}
+        captions = [f"{test.labels[index]}\nsaid {voted[index]}" for index in wrong]
+        assert (here / "x.png").read_bytes() == grid(test.pixels[wrong] / np.float32(255), 11, captions)
+    text = cnntrain("ensemble", *paths, "--picture", "x.png", "--vote", "mean").out.splitlines()
+    assert text[:3] == [f"{100 * share:.2f} %  {path}" for path, share in zip(paths, alone, strict=True)]
+    accuracy = f"{100 * result['accuracy']:.2f} %  mean vote: {len(wrong)} of 359 images wrong"
+    assert text[3:] == [accuracy, "drawn in x.png"]
+
+
+def test_networks_of_images_of_another_shape_do_not_vote_together(cnntrain, here):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 16), np.uint8)
+    (here / "c.yaml").write_text("data: {source: {npz: x.npz}}\nnetwork: [softmax]\ntraining: {epochs: 1}\n")
+    for name, shape in (("tall", (8, 2)), ("wide", (2, 8))):
+        np.savez(here / "x.npz", images=pixels.reshape(60, *shape), labels=np.arange(60) % 3)
+        assert cnntrain("train", "c.yaml", "--run-dir", name, "-q").code == 0
+    outcome = cnntrain("ensemble", "wide", "tall")
+    assert (outcome.code, outcome.err) == (2, "error: tall: takes images of another shape than wide\n")
+
+
+def test_a_vote_without_a_mistake_draws_nothing(cnntrain, here):
+    images = (np.arange(60) % 2 * 255).astype(np.uint8).repeat(16).reshape(60, 4, 4)
+    np.savez(here / "x.npz", images=images, labels=np.arange(60) % 2)
+    (here / "c.yaml").write_text("data: {source: {npz: x.npz}}\nnetwork: [softmax]\ntraining: {epochs: 20}\n")
+    assert cnntrain("train", "c.yaml", "--run-dir", "run", "-q").code == 0
+    found = json.loads(cnntrain("ensemble", "run", "--json").out)
+    assert (found["wrong"], found["accuracy"], found["picture"]) == (0, 1, None)
+    assert cnntrain("ensemble", "run").out == "100.00 %  run\n100.00 %  plurality vote: 0 of 12 images wrong\n"
+    assert not (here / "ensemble-errors.png").exists()
+
+
+def test_networks_whose_classes_have_other_names_do_not_vote_together(cnntrain, trained, here):
+    checkpoint.save(here / "other", replace(checkpoint.load(trained), classes=list("abcdefghij")))
+    outcome = cnntrain("ensemble", trained, "other")
+    assert (outcome.code, outcome.err) == (2, f"error: other: was trained on other data than {trained}\n")
 
 
 def test_networks_that_were_trained_on_test_images_of_another_do_not_vote(cnntrain, tiny, here):

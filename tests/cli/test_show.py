@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnntrain.data.images import Folders
+from cnntrain.data.sources.digits import digits
+from cnntrain.reports.pictures import grid
+
 SCHEDULES = [
     "constant", "{step: 3}", "{multi_step: [2, 5]}", "{exponential: 0.8}", "linear", "cosine", "one_cycle",
     "halve_on_plateau",
@@ -23,6 +27,15 @@ def test_layers(cnntrain, tmp_path):
     assert lines[-1][0:2] == ["total", str(40 + 370)]
 
 
+def test_the_total_is_of_all_layers(cnntrain, tiny):
+    lines = [
+        line.replace(",", "").split() for line in cnntrain("show", tiny, "network.0.conv.filters=32").out.splitlines()
+    ]
+    *layers, total = ([float(word) for word in line[-4:-1]] for line in lines[2:])
+    assert len(layers) == 5 and total[:2] == [sum(column) for column in list(zip(*layers, strict=True))[:2]]
+    assert total[2] == pytest.approx(sum(layer[2] for layer in layers), abs=0.3)
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_every_schedule_is_plotted(cnntrain, tiny, schedule):
     outcome = cnntrain("show", tiny, "--schedule", f"training.schedule={schedule}", "training.epochs=8")
@@ -32,6 +45,11 @@ def test_every_schedule_is_plotted(cnntrain, tiny, schedule):
     columns = list(zip(*(line[12:].ljust(64) for line in lines[1:13]), strict=True))
     heights = [sum(" ▁▂▃▄▅▆▇█".index(cell) for cell in column) for column in columns]
     assert max(heights) >= 8 * 12 - 1
+    assert [line[:12] for line in lines[1:13]] == [
+        f"{text:>10} |" for share in (" 0.1", " 0.075", " 0.05", " 0.025") for text in (share, "", "")
+    ]
+    end = "7" if "plateau" in schedule and len(lines) > 15 else "8"
+    assert lines[13:15] == [" " * 11 + "+" + "-" * 64, " " * 12 + "0" + " " * 62 + end]
     if schedule in ("linear", "cosine", "{exponential: 0.8}"):
         assert heights == sorted(heights, reverse=True)
     if schedule == "linear":
@@ -42,6 +60,14 @@ def test_the_books_rule_ends_at_a_128th(cnntrain, tiny):
     text = cnntrain("show", tiny, "--schedule", "training.schedule=halve_on_plateau", "training.epochs=100").out
     assert "training would end after epoch 71" in text
     assert "1/128" in text
+    assert text.splitlines()[14].split() == ["0", "71"]
+
+
+def test_a_plot_of_too_many_epochs_is_refused(cnntrain, tiny):
+    assert cnntrain("show", tiny, "--schedule", "training.epochs=10000").code == 0
+    outcome = cnntrain("show", tiny, "--schedule", "training.epochs=10001")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "a schedule over 10,001 epochs is not plotted; 10,000 are the most" in outcome.err
 
 
 def test_warm_up_is_plotted(cnntrain, tiny):
@@ -50,7 +76,7 @@ def test_warm_up_is_plotted(cnntrain, tiny):
 
 
 def test_augmented_images(cnntrain, tiny, tmp_path):
-    picture = tmp_path / "a.png"
+    picture = tmp_path / "a.PNG"
     outcome = cnntrain("show", tiny, "--augment", picture)
     assert (outcome.code, outcome.out) == (0, f"{picture}\n")
     first = picture.read_bytes()
@@ -60,5 +86,15 @@ def test_augmented_images(cnntrain, tiny, tmp_path):
     assert picture.read_bytes() == first
     assert cnntrain("show", tiny, "--augment", picture, "seed=1").code == 0
     assert picture.read_bytes() != first
+    images = digits(Folders.standard(None)).train.pixels
+    plain = images[:: len(images) // 8][:8].repeat(10, 0) / 255
+    assert cnntrain("show", tiny, "--augment", picture, "data.augment=[]").code == 0
+    assert picture.read_bytes() == grid(plain, 10)
+    # Both are done: what the first turns around, the second erases.
+    both = "data.augment=[{flip: {p: 0.9999999}}, {erase: {size: 16}}]"
+    assert cnntrain("show", tiny, "--augment", picture, both).code == 0
+    erased = plain.copy().reshape(8, 10, 1, 8, 8)
+    erased[:, 1:] = 0
+    assert picture.read_bytes() == grid(erased.reshape(80, 1, 8, 8), 10)
     both = cnntrain("show", tiny, "--augment", picture, "--schedule").out.splitlines()
     assert both[0] == str(picture) and both[1].startswith("learning rate by epoch")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from sklearn.datasets import load_digits
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.preparation import prepared
+from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
+from cnntrain.reports.text import epoch_line
 from cnntrain.run import checkpoint
 from cnntrain.training.distributed import Alone
+from cnntrain.training.state import EpochResult
 
 
 def test_leaves_a_whole_run_directory(trained):
@@ -36,6 +40,17 @@ def test_leaves_a_whole_run_directory(trained):
     summary = json.loads((trained / "summary.json").read_text())
     assert summary["stopped"] == "all 3 epochs are done"
     assert summary["best"]["test_accuracy"] > 0.5
+    assert summary["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
+    assert summary["images"] == {"train": 1294, "validation": 144, "test": 359}
+    best = next(row for row in reversed(rows) if row["best"] == "true")
+    assert summary["best"]["epoch"] == int(best["epoch"]) and summary["last"]["epoch"] == 3
+    figures = [f"{100 * float(best[name]):.2f} %" for name in ("validation_accuracy", "test_accuracy")]
+    *_, said, judged = (trained / "log.txt").read_text().splitlines()
+    assert said == (
+        f"all 3 epochs are done; best validation accuracy {figures[0]} in epoch {best['epoch']}, "
+        f"test accuracy there {figures[1]}"
+    )
+    assert judged == summary["verdict"]["text"]
     assert load_config(trained / "config.yaml").training.epochs == 3
 
 
@@ -47,6 +62,56 @@ def test_test_accuracy_is_read_only_where_validation_is_best(trained):
         is_best = float(row["validation_accuracy"]) >= best
         assert (row["best"] == "true") == is_best == bool(row["test_accuracy"])
         best = max(best, float(row["validation_accuracy"]))
+
+
+def test_an_epoch_is_told_in_its_figures(trained):
+    with (trained / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = [line for line in (trained / "log.txt").read_text().splitlines() if line.startswith("epoch ")]
+    for line, row in zip(lines, rows, strict=True):
+        figures = {name: float(value) for name, value in row.items() if value and name != "best"}
+        words = ["epoch", f"{row['epoch']}/3"]
+        for name in ("train", "validation"):
+            words += [name, f"{figures[f'{name}_loss']:.4f}", f"{100 * figures[f'{name}_accuracy']:.2f}", "%"]
+        words += ["test", f"{100 * figures['test_accuracy']:.2f}", "%"] if row["test_accuracy"] else []
+        words += ["lr", f"{figures['learning_rate']:.3g}", f"{figures['images_per_second']:,.0f}", "images/s"]
+        assert line.split() == words
+
+
+def test_an_epoch_without_a_right_answer_is_told_too():
+    result = EpochResult(**{one.name: 0 for one in fields(EpochResult)})
+    assert "test   0.00 %" in epoch_line(result, 10)
+    assert epoch_line(replace(result, test_accuracy=None), 10).startswith(
+        "epoch  0/10  train 0.0000   0.00 %  validation 0.0000   0.00 %                 lr 0       "
+    )
+
+
+def test_a_run_is_introduced(cnntrain, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 6, 3), np.uint8)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "x.npz", x_train=images[:30], y_train=labels[:30], x_test=images[20:], y_test=labels[20:])
+    (tmp_path / "c.yaml").write_text(
+        f"data: {{source: {{npz: {tmp_path / 'x.npz'}}}, validation: 4}}\nnetwork: [softmax]\ntraining: {{epochs: 1}}\n"
+    )
+    outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run", "--device", "cpu")
+    lines = outcome.err.splitlines()
+    assert lines[0] == f"run directory: {tmp_path / 'run'}"
+    assert lines[1].startswith("26 training, 4 validation, 20 test images of 4x6x3 in 2 classes; 146 parameters; cpu (")
+    assert lines[2] == "warning: 6 test images are also among the training images"
+    assert (tmp_path / "run" / "log.txt").read_text().splitlines() == lines
+
+
+def test_progress_is_told_over_all_epochs(tiny, tmp_path):
+    class Heard(Silent):
+        def progress(self, done, total, what):
+            heard.append((done, total, what))
+
+    heard = []
+    train_run(load_config(tiny, ["training.epochs=2"]), tmp_path / "run", Where(device="cpu"), Heard())
+    counts = [done for done, _, _ in heard]
+    assert counts == sorted(counts) and counts[-1] == 82
+    assert {(total, what) for done, total, what in heard if done <= 41} == {(82, "epoch 1/2")}
+    assert {(total, what) for done, total, what in heard if done > 41} == {(82, "epoch 2/2")}
 
 
 def test_result_on_stdout_and_all_else_on_stderr(cnntrain, tiny):
@@ -152,6 +217,20 @@ def test_runs_of_one_config_in_one_second_get_a_folder_each(cnntrain, tiny, tmp_
     assert sorted(path.name for path in (tmp_path / "runs" / "tiny").iterdir()) == ["now", "now-2"]
 
 
+def test_the_expanded_set_is_what_is_trained_on_and_nothing_else(tiny):
+    where, alone = Where(device="cpu"), Alone(torch.device("cpu"))
+    plain, expanded = (
+        prepared(load_config(tiny, overrides), where, alone, Silent()).plan
+        for overrides in ([], ["data.expand=one_pixel_shifts"])
+    )
+    counts = [
+        [len(part) for part in (plan.feeds.train, plan.feeds.sample, plan.feeds.validation, plan.feeds.test)]
+        for plan in (plain, expanded)
+    ]
+    assert counts == [[1294, 144, 144, 359], [5 * 1294, 144, 144, 359]]
+    assert (plain.batches, expanded.batches) == (41, 203)
+
+
 def test_the_training_images_that_are_looked_at_are_of_all_classes(cnntrain, tmp_path):
     digits = load_digits()
     order = np.argsort(digits.target, kind="stable")
@@ -167,3 +246,6 @@ def test_the_training_images_that_are_looked_at_are_of_all_classes(cnntrain, tmp
     sample = given.plan.feeds.sample.labels
     assert len(sample) == len(given.splits.validation)
     assert len(sample.unique()) == 10
+    other = load_config(config, ["seed=1"])
+    given = prepared(other, Where(data_dir=tmp_path, device="cpu"), Alone(torch.device("cpu")), Silent())
+    assert not torch.equal(given.plan.feeds.sample.labels, sample)

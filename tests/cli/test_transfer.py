@@ -39,7 +39,16 @@ def test_npz_without_pickle(cnntrain, trained, tmp_path):
     with np.load(tmp_path / "one.npz", allow_pickle=False) as arrays:
         for name, tensor in weights(trained).items():
             assert np.array_equal(arrays[name], tensor.numpy())
+            assert arrays[name].dtype == tensor.numpy().dtype
         assert "preprocessing" in json.loads(str(arrays["metadata"]))
+
+
+def test_weights_go_beside_the_checkpoint(cnntrain, trained, tmp_path):
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    assert cnntrain("export", run).out == f"{run / 'best.safetensors'}\n"
+    last = run / "checkpoints" / "last.pt"
+    assert cnntrain("export", last, "--format", "npz").out == f"{last.with_suffix('.npz')}\n"
+    assert (run / "best.safetensors").is_file() and last.with_suffix(".npz").is_file()
 
 
 def test_a_bad_checkpoint(cnntrain, tmp_path):
@@ -59,6 +68,7 @@ def test_init_from_takes_what_matches_and_says_what_not(cnntrain, trained, tiny,
     table = {line.split()[0]: line for line in outcome.err.splitlines() if "." in line.split(" ")[0]}
     assert table["0_conv.0.weight"].endswith("yes")
     assert "no: its shape there is (32, 72)" in table["3_fully_connected.linear.weight"]
+    assert f"taken from {trained}?" in outcome.err
     assert "8 of 11 tensors taken" in outcome.err
     assert torch.allclose(weights(tmp_path / "run")["0_conv.0.weight"], weights(trained)["0_conv.0.weight"], atol=1e-6)
 
@@ -92,5 +102,5 @@ def test_a_run_is_not_written_over(cnntrain, trained, tmp_path):
     assert outcome.code == 2 and "something.safetensors" in outcome.err
     assert (run / "checkpoints" / "last.pt").read_bytes() == before
     outcome = cnntrain("compare", run, trained, "--picture", run / "config.yaml")
-    assert outcome.code == 2 and "pictures are PNG files" in " ".join(outcome.err.split())
+    assert outcome.code == 2 and "pictures are PNG files" in " ".join(outcome.err.replace("│", "").split())
     assert (run / "config.yaml").read_text().startswith("seed")

@@ -1,6 +1,8 @@
 """YAML to values with their places: YAML 1.2's scalars, no duplicate keys, nothing that costs time or runs code."""
 
 import math
+import os
+import threading
 import time
 
 import pytest
@@ -34,6 +36,7 @@ def problems(text):
         ("-1", -1),
         ("+1", 1),
         ("010", 10),
+        ("9" * 40, 10**40 - 1),
         ("1_000", 1000),
         ("true", True),
         ("false", False),
@@ -252,6 +255,7 @@ def bomb():
         pytest.param("? " * 200_000, id="deep keys"),
         pytest.param("".join(f"k{i}: 1\n" for i in range(100_000)), id="many keys"),
         pytest.param("a: [" + "1," * 490_000 + "]", id="many items"),
+        pytest.param("%X\n" * 60_000, id="many directives"),
     ],
 )
 def test_bombs_are_refused_quickly(text):
@@ -274,6 +278,13 @@ def test_a_long_list_is_fine():
     assert value("[" + "1," * 5_000 + "]") == [1] * 5_000
 
 
+def test_the_longest_text():
+    assert parse(f"{'k' * 100}: {'x' * 4_000}\n", "f").value == {"k" * 100: "x" * 4_000}
+    for text in (f"a: {'x' * 4_001}\n", f"? {'x' * 4_001}\n: a\n"):
+        [found] = problems(text)
+        assert found.message == "a text of 4,001 characters; a config has none longer than 4,000"
+
+
 def refusal(path):
     with pytest.raises(ConfigError) as caught:
         read(path)
@@ -288,6 +299,30 @@ def test_a_hundred_megabytes(tmp_path):
     start = time.process_time()
     assert refusal(path).message == f"{path}: larger than {MAX_BYTES:,} bytes; that is no config"
     assert time.process_time() - start < 0.5
+
+
+def test_a_file_may_be_as_large_as_it_is_said(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("a: 1\n" + "#" * (MAX_BYTES - 5))
+    assert read(path).value == {"a": 1}
+    path.write_text("a: 1\n" + "#" * (MAX_BYTES - 4))
+    assert "larger" in refusal(path).message
+
+
+def test_a_pipe_whose_writer_takes_its_time(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = os.fdopen(os.open(path, os.O_RDWR), "w")
+
+    def write():
+        time.sleep(0.2)
+        with writer:
+            writer.write("a: 1\n")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert read(path).value == {"a": 1}
+    thread.join()
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "---\n", "null\n", "~"])
@@ -311,6 +346,8 @@ def test_files_that_can_not_be_read(tmp_path):
     binary.write_bytes(b"\xff\xfe\x00")
     assert refusal(missing).message == f"{missing}: there is no such file"
     assert refusal(binary).message == "not a text file in UTF-8"
+    binary.write_bytes(b"a: 1\nb: e\xff\n")
+    assert refusal(binary).position == Position(str(binary), 2, 5, "b: e")
     assert refusal(tmp_path).message.startswith(f"{tmp_path}: ")
     assert refusal(tmp_path / ("x" * 5000)).message.endswith("File name too long; that is no config")
     assert "null" in refusal(tmp_path / "a\0b").message

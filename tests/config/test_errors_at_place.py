@@ -4,7 +4,7 @@ import pytest
 
 import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved, load
-from cnntrain.errors import ConfigError, Position, Problem
+from cnntrain.errors import LINE_LENGTH, ConfigError, Position, Problem
 
 MANY = """\
 netwrk: [softmax]
@@ -53,6 +53,20 @@ def test_no_position():
     assert str(Problem("wrong")) == "wrong"
 
 
+@pytest.mark.parametrize("column", [1, 81, 200, 320, 400])
+def test_of_a_long_line_the_part_around_the_place_is_shown(column):
+    line = "".join(chr(0x100 + index) for index in range(400))
+    _, shown, pointer = str(Problem("wrong", Position("f", 1, column, line))).split("\n")
+    assert shown[pointer.index("^")] == line[column - 1]
+    assert shown.startswith("    1 | ") and shown[8:] in line and len(shown[8:]) == LINE_LENGTH
+
+
+@pytest.mark.parametrize(("count", "rest"), [(50, []), (51, ["and 1 more"]), (2050, ["and 2,000 more"])])
+def test_of_many_problems_the_first_are_shown_and_the_others_counted(count, rest):
+    said = str(ConfigError([Problem(f"wrong {number}") for number in range(count)]))
+    assert said.split("\n") == [f"wrong {number}" for number in range(50)] + rest
+
+
 def test_all_errors_at_once_in_reading_order(problems):
     assert problems(MANY) == [
         (1, 1, "unknown key `netwrk`; did you mean `network`?"),
@@ -86,6 +100,12 @@ def test_all_errors_at_once_in_reading_order(problems):
         ("conv", 5, "`filters` is missing"),
         ("{conv: }", 6, "`filters` is missing"),
         ("{conv: {}}", 6, "`filters` is missing"),
+        ("{conv: {filters: 3, padding: [1, -1]}}", 38, "`1` should be greater than or equal to 0, not -1"),
+        (
+            "{conv: {filters: 3, padding: 2147483648}}",
+            25,
+            "`padding` should be less than 2147483648 or be a list or be 'same', not 2147483648",
+        ),
         ("{max_pool: 0}", 6, "`kernel_size` should be greater than 0 or be a list, not 0"),
         ("{dropout: 1}", 6, None),
         ("{dropout: 1.0}", 6, "`p` should be less than 1, not 1.0"),
@@ -142,6 +162,11 @@ def test_nothing_near_lists_all(problems):
             25,
             "`padding` should be an integer or be a list or be 'same', not {'a': 1}",
         ),
+        (
+            "{conv: {filters: 3, padding: .inf}}",
+            25,
+            "`padding` should be an integer or be a list or be 'same', not inf",
+        ),
         ("{conv: {filters: 3, kernel_size: {}}}", 25, "`kernel_size` should be an integer or be a list, not {}"),
     ],
 )
@@ -184,6 +209,7 @@ def test_top_level(problems, key, message):
         ("l2: .nan", None),
         ("l2: .inf", "`l2` should be a finite number, not inf"),
         ("l2: 1e-3x", "`l2` should be a number, not '1e-3x'"),
+        ("clip_grad_norm: .inf", "`clip_grad_norm` should be a finite number, not inf"),
         ("clip_grad_norm: 0", "`clip_grad_norm` should be greater than 0, not 0"),
         ("label_smoothing: 1", "`label_smoothing` should be less than 1, not 1"),
         ("shuffle: no", "`shuffle` should be 'always', 'once' or 'never', not 'no'"),
@@ -222,8 +248,19 @@ def test_braces_in_what_the_user_wrote(problems):
 
 def test_long_values_are_cut(problems):
     [(_, _, message)] = problems(f"network: [softmax]\nseed: {'x' * 500}\n")
-    assert len(message) < 120
-    assert message.endswith("...")
+    assert message == f"`seed` should be an integer, not '{'x' * 56}..."
+    [(_, _, message)] = problems(f"network: [softmax]\nseed: {'x' * 58}\n")
+    assert message == f"`seed` should be an integer, not '{'x' * 58}'"
+
+
+def test_an_item_is_told_of_alone(problems):
+    found = problems("network: [softmax]\ntraining:\n  schedule: {multi_step: [2, x]}\n")
+    assert found == [(3, 30, "`1` should be an integer, not 'x'")]
+
+
+def test_errors_of_one_line_go_from_left_to_right(problems):
+    found = problems("network: [softmax]\ntraining: {shuffle: no, l2: -1, epochs: 0}\n")
+    assert [(line, column) for line, column, _ in found] == [(2, 12), (2, 25), (2, 33)]
 
 
 def test_an_error_found_later_points_into_the_file(tmp_path):

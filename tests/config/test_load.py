@@ -1,6 +1,7 @@
 """A file, its bases and overrides to one config, and back to a file."""
 
 import copy
+import json
 
 import pytest
 import yaml
@@ -173,6 +174,8 @@ def test_resolved_round_trip(write, text):
     assert resolved(again) == resolved(config)
     assert to_yaml(again) == to_yaml(config)
     assert to_yaml(from_resolved(resolved(config))) == to_yaml(config)
+    # In the order of the documentation, too.
+    assert json.dumps(parse(to_yaml(config), "f").value) == json.dumps(resolved(config))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,32 @@ def test_resolved_is_left_alone():
     before = copy.deepcopy(values)
     assert from_resolved(values, ["training.epochs=5", "network.0.softmax.dropout=0.5"]).training.epochs == 5
     assert values == before
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("\x1b[2J", "a config holds plain values only, no such str"),
+        (10**40, "a config holds plain values only, no such int"),
+        (b"x", "a config holds plain values only, no such bytes"),
+        ([0] * 4000, "with all defaults filled in, it has too many or too deeply nested values"),
+        (nested(60), "with all defaults filled in, it has too many or too deeply nested values"),
+    ],
+)
+def test_what_a_checkpoint_holds_is_within_the_bounds_of_a_config(value, said):
+    with pytest.raises(ConfigError) as caught:
+        from_resolved({"network": ["softmax"], "init_from": value})
+    assert str(caught.value) == said
+
+
+def test_a_config_that_could_not_be_read_again_is_refused(write):
+    layers = ", ".join(["{conv: 3}"] * 300)
+    path = write(f"network: [{layers}, softmax]\n")
+    assert refusal(path).startswith(f"{path}:1:1: with all defaults filled in, it has too many")
 
 
 def test_errors_of_a_resolved_config_name_their_place():
@@ -228,10 +257,12 @@ def test_extends_replaces_lists(write):
         ("training: {schedule: {step: 2}}", ("training", "schedule"), "step"),
         ("init: {he: uniform}", ("init",), "he"),
         ("data: {source: mnist}", ("data", "source"), "mnist"),
+        ("data: {source: {npz: {path: there}}}", ("data", "source"), "npz"),
     ],
 )
 def test_extends_replaces_a_name_by_another(write, top, place, expected):
-    write(BASE + "init: {normal: 0.5}\n", "base.yaml")
+    base = BASE.replace("source: digits", "source: {image_folder: {path: here, channels: 3}}")
+    write(base + "init: {normal: 0.5}\n", "base.yaml")
     found = load(write(f"extends: base.yaml\n{top}\n"))
     for part in place:
         found = getattr(found, part)
@@ -271,10 +302,16 @@ def test_circles(write, names, tmp_path):
     assert said.startswith(f"{tmp_path / names[-1]}.yaml:2:1: `extends` goes round in a circle through a.yaml\n")
 
 
+def test_a_circle_through_a_folder(write, tmp_path):
+    write("extends: far/../a.yaml\n", "a.yaml")
+    (tmp_path / "far").mkdir()
+    assert "`extends` goes round in a circle" in refusal(tmp_path / "far" / ".." / "a.yaml")
+
+
 def test_a_circle_through_a_link(write, tmp_path):
     write("extends: link.yaml\n", "a.yaml")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "a.yaml")
-    assert "circle" in refusal(tmp_path / "a.yaml")
+    assert "`extends` goes round in a circle" in refusal(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "3", "[c.yaml]", "{a: 1}", ".", "x" * 1500, "''"])
@@ -292,6 +329,28 @@ def test_no_other_file_is_read_or_shown(write, tmp_path, name):
     said = refusal(write(f"extends: {name}\nnetwork: [softmax]\n"))
     assert "`extends` names a config, whose name ends in .yaml or .yml" in said
     assert "password" not in said
+
+
+def test_a_base_of_the_other_ending(write):
+    write(BASE, "base.yml")
+    assert load(write("extends: base.yml\n")).seed == 1
+
+
+def test_so_many_bases_and_no_more(write, tmp_path):
+    write(BASE, "0.yaml")
+    for number in range(1, 22):
+        write(f"extends: {number - 1}.yaml\n", f"{number}.yaml")
+    assert load(tmp_path / "20.yaml").seed == 1
+    assert refusal(tmp_path / "21.yaml").startswith(
+        f"{tmp_path / '1.yaml'}:1:1: `extends` leads through more than 20 files"
+    )
+
+
+def test_all_files_together_are_no_larger_than_one_may_be(write):
+    base = write(BASE + "#" * 120_000, "base.yaml")
+    assert load(write("extends: base.yaml\n" + "#" * 70_000)).seed == 1
+    said = refusal(write("extends: base.yaml\n" + "#" * 90_000))
+    assert said.startswith(f"{base}: larger than ") and said.endswith(" bytes; that is no config")
 
 
 def test_no_base(write):
@@ -323,6 +382,21 @@ def test_errors_in_a_replaced_value_point_to_the_top(write):
     with pytest.raises(ConfigError) as caught:
         load(top)
     assert [str(problem.position) for problem in caught.value.problems] == [f"{top}:4:5", f"{top}:5:31"]
+
+
+@pytest.mark.parametrize(
+    ("base", "top", "place"),
+    [
+        # What stood deeper in the base is gone.
+        ("data: {augment: [{shift: {pixels: 1}}]}", "data: {augment: [{shift: 0}]}", "1:19"),
+        # What is written in both stands in both.
+        ("training: {checkpoint_every: {}}", "training: {  checkpoint_every: {}}", "1:14"),
+    ],
+)
+def test_errors_in_what_both_files_have_point_to_the_top(write, base, top, place):
+    write(f"{base}\n", "base.yaml")
+    path = write(f"{top}\nextends: base.yaml\nnetwork: [softmax]\n")
+    assert refusal(path).startswith(f"{path}:{place}: ")
 
 
 def test_a_mistake_in_yaml_of_the_base(write):
@@ -360,6 +434,9 @@ def test_a_mistake_in_yaml_of_the_base(write):
         ("training.optimizer=adam", ["training", "optimizer", "adam", "eps"], 1e-8),
         ("init.normal.std=0.5", ["init"], {"normal": {"std": 0.5}}),
         ("data.source=mnist", ["data", "source"], "mnist"),
+        ("training.checkpoint_every.steps=3", ["training", "checkpoint_every"], {"steps": 3}),
+        ("training.checkpoint_every.minutes=3", ["training", "checkpoint_every"], {"minutes": 3.0}),
+        ("data.source.npz.path=x", ["data", "source", "npz", "path"], "x"),
     ],
 )
 def test_overrides(write, override, place, expected):
@@ -438,6 +515,7 @@ def test_no_key_or_no_value(write, override):
         ("network.\u00b2=softmax", "`network` has items 0 to 2, no `\u00b2`"),
         ("network.\u0663=softmax", "`network` has items 0 to 2, no `\u0663`"),
         (f"network.{'9' * 500}=softmax", f"`network` has items 0 to 2, no `{'9' * 500}`"),
+        ("network.999999999=softmax", "`network` has items 0 to 2, no `999999999`"),
         ("seed.x=3", "`seed` is 1, which has no parts"),
         ("network.2.x=3", "`network.2` is 'softmax', which has no parts"),
         ("network.1.max_pool.stride=1", "`network.1.max_pool` is 2, which has no parts"),
@@ -445,6 +523,11 @@ def test_no_key_or_no_value(write, override):
 )
 def test_places_that_are_not_there(write, override, expected):
     assert refusal(write(BASE), override) == f"override `{override}`: {expected}"
+
+
+def test_a_number_without_end(write):
+    said = refusal(write(BASE), f"network.{'9' * 5000}=softmax")
+    assert said.startswith("override `network.999") and said.endswith("999`") and len(said) < 2001
 
 
 def test_an_item_of_an_empty_list(write):
@@ -469,6 +552,7 @@ def test_an_item_of_an_empty_list(write):
         ("network=[sofmax]", 9, "unknown layer `sofmax`; did you mean `softmax`?"),
         ("extends=base.yaml", 9, "unknown key `extends`; known: "),
         ("\u00b2=3", 3, "unknown key `\u00b2`; known: "),
+        ("a." * 60 + "b=1", 123, "an override's key has at most 60 parts"),
     ],
 )
 def test_wrong_overrides_point_into_themselves(write, override, column, expected):

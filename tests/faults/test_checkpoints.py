@@ -1,18 +1,22 @@
 """A checkpoint that is cut off or changed anywhere is named, never loaded; the one before it is offered."""
 
+import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from cnntrain.app.train import resume_run
+from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
+from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import CheckpointError, UsageError
+from cnntrain.errors import CheckpointError, Interrupted, UsageError
 from cnntrain.run import checkpoint
 
-from .cases import Row, assert_same_runs, repeat, whole
+from .cases import Row, assert_same, assert_same_runs, repeat, whole
 
 CUTS = 200
 
@@ -67,19 +71,67 @@ def test_the_previous_one_is_offered_and_leads_to_the_same_bits(run):
         resume_run(run, [], Where())
     said = str(caught.value)
     assert str(last) in said and "damaged" in said
+    before = checkpoint.load(run / "checkpoints" / "previous.pt").training
+    assert before["epoch"] != before["batch"]
+    assert f"The one before it, after epoch {before['epoch']}, batch {before['batch']}, is whole" in said
     command = said.splitlines()[-1].split()
     assert command == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
     resume_run(Path(command[-1]), [], Where())
     assert_same_runs(whole(), run)
 
 
-def test_changes_wait_until_the_best_checkpoint_is_reached_again(run):
-    best = checkpoint.load(run / "checkpoints" / "best.pt").result["epoch"]
-    before = checkpoint.load(run / "checkpoints" / "previous.pt").training["epoch"]
-    if best <= before:
-        pytest.skip("the last epoch was not the best")
-    with pytest.raises(UsageError, match="still ahead; resume without changes first"):
-        resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where())
+def test_nothing_is_offered_in_the_place_of_the_previous_one(run):
+    previous = run / "checkpoints" / "previous.pt"
+    previous.write_bytes(previous.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=rf"^{previous}: damaged, or not a checkpoint of this program: [^;]*$"):
+        resume_run(previous, [], Where())
+
+
+def test_the_best_checkpoint_holds_no_state_to_go_on_from(run):
+    best = run / "checkpoints" / "best.pt"
+    with pytest.raises(CheckpointError, match=f"^{best}: holds no training state to resume from$"):
+        resume_run(best, [], Where())
+
+
+@pytest.fixture
+def rising(tiny, tmp_path):
+    """A run each of whose three epochs is the best so far, saved every so many steps and after each."""
+
+    def rising(steps):
+        run = tmp_path / "rising"
+        train_run(load_config(tiny, [f"training.checkpoint_every={{steps: {steps}}}"]), run, Where(device="cpu"))
+        history = checkpoint.load(run / "checkpoints" / "last.pt").training["history"]
+        assert [row["best"] for row in history] == [True, True, True]
+        return run
+
+    return rising
+
+
+def test_changes_wait_until_the_best_checkpoint_is_reached_again(rising):
+    run = rising(30)
+    previous = run / "checkpoints" / "previous.pt"
+    said = f"{run / 'checkpoints' / 'best.pt'} is of epoch 3, which is still ahead; resume without changes first"
+    with pytest.raises(UsageError, match=f"^{said}$"):
+        resume_run(previous, ["training.l2=0.1"], Where(device="cpu"))
+    before = checkpoint.load(run)
+    resume_run(previous, [], Where(device="cpu"))
+    assert_same(vars(checkpoint.load(run)), vars(before))
+    assert "damaged or missing" not in (run / "log.txt").read_text()
+
+
+def test_a_best_checkpoint_of_what_is_ahead_gives_way_to_the_state_that_is_changed(rising):
+    run = rising(1000)
+    with pytest.raises(Interrupted):
+        resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where(device="cpu"), Ending())
+    best, last = checkpoint.load(run), checkpoint.load(run / "checkpoints" / "last.pt")
+    assert (best.result["epoch"], last.training["epoch"]) == (2, 2)
+
+
+class Ending(Silent):
+    """Asks for an end at the first sign of life."""
+
+    def progress(self, done, total, what):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_without_any_whole_state_a_new_run_is_offered(run):

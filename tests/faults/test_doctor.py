@@ -6,7 +6,10 @@ import shutil
 
 import pytest
 
+from cnntrain.config.load import to_yaml
 from cnntrain.errors import Paused
+from cnntrain.run import checkpoint
+from cnntrain.run.directory import RunDirectory
 
 from .cases import assert_same_runs, config_of, go_on, whole
 
@@ -59,7 +62,8 @@ DAMAGE = {
 def test_damage_is_named_and_mended(cnntrain, run, name, number):
     DAMAGE[name][number](run / name)
     outcome = cnntrain("doctor", run, "--json")
-    assert outcome.code == 2
+    assert (outcome.code, outcome.err) == (2, f"error: {run}: 1 problem\n")
+    assert json.loads(outcome.out)["sound"] is False
     [problem] = json.loads(outcome.out)["problems"]
     assert str(run / name) in problem["what"]
     fix = shlex.split(problem["fix"])
@@ -71,6 +75,56 @@ def test_damage_is_named_and_mended(cnntrain, run, name, number):
     if not is_lost:
         assert cnntrain("doctor", run).code == 0
         assert_same_runs(whole(), run)
+
+
+def test_what_can_not_be_resumed_is_begun_again(cnntrain, run):
+    for name in ("last", "previous"):
+        cut(run / "checkpoints" / f"{name}.pt")
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    assert found["status"] == "can't go on"
+    assert [problem["fix"] for problem in found["problems"]] == [
+        f"begin again with: cnntrain train '{run / 'config.yaml'}'",
+        "none needed: the next checkpoint replaces it",
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, lambda path: path.unlink(), lambda path: shutil.copy(path.with_name("best.pt"), path)]
+)
+def test_the_checkpoint_before_is_offered(cnntrain, run, damage):
+    damage(run / "checkpoints" / "last.pt")
+    (run / "metrics.csv").unlink()
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert str(run / "checkpoints" / "last.pt") in problem["what"]
+    assert shlex.split(problem["fix"]) == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
+
+
+def test_weights_that_are_not_finite(cnntrain, run):
+    path = run / "checkpoints" / "best.pt"
+    saved = checkpoint.load(path)
+    saved.weights["1_batch_norm.weight"][2] = float("nan")
+    checkpoint.save(path, saved)
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert problem["what"] == f"{path}: `1_batch_norm.weight` is not finite"
+
+
+def test_a_config_alone_is_mended_by_hand(cnntrain, tmp_path):
+    RunDirectory.create(tmp_path / "run", "network: [sofmax]\n").close()
+    [problem] = json.loads(cnntrain("doctor", tmp_path / "run", "--json").out)["problems"]
+    assert problem["what"].startswith(f"{tmp_path / 'run' / 'config.yaml'}:1:11: unknown layer `sofmax`")
+    assert problem["fix"] == "mend it"
+
+
+def test_what_a_killed_process_leaves_is_noted(cnntrain, run):
+    (run / ".owner").write_text("123 on somewhere")
+    (run / "checkpoints" / ".last.pt.abc.part").write_bytes(b"half")
+    notes = [
+        "process 123 on somewhere ended without closing this run",
+        f"{run / 'checkpoints' / '.last.pt.abc.part'}: half-written, left behind",
+    ]
+    assert json.loads(cnntrain("doctor", run, "--json").out)["notes"] == notes
+    outcome = cnntrain("doctor", run)
+    assert (outcome.code, outcome.out.splitlines()[1:]) == (0, [*(f"note: {note}" for note in notes), "sound"])
 
 
 def test_all_problems_at_once(cnntrain, run):
@@ -94,9 +148,6 @@ def _other():
 
 
 def test_a_run_before_its_first_checkpoint(cnntrain, tmp_path):
-    from cnntrain.config.load import to_yaml
-    from cnntrain.run.directory import RunDirectory
-
     RunDirectory.create(tmp_path / "run", to_yaml(config_of())).close()
     outcome = cnntrain("doctor", tmp_path / "run")
     assert outcome.code == 0
@@ -116,6 +167,9 @@ def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
     outcome = cnntrain("doctor", tmp_path / "run")
     assert outcome.code == 0
     assert "not finished; goes on after epoch 0, batch 2 with: cnntrain train --resume" in outcome.out
+    shutil.copy(whole() / "summary.json", tmp_path / "run")
+    said = cnntrain("doctor", tmp_path / "run").out
+    assert f"problem: {tmp_path / 'run' / 'summary.json'}: there, though the run is not finished" in said
     go_on(tmp_path / "run", config_of())
     assert_same_runs(whole(), tmp_path / "run")
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,3 +110,41 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         atomic.write(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["a\nb", "b"]},
+        {"classes": ["a\x1b", "b"]},
+        {"classes": ("a", "b")},
+        {"weights": {"w": torch.zeros(2).to_sparse()}},
+        {"weights": {"w": torch.zeros(2, dtype=torch.complex64)}},
+        {"weights": {"w": [0.0]}},
+        {"config": {1: 2}},
+        {"plugins": {1: ""}},
+        {"data": ["train"]},
+        {"result": "x"},
+        {"training": [1]},
+    ],
+)
+def test_what_is_sealed_but_not_of_its_kind(tmp_path, change):
+    checkpoint.save(tmp_path / "x.pt", replace(example(), **change))
+    with pytest.raises(CheckpointError, match=r"x\.pt: not a whole checkpoint of this program$"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_one_of_another_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", "cnntrain checkpoint 2")
+    checkpoint.save(tmp_path / "x.pt", example())
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"x\.pt: not a checkpoint of this program$"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_a_folder_in_the_place_of_one(tmp_path):
+    (tmp_path / "checkpoints" / "best.pt").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"best\.pt: no checkpoint here \(not a file\)$"):
+        checkpoint.load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"none\.pt: no checkpoint here \(no such file\)$"):
+        checkpoint.load(tmp_path / "none.pt")

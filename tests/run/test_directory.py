@@ -1,12 +1,17 @@
 """Run directories: new or resumed, never shared, never overwritten."""
 
 import errno
+import os
+import shutil
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 
 from cnntrain.errors import UsageError
 from cnntrain.run import atomic
-from cnntrain.run.directory import RunDirectory, default_path
+from cnntrain.run.directory import RunDirectory, default_path, left_by
 
 
 def test_an_existing_one_is_refused(tmp_path):
@@ -51,3 +56,71 @@ def test_a_folder_whose_names_can_not_be_synced(tmp_path, monkeypatch):
     made = RunDirectory.create(tmp_path / "run", "seed: 0\n", or_beside=True)
     assert made.path == tmp_path / "run"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_names_are_the_time(tmp_path):
+    before = datetime.now().replace(microsecond=0)
+    path = default_path("x", tmp_path)
+    assert path.parent == tmp_path / "x"
+    assert before <= datetime.strptime(path.name, "%Y%m%d-%H%M%S") <= datetime.now()
+
+
+@dataclass
+class Row:
+    """A row as a run writes them."""
+
+    epoch: int
+    best: bool
+    test_accuracy: float | None
+
+
+def test_rows_are_written_whole_or_not_at_all(tmp_path):
+    with closing(RunDirectory.create(tmp_path / "run", "seed: 0\n")) as directory:
+        directory.write_rows("metrics.csv", [Row(1, True, 0.5), Row(2, False, None)])
+        assert (tmp_path / "run" / "metrics.csv").read_bytes() == b"epoch,best,test_accuracy\n1,true,0.5\n2,false,\n"
+        directory.write_rows("metrics.csv", [])
+        assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_what_was_half_written_is_cleared_away(tmp_path):
+    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+    for folder in ("", "checkpoints", "plots"):
+        (tmp_path / "run" / folder).mkdir(exist_ok=True)
+        (tmp_path / "run" / folder / ".x.abc.part").touch()
+    RunDirectory.open(tmp_path / "run").close()
+    assert not list((tmp_path / "run").rglob("*.part"))
+
+
+def test_half_made_runs_are_cleared_away(tmp_path):
+    (tmp_path / ".run.abc.part" / "checkpoints").mkdir(parents=True)
+    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_log_takes_any_name(tmp_path):
+    with closing(RunDirectory.create(tmp_path / "run", "seed: 0\n")) as directory:
+        directory.log("a\udcffb")
+    assert (tmp_path / "run" / "log.txt").read_text() == "a?b\n"
+
+
+def test_a_name_too_long(tmp_path):
+    with pytest.raises(UsageError, match="File name too long"):
+        RunDirectory.create(tmp_path / ("x" * 250), "seed: 0\n")
+
+
+def test_who_closes_it_leaves_no_trace(tmp_path):
+    directory = RunDirectory.create(tmp_path / "run", "seed: 0\n")
+    assert directory.left_by is None and left_by(tmp_path / "run").startswith(f"{os.getpid()} on ")
+    directory.close()
+    with closing(RunDirectory.open(tmp_path / "run")) as again:
+        assert again.left_by is None
+
+
+def test_one_that_can_not_be_opened_is_not_held(tmp_path):
+    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+    (tmp_path / "run" / ".owner" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError) as caught:
+        RunDirectory.open(tmp_path / "run")
+    assert caught.value.filename == str(tmp_path / "run" / ".owner")
+    shutil.rmtree(tmp_path / "run" / ".owner")
+    RunDirectory.open(tmp_path / "run").close()

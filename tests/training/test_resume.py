@@ -108,11 +108,34 @@ def test_a_better_best_is_remembered(tiny, tmp_path):
     assert_same(before.weights, after.weights)
 
 
-@pytest.mark.parametrize("override", ["seed=1", "network.0.conv.filters=5", "training.optimizer=adam"])
-def test_what_the_state_does_not_fit_is_refused(override, tiny, tmp_path):
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("seed=1", "seed"),
+        ("data.normalize=true", "data"),
+        ("network.0.conv.filters=5", "network"),
+        ("init=book", "init"),
+        ("dropout_scaling=book", "dropout_scaling"),
+        ("training.optimizer=adam", "training.optimizer"),
+    ],
+)
+def test_what_the_state_does_not_fit_is_refused(override, named, tiny, tmp_path):
     train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
-    with pytest.raises(UsageError, match=override.partition("=")[0].split(".0")[0]):
+    with pytest.raises(UsageError, match=f"another {named}; begin a new run instead"):
         resume_run(tmp_path / "run", ["training.epochs=2", override], Where())
+
+
+def test_what_orders_the_images_of_an_epoch_stays_until_its_end(tiny, tmp_path):
+    with pytest.raises(Interrupted):
+        train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(15))
+    for override in ("training.batch_size=16", "training.shuffle=once"):
+        with pytest.raises(UsageError, match=f"another {override.partition('=')[0]}; begin a new run"):
+            resume_run(tmp_path / "run", [override], Where())
+    budget = "data.memory_budget=1"
+    with pytest.raises(Interrupted):
+        resume_run(tmp_path / "run", [budget], Where(), InterruptAt("epoch 1/"))
+    summary = resume_run(tmp_path / "run", ["training.batch_size=16", "training.shuffle=once", budget], Where())
+    assert summary["changes"] == ["after epoch 1, batch 0: training.batch_size=16 training.shuffle=once " + budget]
 
 
 def test_the_resolved_config_gives_the_same_bits(tiny, tmp_path):

@@ -1,0 +1,66 @@
+"""Files that are whole or absent, under the name and with the rights that they are to have."""
+
+import errno
+import os
+import stat
+
+import pytest
+
+from cnntrain.run import atomic
+from cnntrain.run.directory import RunDirectory
+
+
+@pytest.fixture
+def mask():
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_rights_are_those_of_any_other_new_file(tmp_path, mask):
+    atomic.write(tmp_path / "x", "content")
+    assert mode(tmp_path / "x") == 0o640
+    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+    assert mode(tmp_path / "run") == 0o750
+    assert atomic.umask() == atomic.umask() == mask
+
+
+def test_a_file_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noted(handle):
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), (tmp_path / "x").exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    atomic.write(tmp_path / "x", "content")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_what_is_kept_outlives_what_is_written_anew(tmp_path):
+    last, previous = tmp_path / "last", tmp_path / "previous"
+    for content in ("one", "two", "three"):
+        atomic.write(last, content)
+        atomic.keep(last, previous)
+        # Twice changes nothing.
+        atomic.keep(last, previous)
+        assert (last.read_text(), previous.read_text()) == (content, content)
+    atomic.write(last, "four")
+    assert (last.read_text(), previous.read_text()) == ("four", "three")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
+
+
+def test_what_is_kept_where_files_have_one_name_only(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    atomic.write(tmp_path / "last", "one")
+    atomic.keep(tmp_path / "last", tmp_path / "previous")
+    atomic.write(tmp_path / "last", "two")
+    assert (tmp_path / "previous").read_text() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]
