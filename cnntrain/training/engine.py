@@ -70,7 +70,7 @@ class Traced(Engine):
             self._begin()
         for indices, factor in zip(batches, factors, strict=True):
             is_first = self._size is None or len(indices) > self._size
-            if is_first or len(indices) != self._size or keeps_gradients or self._has_failed:
+            if len(indices) != self._size or keeps_gradients or self._has_failed:
                 # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
                 # is resumed may begin with the smaller last batch.
                 if is_first:

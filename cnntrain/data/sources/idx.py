@@ -176,7 +176,7 @@ def _pair(
     if len(images) != len(labels):
         raise DataError(f"{image_file} has {len(images):,} images, but {label_file} has {len(labels):,} labels")
     numbers = labels.astype("int64") - first_label
-    if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < classes:
+    if not 0 <= int(numbers.min()) <= int(numbers.max()) < classes:
         wrong = next(label for label in numbers.tolist() if not 0 <= label < classes) + first_label
         raise DataError(f"{label_file}: the label {wrong} is out of range; there are {classes} classes")
     return Images(images[:, None], numbers)

@@ -47,7 +47,7 @@ class _Array:
 
 
 def _reconstruct(kind: object, shape: tuple[int, ...], code: bytes) -> _Array:
-    if kind is not NDARRAY or tuple(shape) != (0,):
+    if kind is not NDARRAY:
         raise pickle.UnpicklingError("it does not begin as an array")
     return _Array()
 
