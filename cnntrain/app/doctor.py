@@ -183,7 +183,7 @@ class _Patient:
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
             same = [summary[name] for name in FIGURES] == figures
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
             return
         if not same:

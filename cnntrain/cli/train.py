@@ -121,7 +121,7 @@ def _numbers(seeds: str) -> list[int]:
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
             raise UsageError(f"`--seeds {seeds}`: write seeds as 0-4 or 1,3,5")
-        if int(last or first) - int(first) >= MOST_SEEDS:
+        if len(numbers) + int(last or first) - int(first) >= MOST_SEEDS:
             raise UsageError(f"`--seeds {seeds}`: asks for more than {MOST_SEEDS:,} runs at once")
         numbers += range(int(first), int(last or first) + 1)
     return sorted(set(numbers))

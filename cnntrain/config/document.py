@@ -253,8 +253,8 @@ def read(path: Path, allowance: Allowance | None = None) -> Document:
     except FileNotFoundError as error:
         raise ConfigError([Problem(f"{path}: there is no such file")]) from error
     except UnicodeDecodeError as error:
-        before = error.object[: error.start].split(b"\n")
-        where = Position(str(path), len(before), len(before[-1]) + 1, before[-1].decode("utf-8", "replace"))
+        before = error.object[: error.start].decode("utf-8").split("\n")
+        where = Position(str(path), len(before), len(before[-1]) + 1, before[-1])
         raise ConfigError([Problem("not a text file in UTF-8", where)]) from error
     except (OSError, ValueError) as error:
         raise ConfigError(

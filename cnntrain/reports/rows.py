@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ METRICS = (
 DIAGNOSTICS = ("epoch", "layer", "weight_norm", "gradient_norm")
 # What is not a number in them.
 WORDS = {"best", "layer"}
+# What every row has, whatever became of the losses.
+FINITE = {"epoch", "sample_accuracy", "validation_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def _value(name: str, text: str) -> float | str | None:
-    if not text:
+    if name in WORDS:
+        return text
+    if not text and name not in FINITE:
         return None
-    return text if name in WORDS else float(text)
+    number = float(text)
+    if name in FINITE and not math.isfinite(number):
+        raise ValueError(f"`{name}` is {number}")
+    return number

@@ -24,6 +24,8 @@ from cnntrain.run import atomic
 from cnntrain.text import is_printable
 
 FORMAT = "cnntrain checkpoint 1"
+# What is read of a state before it is restored, which finds the rest out.
+_STATE = {"epoch": int, "batch": int, "stopped": str, "history": list, "health": list, "best_weights": dict}
 _COMMENT = b"sha256:"
 _COMMENT_LENGTH = len(_COMMENT) + 64
 
@@ -85,9 +87,13 @@ def _is_sound(saved: Checkpoint) -> bool:
         and isinstance(saved.classes, list)
         and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
         and all(_is_plain(tensor) for tensor in saved.weights.values())
-        and isinstance(saved.result, dict | None)
-        and isinstance(saved.training, dict | None)
+        and (saved.result is None or _has(saved.result, {"epoch": int}))
+        and (saved.training is None or _has(saved.training, _STATE))
     )
+
+
+def _has(values: object, kinds: dict[str, type]) -> bool:
+    return isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in kinds.items())
 
 
 def _is_plain(tensor: object) -> bool:

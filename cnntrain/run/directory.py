@@ -100,15 +100,16 @@ class RunDirectory:
 
     @classmethod
     def _create(cls, path: Path, config: str) -> RunDirectory:
-        if path.is_file():
+        # `Path` has methods for this, which raise where a name is too long.
+        if os.path.isfile(path):
             raise UsageError(f"{path}: is a file; name another `--run-dir`")
-        if path.exists():
+        if os.path.exists(path):
             raise _Taken(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _furnish(path, config)
         except OSError as error:
-            if path.is_dir():  # since a moment ago
+            if os.path.isdir(path):  # since a moment ago
                 raise _Taken(path) from error
             raise _unfit(path, "can't make the run directory", error) from error
         with suppress(OSError):  # not every folder that can be written to can be read

@@ -50,10 +50,10 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     file = path / "summary.json"
     try:
         summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _Summary.model_validate(summary)
+        _Summary.model_validate(summary, strict=True)
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(file) from error
     return summary
 

@@ -9,11 +9,11 @@ from cnntrain.app import environment
 
 
 def test_versions_and_the_command(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["cnntrain", "train", "c.yaml"])
+    monkeypatch.setattr("sys.argv", ["cnntrain", "train", "c.yaml", "data.augment=[shift, flip]"])
     found = environment.environment()
     assert found["cnntrain"] == importlib.metadata.version("cnntrain")
     assert found["torch"] == torch.__version__
-    assert found["command"] == "cnntrain train c.yaml"
+    assert found["command"] == "cnntrain train c.yaml 'data.augment=[shift, flip]'"
 
 
 def test_the_commit_of_the_folder_that_the_command_ran_in(tmp_path, monkeypatch):

@@ -127,6 +127,7 @@ def test_an_unfinished_run(cnntrain, run):
         ("summary.json", b"null"),
         ("summary.json", b'["x"]'),
         ("summary.json", b"\xff"),
+        ("summary.json", b"[" * 200_000),
         ("metrics.csv", b"a,b\n1,2\n"),
         ("metrics.csv", b"\xff\xfe"),
         ("metrics.csv", b""),
@@ -158,6 +159,26 @@ def test_a_summary_that_lacks_a_figure_is_damage(cnntrain, run, place):
     for command in ("report", "compare"):
         outcome = cnntrain(command, run)
         assert (outcome.code, "summary.json: damaged" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf"])
+@pytest.mark.parametrize("name", ["epoch", "validation_accuracy"])
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_epochs_without_a_figure_are_damage(command, name, value, cnntrain, run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    names, *rows = (line.split(",") for line in (run / "metrics.csv").read_text().splitlines())
+    for row in rows:
+        row[names.index(name)] = value
+    (run / "metrics.csv").write_text("\n".join(map(",".join, [names, *rows])))
+    outcome = cnntrain(command, run)
+    assert (outcome.code, outcome.err.partition(";")[0]) == (2, f"error: {run / 'metrics.csv'}: damaged")
+
+
+def test_numbers_in_quotes_are_damage(cnntrain, run):
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "parameters": str(summary["parameters"])}))
+    outcome = cnntrain("report", run)
+    assert (outcome.code, outcome.err.partition(";")[0]) == (2, f"error: {run / 'summary.json'}: damaged")
 
 
 def test_a_best_epoch_without_figures_is_damage(cnntrain, run):

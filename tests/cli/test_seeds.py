@@ -81,8 +81,9 @@ def test_bad_seeds(cnntrain, tiny, seeds):
 def test_seeds_are_a_set_in_order():
     assert _numbers("7,0-2,1,9-9") == [0, 1, 2, 7, 9]
     assert _numbers("0-9999") == list(range(10_000))
-    with pytest.raises(UsageError, match="asks for more than 10,000 runs at once"):
-        _numbers("0-10000")
+    for seeds in ("0-10000", "0-9998,20000-20001"):
+        with pytest.raises(UsageError, match="asks for more than 10,000 runs at once"):
+            _numbers(seeds)
 
 
 def test_what_does_not_go_together(cnntrain, tiny, trained):

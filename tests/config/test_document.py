@@ -348,6 +348,8 @@ def test_files_that_can_not_be_read(tmp_path):
     assert refusal(binary).message == "not a text file in UTF-8"
     binary.write_bytes(b"a: 1\nb: e\xff\n")
     assert refusal(binary).position == Position(str(binary), 2, 5, "b: e")
+    binary.write_bytes(b"a: 1\nb: \xc3\xa9\xff\n")
+    assert refusal(binary).position == Position(str(binary), 2, 5, "b: \u00e9")
     assert refusal(tmp_path).message.startswith(f"{tmp_path}: ")
     assert refusal(tmp_path / ("x" * 5000)).message.endswith("File name too long; that is no config")
     assert "null" in refusal(tmp_path / "a\0b").message

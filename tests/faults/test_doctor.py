@@ -127,6 +127,12 @@ def test_what_a_killed_process_leaves_is_noted(cnntrain, run):
     assert (outcome.code, outcome.out.splitlines()[1:]) == (0, [*(f"note: {note}" for note in notes), "sound"])
 
 
+def test_a_summary_that_is_nested_without_end(cnntrain, run):
+    (run / "summary.json").write_text("[" * 200_000)
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert problem["what"].startswith(f"{run / 'summary.json'}: damaged (RecursionError(")
+
+
 def test_all_problems_at_once(cnntrain, run):
     for name in ("checkpoints/previous.pt", "metrics.csv", "summary.json"):
         cut(run / name)

@@ -126,6 +126,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         {"data": ["train"]},
         {"result": "x"},
         {"training": [1]},
+        {"training": {"epoch": 1}},
+        {"result": {"x": 1}},
     ],
 )
 def test_what_is_sealed_but_not_of_its_kind(tmp_path, change):

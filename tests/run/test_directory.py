@@ -103,9 +103,10 @@ def test_the_log_takes_any_name(tmp_path):
     assert (tmp_path / "run" / "log.txt").read_text() == "a?b\n"
 
 
-def test_a_name_too_long(tmp_path):
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_too_long(length, tmp_path):
     with pytest.raises(UsageError, match="File name too long"):
-        RunDirectory.create(tmp_path / ("x" * 250), "seed: 0\n")
+        RunDirectory.create(tmp_path / ("x" * length), "seed: 0\n")
 
 
 def test_who_closes_it_leaves_no_trace(tmp_path):
