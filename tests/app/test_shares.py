@@ -49,6 +49,14 @@ def test_runs_that_divide_evenly_stay_whole():
     assert divided([], 2) == [[], []]
 
 
+def test_a_run_that_moves_is_begun_as_the_first_work_of_one_and_ended_as_the_last_of_another():
+    half = Fraction(1, 2)
+    assert divided([3, 5, 7, 8, 9], 2) == [
+        [Share(3, Fraction(1)), Share(5, Fraction(1)), Share(7, Fraction(1))],
+        [Share(7, half), Share(8, Fraction(1)), Share(9, Fraction(1))],
+    ]
+
+
 class Heard(Silent):
     def __init__(self):
         self.lines = []

@@ -22,12 +22,14 @@ from cnntrain.app.preparation import prepared
 from cnntrain.app.ranks import Unwritten, joined
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
+from cnntrain.cores import as_many_as_cores
 from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.errors import ConfigError, Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
-from cnntrain.training.distributed import Alone, _SharedBatchNorm
+from cnntrain.training import distributed
+from cnntrain.training.distributed import Alone, Group, _SharedBatchNorm
 from cnntrain.training.evaluate import Score, evaluate
 from cnntrain.training.loop import Progress, train
 from tests.training.test_resume import InterruptAt, assert_same_runs, rows
@@ -138,7 +140,8 @@ def test_parts_make_up_the_whole():
         ranks.append(one)
     for count in (0, 1, 2, 3, 10, 1000):
         assert [i for one in ranks for i in range(count)[one.part(count)]] == list(range(count))
-    assert len({one.stream for one in ranks}) == 3
+    # One process alone draws what the first of several draws.
+    assert [one.stream for one in ranks] == ["training", "training/rank 1", "training/rank 2"]
 
 
 def test_what_one_process_counted_is_counted_once_by_three(tiny):
@@ -203,6 +206,60 @@ def test_shared_statistics_are_exact_in_half_precision(monkeypatch):
     torch.testing.assert_close(other, one, rtol=2**-7, atol=2**-7)
     torch.testing.assert_close(shared.running_mean, alone.running_mean, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(shared.running_var, alone.running_var, rtol=1e-5, atol=1e-6)
+    assert shared.num_batches_tracked == alone.num_batches_tracked == 1
+
+
+@pytest.fixture
+def group():
+    """Makes this process a group of one, which takes itself for that rank of so many."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+
+    def of(rank, size):
+        one = Group(torch.device("cpu"))
+        one.rank, one.size = rank, size
+        return one
+
+    yield of
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("count", "shares"),
+    [
+        (7, [([0, 1, 2], True), ([3, 4], True), ([5, 6], True)]),
+        (3, [([0], True), ([1], True), ([2], True)]),
+        (2, [([0, 1], True), ([0, 1], False), ([0, 1], False)]),
+    ],
+)
+def test_ranks_share_a_batch_or_take_it_whole_and_count_it_once(group, count, shares):
+    batch = torch.arange(count)
+    found = [group(rank, 3).share(batch) for rank in range(3)]
+    assert [(share.tolist(), counts) for share, counts in found] == shares
+    assert [group(rank, 3).own(batch).tolist() for rank in range(3)] == [share for share, _ in shares]
+
+
+def test_signals_are_asked_for_about_once_a_second_of_the_slowest_rank(group, monkeypatch):
+    clock, asked, others = [100.0], [], [(None, 0.25)]
+    monkeypatch.setattr(distributed, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Group, "gather", lambda ranks, value: asked.append(value) or [value, *others])
+    ranks, heard = group(0, 2), []
+    for step in range(9):
+        clock[0] += 0.125
+        # This rank's own is known to nobody until all ask.
+        heard.append(ranks.agree("SIGINT" if 2 <= step <= 4 else None))
+        if step == 4:
+            others[:] = [("SIGTERM", 0.25)]
+    assert heard == [None, None, None, None, "SIGINT", None, None, None, "SIGTERM"]
+    assert asked == [(None, 0.125), ("SIGINT", 0.125), (None, 0.125)]
+
+
+@pytest.mark.parametrize(
+    ("on_this_machine", "words"),
+    [("8", "cnntrain train --devices 8"), ("4", "torchrun ... -m cnntrain train")],
+)
+def test_the_command_that_goes_on_starts_as_many_ranks(group, monkeypatch, on_this_machine, words):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", on_this_machine)
+    assert " ".join(group(5, 8).command()) == words
 
 
 # --- the command
@@ -211,9 +268,9 @@ def test_shared_statistics_are_exact_in_half_precision(monkeypatch):
 ON_TWO = [sys.executable, "-m", "cnntrain", "train", "--devices", "2"]
 
 
-def start(tiny, run):
+def start(tiny, run, without=()):
     command = [*ON_TWO, str(tiny), "training.epochs=10000", "training.schedule=constant"]
-    environment = {key: value for key, value in os.environ.items() if key != "CNNTRAIN_DATA_DIR"}
+    environment = {key: value for key, value in os.environ.items() if key not in ("CNNTRAIN_DATA_DIR", *without)}
     process = subprocess.Popen(
         [*command, "--run-dir", str(run)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -225,7 +282,7 @@ def start(tiny, run):
 
 def test_a_signal_to_the_launcher_saves_and_exits_with_130(tiny):
     run = tiny.parent / "run"
-    process = start(tiny, run)
+    process = start(tiny, run, without=["OMP_NUM_THREADS"])
     process.send_signal(signal.SIGTERM)
     started = time.monotonic()
     err = ""
@@ -237,6 +294,8 @@ def test_a_signal_to_the_launcher_saves_and_exits_with_130(tiny):
         assert process.stdout.read() == ""
     assert process.returncode == 130
     assert err.count("the state is saved") == 1
+    # The ranks share the cores.
+    assert f"; 2 processes, each on cpu ({max(1, as_many_as_cores() // 2)} thread" in err
     assert f"cnntrain train --devices 2 --resume {run}" in err
     assert "Traceback" not in err
     assert checkpoint.load(run / "checkpoints" / "last.pt").training["epoch"] >= 1

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -147,6 +148,23 @@ def test_a_gpu_is_told_why_it_gets_no_graph():
     assert chosen.remark == "plain steps, no CUDA graph: Adagrad is not known to work in one"
     assert choose("eager", step, torch.device("cuda")).remark == ""
     assert type(choose("auto", step_of(), torch.device("cuda"))) is Graph
+    assert type(choose("eager", step_of(), torch.device("cuda"))) is Engine
+
+
+def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(monkeypatch):
+    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+    step, gpu = replace(step_of(), clip_grad_norm=None), torch.device("cuda")
+    assert choose("auto", step, CPU).step.updates
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        for name in ("auto", "eager"):
+            chosen = choose(name, step, CPU)
+            assert (type(chosen), chosen.step.updates, chosen.remark) == (Engine, {}, "")
+        assert choose("auto", step, gpu).remark == "plain steps, no CUDA graph: several processes train together"
+        with pytest.raises(ValueError, match="^`graph` can't be had: several processes train together; use `auto`"):
+            choose("graph", step, gpu)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_graph_on_a_cpu_is_refused_at_its_place(cnntrain, tiny):

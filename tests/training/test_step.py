@@ -21,7 +21,7 @@ from cnntrain.network.modules import ConvPool, Dropout, Flatten, Linear, kept
 from cnntrain.training import step as steps
 from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
-from cnntrain.training.step import Step, Totals
+from cnntrain.training.step import Step, Totals, learning_at
 
 CPU = torch.device("cpu")
 SHAPE = (1, 12, 12)
@@ -67,10 +67,15 @@ def test_updates_within_the_backward_pass_are_torchs():
         torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(fused.loss, plain.loss)
     assert torch.equal(fused.correct, plain.correct)
+    # Totals that held on to their steps would fill the memory.
+    assert not fused.loss.requires_grad and not plain.loss.requires_grad
 
 
-def test_updates_equal_a_plain_loop():
-    step = step_of()
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_updates_equal_a_plain_loop(smoothing):
+    # The order of augmentations matters.
+    augmentations = [lambda images: images * 0.5, lambda images: images + 0.125]
+    step = replace(step_of(), label_smoothing=smoothing, augmentations=augmentations)
     network = copy.deepcopy(step.network)
     optimizer = torch.optim.SGD(
         [
@@ -82,7 +87,9 @@ def test_updates_equal_a_plain_loop():
     for indices in torch.arange(64).split(8)[:5]:
         images, labels = step.images.gather(indices)
         optimizer.zero_grad()
-        functional.cross_entropy(network(step.images.preprocessing.normalize(images)), labels).backward()
+        logs = network(step.images.preprocessing.normalize(images * 0.5 + 0.125)).log_softmax(1)
+        aims = functional.one_hot(labels, 10) * (1 - smoothing) + smoothing / 10
+        (-(aims * logs).sum() / len(labels)).backward()
         optimizer.step()
     for name, value in trained(step)[0].items():
         torch.testing.assert_close(value, network.state_dict()[name], rtol=1e-5, atol=1e-6)
@@ -113,6 +120,16 @@ def test_gradients_stay_where_somebody_needs_them(settings):
     step = step_of(**settings)
     trained(step, 1)
     assert all(gradient is not None for gradient in gradients_of_linears(step))
+
+
+def test_a_step_that_fails_leaves_layers_and_rates_as_they_were():
+    step = step_of()
+    rates = [group["lr"] for group in step.optimizer.param_groups]
+    step.network.register_forward_hook(lambda *call: 1 / 0)
+    with pytest.raises(ZeroDivisionError), learning_at(step, [torch.tensor(0.5) for _ in rates]):
+        trained(step, 1)
+    assert step.updates and all(layer.update is None for layer in step.updates)
+    assert [group["lr"] for group in step.optimizer.param_groups] == rates
 
 
 def test_a_restored_state_is_learned_from_at_its_own_rate():
@@ -205,6 +222,8 @@ def test_layers_compute_in_the_precision_asked_for():
     assert loss.dtype == torch.float32
     assert 0 < abs(loss / their_loss - 1) < 0.01
     assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
+    learned = half.learn(*half.images.gather(torch.arange(8)), keeps_gradients=True)
+    assert [value.dtype for value in learned] == [torch.float32, torch.float32]
 
 
 def test_half_precision_updates_no_layer_early():

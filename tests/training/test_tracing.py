@@ -19,7 +19,7 @@ from cnntrain.training.engine import Engine, Traced, choose
 from cnntrain.training.step import Step, Totals, updates_of
 from cnntrain.training.tracing import MARK, Tracer, program
 
-FACTORS = [1.0, 0.5, 0.5, 1.0, 0.25, 1.0]
+FACTORS = [1.0, 0.7, 0.7, 1.0, 0.3, 0.9]
 BATCHES = torch.arange(48).split(8)
 
 
@@ -93,6 +93,19 @@ def test_augmentations_are_drawn_anew():
     assert traced._program
 
 
+def test_gradients_are_those_of_a_step_that_keeps_them():
+    traced, plain = pair()
+    for engine in (traced, plain):
+        train(engine)
+        engine.run([torch.arange(48, 56)], [1.0], Totals.zero(CPU), keeps_gradients=True)
+    assert traced._program
+    gradients, theirs = (
+        [parameter.grad for parameter in engine.step.network.parameters()] for engine in (traced, plain)
+    )
+    assert all(map(torch.equal, gradients, theirs))
+    assert_same(traced.step, plain.step)
+
+
 def test_another_batch_size_is_trained_plainly():
     traced, plain = pair()
     sizes = [8, 8, 4, 8, 4, 4, 8, 4]
@@ -163,7 +176,21 @@ class Renewing(nn.Module):
         return values * torch.tensor([float(len(values))])
 
 
-@pytest.mark.parametrize("layer", [Counting, Deciding, Picking, Renewing])
+class Turning(nn.Module):
+    """Scales by one of its own values, and later by another."""
+
+    def __init__(self):
+        super().__init__()
+        self.scales = nn.Parameter(torch.arange(1.0, 5.0))
+        self.count = 0
+
+    def forward(self, values):
+        self.count += 1
+        # Between changes it is the same a few times.
+        return values * self.scales[(0, 0, 1, 1, 1, 2)[self.count - 1]].detach()
+
+
+@pytest.mark.parametrize("layer", [Counting, Deciding, Picking, Renewing, Turning])
 def test_what_differs_from_step_to_step_is_not_traced(layer):
     traced, plain = pair()
     for engine in (traced, plain):
@@ -171,6 +198,33 @@ def test_what_differs_from_step_to_step_is_not_traced(layer):
     assert_same_training(traced, plain)
     assert traced._has_failed
     assert traced._program is None
+
+
+READING = {
+    "item": lambda values: values.sum().item(),
+    "equal": lambda values: torch.equal(values, values + 1),
+    "mask": lambda values: values[values > 0],
+    "masked_select": lambda values: values.masked_select(values > 0),
+    "nonzero": lambda values: values.nonzero(),
+    "unique": lambda values: values.unique(),
+}
+NOT_READING = {
+    "rows": lambda values: values[torch.tensor([2, 0])],
+    "columns": lambda values: values[:, torch.tensor([1], dtype=torch.int32)],
+    "where": lambda values: values.where(values > 0, 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_foreseeable"), [*dict.fromkeys(READING, False).items(), *dict.fromkeys(NOT_READING, True).items()]
+)
+def test_what_python_or_a_shape_learns_of_values_can_not_be_foreseen(name, is_foreseeable):
+    values = torch.arange(-4.0, 8.0).view(4, 3)
+    with Tracer([values]) as tracer:
+        # Later operations do not make up for it.
+        (READING | NOT_READING)[name](values)
+        values + 1
+    assert tracer.trace.is_foreseeable is is_foreseeable
 
 
 def test_with_a_plugin_steps_are_plain(monkeypatch):
@@ -213,6 +267,8 @@ def test_values_are_let_go_after_their_last_use():
     before = tensors()
     with Tracer([given]) as tracer:
         value = given + 1
+        # Of which nobody makes any use.
+        given + 2
         value = value + 1
         value = value + 1
         tracer.as_one(lambda last: seen.append((last.sum().item(), tensors() - before)))(value)
@@ -221,12 +277,21 @@ def test_values_are_let_go_after_their_last_use():
     assert seen[1] == (84.0, 1)
 
 
-def test_views_of_constants_are_made_once():
-    weight, values = torch.arange(6.0).view(2, 3), torch.ones(4, 3)
+@pytest.mark.parametrize("size", [6, 3, 2])
+def test_an_operation_may_give_any_number_of_tensors(size):
+    given, results = torch.arange(6.0), []
+    with Tracer([given]) as tracer:
+        tracer.as_one(lambda last: results.append(last.tolist()))((given + 0).split(size)[-1] * 2)
+    program(tracer.trace)(given + 1)
+    assert results == [[2.0 * value for value in range(6)][-size:], [2.0 * value for value in range(1, 7)][-size:]]
+
+
+def test_views_of_constants_are_made_once_and_those_of_inputs_each_time():
+    weight, values = torch.arange(6.0), torch.ones(12)
     results = []
     with Tracer([values]) as tracer:
-        tracer.as_one(lambda product: results.append(product.clone()))(values @ weight.t())
-    assert [call.function for call in tracer.trace.once] == [torch.ops.aten.t.default]
+        tracer.as_one(lambda product: results.append(product.clone()))(values.view(4, 3) @ weight.view(2, 3).t())
+    assert [call.function for call in tracer.trace.once] == [torch.ops.aten.view.default, torch.ops.aten.t.default]
     run = program(tracer.trace)
     weight.zero_().add_(1)
     run(values * 2)

@@ -1,0 +1,148 @@
+"""What each rank makes of an error, and which device it takes."""
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from cnntrain.app import ranks
+from cnntrain.app.ranks import Unwritten, directory_of, joined
+from cnntrain.errors import Diverged, Interrupted, Signalled, UsageError
+from cnntrain.run.directory import RunDirectory
+from cnntrain.training.distributed import Alone
+from tests.app.test_led import WORDS
+
+
+@pytest.fixture
+def rank(monkeypatch):
+    """Makes this process the rank of that number; gives how long it has waited."""
+    waited = []
+    for word, value in WORDS.items():
+        monkeypatch.setenv(word, value)
+
+    def become(number):
+        monkeypatch.setattr(ranks, "Group", Alone)
+        monkeypatch.setattr(Alone, "rank", number)
+        monkeypatch.setattr(ranks, "sleep", waited.append)
+        return waited
+
+    return become
+
+
+def end_of(error):
+    """What comes out of a block of all ranks in which it is raised."""
+    with pytest.raises(BaseException) as caught, joined("cpu"):
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error", [Diverged("it diverged"), Interrupted("saved"), Signalled("SIGINT"), UsageError("no")]
+)
+def test_rank_0_tells_an_error_as_it_is_and_at_once(rank, error):
+    waited = rank(0)
+    assert end_of(error) is error
+    assert waited == []
+
+
+def test_what_another_rank_meets_alone_is_told_under_its_number_once_rank_0_had_time_to_tell_the_same(rank):
+    waited = rank(5)
+    told = end_of(UsageError("no disk"))
+    assert (type(told), str(told)) == (UsageError, "rank 5: no disk")
+    assert waited == [ranks.WAIT_SECONDS]
+
+
+@pytest.mark.parametrize(("error", "code"), [(Diverged("it diverged"), 1), (Interrupted("saved"), 130)])
+def test_what_all_ranks_meet_is_not_told_again(rank, error, code):
+    waited = rank(5)
+    told = end_of(error)
+    assert (type(told), told.code) == (SystemExit, code)
+    assert waited == [ranks.WAIT_SECONDS]
+
+
+def test_a_signal_ends_the_wait_for_rank_0_which_tells_the_same(rank, monkeypatch):
+    rank(5)
+
+    def ended(seconds):
+        raise Signalled("SIGTERM")
+
+    monkeypatch.setattr(ranks, "sleep", ended)
+    told = end_of(UsageError("no disk"))
+    assert (type(told), told.code) == (SystemExit, 2)
+
+
+def test_a_signal_ends_another_rank_without_a_word_or_a_wait(rank):
+    waited = rank(5)
+    told = end_of(Signalled("SIGTERM"))
+    assert (type(told), told.code) == (SystemExit, 130)
+    assert waited == []
+
+
+LOST = [
+    dist.DistBackendError("a peer is gone"),
+    RuntimeError("[gloo/transport/tcp/pair.cc:547] closed by peer"),
+    RuntimeError("Connection reset by peer"),
+    RuntimeError("NCCL error"),
+]
+
+
+@pytest.mark.parametrize("error", LOST)
+def test_a_lost_connection_is_told_by_rank_0_alone(rank, error):
+    rank(0)
+    assert str(end_of(error)).startswith("the connection to another process of this run is lost; ")
+    rank(5)
+    told = end_of(error)
+    assert (type(told), told.code) == (SystemExit, 1)
+
+
+@pytest.mark.parametrize("number", [0, 5])
+def test_an_error_that_nobody_foresaw_keeps_its_words(rank, number):
+    rank(number)
+    error = RuntimeError("something odd")
+    assert end_of(error) is error
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name", "said"),
+    [
+        (
+            torch.device("cuda", 1),
+            "cuda:1",
+            "device `cuda:1` can't be shared by several processes; use `--device cuda`",
+        ),
+        (
+            torch.device("mps"),
+            "auto",
+            "device `auto` can't be shared by several processes; use `--device cuda` or `cpu`",
+        ),
+        (torch.device("cuda"), "cuda", "process 2 has no GPU: there are 2; start fewer processes"),
+    ],
+)
+def test_a_device_that_is_not_there_for_each_rank_is_refused(rank, monkeypatch, chosen, name, said):
+    rank(5)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(ranks.devices, "choose", lambda name: chosen)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UsageError, match=said), joined(name):
+        pass
+
+
+def test_each_rank_takes_the_gpu_of_its_number_on_its_machine(rank, monkeypatch):
+    rank(5)
+    taken = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(ranks.devices, "choose", lambda name: torch.device(name))
+    with joined("cuda") as group:
+        assert group.device == torch.device("cuda", 1)
+    assert taken == [1]
+    with joined("cpu") as group:
+        assert group.device == torch.device("cpu")
+    assert taken == [1]
+
+
+def test_rank_0_alone_writes(rank):
+    for number, kind in ((0, RunDirectory), (5, Unwritten)):
+        rank(number)
+        with joined("cpu") as group:
+            assert directory_of(group) is kind
