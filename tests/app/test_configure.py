@@ -61,6 +61,7 @@ def test_a_run_that_goes_on_without_its_plugin_names_it(tmp_path, monkeypatch):
     plugin.write_text(LAYER.format(name="own_layer"))
     config.write_text("network: [own_layer, softmax]\ntraining: {epochs: 1}\n")
     train_run(load_config(config, plugins=[plugin]), run, Where(plugins=[plugin]))
+    assert set(registry.of_plugins()) & {"own_layer", "softmax"} == {"own_layer"}
     registry.layers._entries = before
     with pytest.raises(
         CheckpointError, match=rf"last\.pt: [\s\S]*own_layer[\s\S]*; it was trained with --plugin {plugin}$"

@@ -18,7 +18,8 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.ensemble import decide
 from cnntrain.app.evaluate import load_model, own_images
-from cnntrain.app.seeds import _can_share
+from cnntrain.app.seed import Failure
+from cnntrain.app.seeds import _can_share, _finished, _in_one
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.cli.train import _numbers
@@ -28,6 +29,7 @@ from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import Interrupted, UsageError
 from cnntrain.reports.pictures import grid
 from cnntrain.run import checkpoint
+from cnntrain.run.directory import RunDirectory
 from tests.training.test_resume import InterruptAt
 
 CLAIM = "\nexpect: {test_accuracy: {at_least: %s, source: somebody}}\n"
@@ -115,6 +117,11 @@ def test_what_all_runs_fail_of_is_said_once_with_their_exit_code(cnntrain, tiny,
     assert outcome.code == 2
     [line] = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: seeds 0, 1: training.engine: `graph` can't be had")
+
+
+def test_failures_that_differ_are_told_in_order_and_have_no_exit_code_of_their_own():
+    error = _in_one({5: Failure("no such layer", 2), 3: Failure("not met", 3), 4: Failure("no such layer", 2)})
+    assert (str(error), error.exit_code) == ("seed 3: not met\nseeds 4, 5: no such layer", 1)
 
 
 def test_a_folder_of_runs_is_no_run(cnntrain, trained):
@@ -415,6 +422,11 @@ def test_an_unfinished_run_that_went_on_with_other_settings_is_no_seed_of_a_conf
     outcome = cnntrain("train", tiny, "--seeds", "0")
     assert outcome.code == 2
     assert "was resumed with other settings (after epoch 0, batch 3: training.l2=0); move it away" in outcome.err
+
+
+def test_a_seed_that_was_cut_off_before_its_first_checkpoint_may_begin_again(tiny, here):
+    RunDirectory.create(here / "seed-0", to_yaml(load_config(tiny))).close()
+    assert _finished(here / "seed-0", load_config(tiny)) is None
 
 
 def test_configs_of_one_name_are_not_verified_together(cnntrain, tiny, here):

@@ -42,6 +42,8 @@ def test_leaves_a_whole_run_directory(trained):
     assert summary["best"]["test_accuracy"] > 0.5
     assert summary["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
     assert summary["images"] == {"train": 1294, "validation": 144, "test": 359}
+    # Weights and biases of 8 filters of 3x3, of batch_norm, of 32 units after 8 maps of 3x3, and of 10 classes.
+    assert summary["parameters"] == 8 * 10 + 2 * 8 + 32 * (72 + 1) + 10 * (32 + 1)
     best = next(row for row in reversed(rows) if row["best"] == "true")
     assert summary["best"]["epoch"] == int(best["epoch"]) and summary["last"]["epoch"] == 3
     figures = [f"{100 * float(best[name]):.2f} %" for name in ("validation_accuracy", "test_accuracy")]
@@ -123,9 +125,11 @@ def test_result_on_stdout_and_all_else_on_stderr(cnntrain, tiny):
 
 
 def test_quiet_and_json(cnntrain, tiny):
-    outcome = cnntrain("train", tiny, "training.epochs=1", "--run-dir", tiny.parent / "run", "--quiet", "--json")
+    run = tiny.parent / "run"
+    outcome = cnntrain("train", tiny, "training.epochs=1", "seed=7", "--run-dir", run, "--quiet", "--json")
     assert outcome.err == ""
-    assert json.loads(outcome.out)["epochs"] == 1
+    summary = json.loads(outcome.out)
+    assert (summary["run_dir"], summary["epochs"], summary["seed"]) == (str(run), 1, 7)
 
 
 def test_log_is_what_the_terminal_said(cnntrain, tiny):

@@ -2,17 +2,23 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+import safetensors.numpy
 import safetensors.torch
 import torch
 from safetensors import safe_open
 
 from cnntrain.app.configure import load_config
-from cnntrain.app.train import train_run
+from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
-from cnntrain.config.load import from_resolved
+from cnntrain.config.load import from_resolved, to_yaml
+from cnntrain.run import checkpoint
+from cnntrain.run.directory import RunDirectory
 
 
 def weights(run, name="best"):
@@ -27,9 +33,22 @@ def test_safetensors(cnntrain, trained, tmp_path):
     assert all(torch.equal(loaded[name], own[name]) for name in own)
     with safe_open(tmp_path / "n.safetensors", "pt") as file:
         metadata = file.metadata()
+    assert json.loads(metadata["preprocessing"]) == checkpoint.load(trained).preprocessing
     assert json.loads(metadata["classes"]) == [str(digit) for digit in range(10)]
     # The config in it builds the same network.
     assert from_resolved(json.loads(metadata["config"])).network[0].name == "conv"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "npz"])
+def test_filters_that_lie_channel_by_channel(cnntrain, trained, tmp_path, kind):
+    # As those of every layer but the first, whose images have one channel.
+    filters = torch.arange(36.0).reshape(2, 2, 3, 3).to(memory_format=torch.channels_last)
+    saved = replace(checkpoint.load(trained), weights={"1_conv.0.weight": filters})
+    checkpoint.save(tmp_path / "x.pt", saved)
+    assert cnntrain("export", tmp_path / "x.pt", "--format", kind).code == 0
+    read = safetensors.numpy.load_file if kind == "safetensors" else np.load
+    found = read(tmp_path / f"x.{kind}")["1_conv.0.weight"]
+    assert np.array_equal(found, np.arange(36.0, dtype=np.float32).reshape(2, 2, 3, 3))
 
 
 def test_npz_without_pickle(cnntrain, trained, tmp_path):
@@ -73,12 +92,34 @@ def test_init_from_takes_what_matches_and_says_what_not(cnntrain, trained, tiny,
     assert torch.allclose(weights(tmp_path / "run")["0_conv.0.weight"], weights(trained)["0_conv.0.weight"], atol=1e-6)
 
 
+def test_a_tensor_of_as_many_numbers_in_another_shape_stays(trained, tmp_path):
+    saved = replace(checkpoint.load(trained), weights={"weight": torch.zeros(3, 2), "bias": torch.ones(2)})
+    checkpoint.save(tmp_path / "x.pt", saved)
+    network = torch.nn.Linear(3, 2)
+    before = network.weight.clone()
+    *_, weight, bias, taken = transfer(tmp_path / "x.pt", network).splitlines()
+    assert weight.split(maxsplit=3) == ["weight", "(2,", "3)", "no: its shape there is (3, 2)"]
+    assert bias.split() == ["bias", "(2,)", "yes"]
+    assert taken == "1 of 2 tensors taken"
+    assert torch.equal(network.weight, before) and network.bias.tolist() == [1, 1]
+
+
 def test_a_network_goes_on_from_where_another_stopped(trained, tiny, tmp_path):
     config = load_config(tiny, [f"init_from={trained}", "training.epochs=1"])
     summary = train_run(config, tmp_path / "run", Where())
     first = json.loads((trained / "summary.json").read_text())["best"]["validation_accuracy"]
     # The tiny network needs three epochs from nothing for what it now has after one.
     assert summary["best"]["validation_accuracy"] >= first - 0.05
+
+
+def test_who_was_cut_off_before_the_first_checkpoint_begins_with_those_weights_too(trained, tiny, tmp_path):
+    config = load_config(tiny, [f"init_from={trained}", "training.epochs=1"])
+    train_run(config, tmp_path / "whole", Where())
+    RunDirectory.create(tmp_path / "cut off", to_yaml(config)).close()
+    resume_run(tmp_path / "cut off", [], Where())
+    own = weights(tmp_path / "cut off")
+    assert all(torch.equal(own[name], value) for name, value in weights(tmp_path / "whole").items())
+    assert "11 of 11 tensors taken" in (tmp_path / "cut off" / "log.txt").read_text()
 
 
 def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):

@@ -13,7 +13,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import CheckpointError, Interrupted, UsageError
+from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageError
 from cnntrain.run import checkpoint
 
 from .cases import Row, assert_same, assert_same_runs, repeat, whole
@@ -132,6 +132,23 @@ class Ending(Silent):
 
     def progress(self, done, total, what):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+class Barring(Silent):
+    """Puts a folder where the best checkpoint is to be."""
+
+    def __init__(self, best):
+        self.best = best
+
+    def progress(self, done, total, what):
+        self.best.mkdir(exist_ok=True)
+
+
+def test_the_state_is_saved_before_the_best_checkpoint(tiny, tmp_path):
+    folder = tmp_path / "run" / "checkpoints"
+    with pytest.raises(CnntrainError, match=f"; the last good state is kept in {folder / 'last.pt'}. Mend that, and"):
+        train_run(load_config(tiny), tmp_path / "run", Where(device="cpu"), Barring(folder / "best.pt"))
+    assert checkpoint.load(folder / "last.pt").training["epoch"] == 1
 
 
 def test_without_any_whole_state_a_new_run_is_offered(run):

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from cnntrain import registry
 from cnntrain.config.load import to_yaml
 from cnntrain.errors import Paused
 from cnntrain.run import checkpoint
@@ -44,13 +45,29 @@ def double_a_row(path):
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
 
 
+def spoil(path):
+    path.write_bytes(path.read_bytes() + b"\xff")
+
+
+def other(figure):
+    return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), figure: {}}))
+
+
 DAMAGE = {
     "checkpoints/last.pt": [cut, lambda path: path.unlink()],
     "checkpoints/best.pt": [cut, lambda path: path.unlink()],
-    "metrics.csv": [cut, drop_a_row, double_a_row, lambda path: path.unlink()],
+    "metrics.csv": [cut, drop_a_row, double_a_row, spoil, lambda path: path.unlink()],
     "diagnostics.csv": [drop_a_row],
-    "summary.json": [cut, lambda path: path.unlink(), lambda path: path.write_text(path.read_text().replace("4", "5"))],
+    "summary.json": [
+        cut,
+        spoil,
+        lambda path: path.unlink(),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_text("[]"),
+        *(other(figure) for figure in ("epochs", "best", "last")),
+    ],
     "config.yaml": [
+        spoil,
         lambda path: path.unlink(),
         lambda path: path.write_text("network: [sofmax]\n"),
         lambda path: path.write_text(path.read_text().replace("epochs: 4", "epochs: 9")),
@@ -80,12 +97,52 @@ def test_damage_is_named_and_mended(cnntrain, run, name, number):
 def test_what_can_not_be_resumed_is_begun_again(cnntrain, run):
     for name in ("last", "previous"):
         cut(run / "checkpoints" / f"{name}.pt")
+    (run / "metrics.csv").unlink()
     found = json.loads(cnntrain("doctor", run, "--json").out)
     assert found["status"] == "can't go on"
     assert [problem["fix"] for problem in found["problems"]] == [
         f"begin again with: cnntrain train '{run / 'config.yaml'}'",
         "none needed: the next checkpoint replaces it",
     ]
+
+
+def test_epochs_without_a_state_can_not_go_on(cnntrain, run):
+    for file in (run / "checkpoints").iterdir():
+        file.unlink()
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    assert found["status"] == "can't go on"
+    fix = f"begin again with: cnntrain train '{run / 'config.yaml'}'"
+    assert found["problems"] == [{"what": f"{run / 'checkpoints' / 'last.pt'}: missing", "fix": fix}]
+
+
+OWN = """
+from torch import nn
+
+from cnntrain.registry import layers
+
+
+@layers.register("own")
+def own(given, /):
+    return nn.Identity()
+"""
+
+
+def test_a_run_with_a_plugin(cnntrain, tmp_path, monkeypatch):
+    before = dict(registry.layers._entries)
+    monkeypatch.setattr(registry.layers, "_entries", dict(before))
+    plugin, config, run = tmp_path / "own.py", tmp_path / "c.yaml", tmp_path / "run"
+    plugin.write_text(OWN)
+    config.write_text("network: [own, softmax]\ntraining: {epochs: 1}\n")
+    assert cnntrain("train", config, "--plugin", plugin, "--run-dir", run, "-q").code == 0
+    (run / "summary.json").unlink()
+    [problem] = json.loads(cnntrain("doctor", run, "--plugin", plugin, "--json").out)["problems"]
+    assert problem == {
+        "what": f"{run / 'summary.json'}: missing, though the run is finished",
+        "fix": f"cnntrain train --resume {run} --plugin {plugin}",
+    }
+    registry.layers._entries = before
+    fixes = [problem["fix"] for problem in json.loads(cnntrain("doctor", run, "--json").out)["problems"]]
+    assert "name the plugins that the run was trained with: --plugin FILE" in fixes
 
 
 @pytest.mark.parametrize(
@@ -99,13 +156,15 @@ def test_the_checkpoint_before_is_offered(cnntrain, run, damage):
     assert shlex.split(problem["fix"]) == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
 
 
-def test_weights_that_are_not_finite(cnntrain, run):
-    path = run / "checkpoints" / "best.pt"
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_weights_that_are_not_finite(cnntrain, run, name):
+    path = run / "checkpoints" / f"{name}.pt"
     saved = checkpoint.load(path)
     saved.weights["1_batch_norm.weight"][2] = float("nan")
     checkpoint.save(path, saved)
     [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
-    assert problem["what"] == f"{path}: `1_batch_norm.weight` is not finite"
+    fix = "begin again with a lower learning rate"
+    assert problem == {"what": f"{path}: `1_batch_norm.weight` is not finite", "fix": fix}
 
 
 def test_a_config_alone_is_mended_by_hand(cnntrain, tmp_path):

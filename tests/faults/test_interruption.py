@@ -244,6 +244,23 @@ class Interrupting(Silent):
         os.kill(os.getpid(), signal.SIGINT)
 
 
+class Killed(BaseException):
+    """What nothing is prepared for."""
+
+
+class Killing(Silent):
+    """Ends all at the first sign of life."""
+
+    def progress(self, done, total, what):
+        raise Killed
+
+
+def test_overrides_hold_for_a_run_that_is_killed_before_its_next_checkpoint(run):
+    with pytest.raises(Killed):
+        resume_run(run, ["training.epochs=6"], Where(device="cpu"), Killing())
+    assert resume_run(run, [], Where(device="cpu"))["epochs"] == 6
+
+
 def test_overrides_hold_for_a_run_that_was_cut_off_before_its_first_checkpoint(run):
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").mkdir()

@@ -22,6 +22,7 @@ from cnntrain.errors import Interrupted, OutOfMemory, UsageError, is_out_of_memo
 from cnntrain.run import checkpoint
 
 from .cases import CONFIG, assert_same_runs, config_of, start, wait_for, whole
+from .test_interruption import Killed, Killing
 
 CPU = Where(device="cpu")
 
@@ -142,6 +143,14 @@ def test_changed_data_is_refused_unless_forced(cnntrain, begun, data):
     assert after.training["step"] == 3 + 2 * 7
     assert cnntrain("doctor", begun).code == 0
     assert cnntrain("train", "--resume", begun).code == 0
+
+
+def test_data_that_was_forced_once_is_known_from_then_on(begun, data):
+    data(seed=1)
+    with pytest.raises(Killed):
+        resume_run(begun, [], CPU, Killing(), force=True)
+    [change] = resume_run(begun, [], CPU)["changes"]
+    assert change.startswith("after epoch 0, batch 3: ") and "have changed since this run began" in change
 
 
 def test_other_shapes_are_refused_even_when_forced(cnntrain, begun, data):

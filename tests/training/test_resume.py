@@ -1,6 +1,7 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
 import os
+import shlex
 import signal
 
 import pytest
@@ -67,9 +68,15 @@ def test_resumes_to_the_same_bits(name, tiny, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_save_too(number, tiny, tmp_path):
-    with pytest.raises(Interrupted, match=signal.Signals(number).name):
-        train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(4, number))
-    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["batch"] == 4
+    run, name = tmp_path / "a run", signal.Signals(number).name
+    with pytest.raises(Interrupted) as caught:
+        train_run(load_config(tiny), run, Where(data_dir=tmp_path, device="cpu"), InterruptAt(4, number))
+    words = ["cnntrain", "train", "--resume", str(run), "--data-dir", str(tmp_path), "--device", "cpu"]
+    command = shlex.join(words)
+    assert str(caught.value) == f"interrupted by {name}; the state is saved. Resume with:\n  {command}"
+    logged = (run / "log.txt").read_text().splitlines()
+    assert logged[-1] == f"interrupted by {name}; resume with: {command}"
+    assert checkpoint.load(run / "checkpoints" / "last.pt").training["batch"] == 4
 
 
 def test_handlers_are_put_back(tiny, tmp_path):
@@ -92,9 +99,12 @@ def test_a_finished_run_goes_on_with_more_epochs(tiny, tmp_path):
 
 def test_who_stopped_early_in_the_last_epoch_says_so_again(tiny, tmp_path):
     config = load_config(tiny, ["training.early_stopping={patience: 2, min_delta: 1.0}"])
-    for summary in (train_run(config, tmp_path / "run", Where()), resume_run(tmp_path / "run", [], Where())):
+    run = tmp_path / "run"
+    again = (resume_run(run, overrides, Where()) for overrides in ([], ["training.checkpoint_every={steps: 9}"]))
+    for summary in (train_run(config, run, Where()), *again):
         assert summary["epochs"] == config.training.epochs == 3
         assert summary["stopped"] == "validation accuracy has not improved for 2 epochs"
+        assert summary["changes"] == []
 
 
 def test_a_better_best_is_remembered(tiny, tmp_path):
@@ -181,6 +191,16 @@ def test_who_goes_on_after_an_early_stop_is_told_apart(stopping, override, tiny,
     assert change.endswith(f", batch 0: {override}")
 
 
+def test_who_goes_on_after_the_schedule_ended_is_told_apart(tiny, tmp_path):
+    # So slow that no epoch is better than the first.
+    slow = ["network=[softmax]", "training.optimizer.sgd.learning_rate=1e-12"]
+    schedule = "training.schedule={halve_on_plateau: {patience: 1, stop_at: 0.5}}"
+    summary = train_run(load_config(tiny, [*slow, schedule, "training.epochs=5"]), tmp_path / "run", Where())
+    assert (summary["epochs"], summary["changes"]) == (2, [])
+    summary = resume_run(tmp_path / "run", ["training.epochs=9"], Where())
+    assert (summary["epochs"], summary["changes"]) == (3, ["after epoch 2, batch 0: training.epochs=9"])
+
+
 def test_schedules_that_stretch_have_learned_otherwise_from_the_first_batch_on(tiny):
     for schedule, expected in (("linear", True), ("cosine", True), ("constant", False)):
         before, after = (
@@ -189,3 +209,5 @@ def test_schedules_that_stretch_have_learned_otherwise_from_the_first_batch_on(t
         assert learns_otherwise(before, after, done=0.1) is expected
     assert not learns_otherwise(before, load_config(tiny, ["training.schedule=constant"]), done=2.0)
     assert learns_otherwise(before, load_config(tiny, ["training.schedule=constant", "training.l2=1"]), done=0.1)
+    claiming = load_config(tiny, ["training.schedule=constant", "expect={test_accuracy: {at_least: 50}}"])
+    assert not learns_otherwise(before, claiming, done=1.0)

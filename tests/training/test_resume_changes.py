@@ -54,6 +54,15 @@ def test_who_is_to_end_with_the_best_weights_from_now_on_does(emptied, tiny, tmp
     summary = resume_run(run, [*EMPTYING, STOPPING, "training.epochs=4"], Where())
     assert summary["best"]["epoch"] <= 2
     assert_same(saved(run).weights, saved(run, "best").weights)
+    # Who had not stopped would go on from the last epoch's weights.
+    summary = resume_run(run, ["training.epochs=5"], Where())
+    assert summary["changes"][-1] == "after epoch 4, batch 0: training.epochs=5"
+
+
+def test_who_stopped_with_the_best_weights_in_the_best_epoch_goes_on_as_if_it_had_not(tiny, tmp_path):
+    run = tmp_path / "run"
+    train_run(load_config(tiny, ["training.epochs=1", "training.schedule=constant", STOPPING]), run, Where())
+    assert resume_run(run, ["training.epochs=2"], Where())["changes"] == []
 
 
 def test_best_weights_that_are_gone_are_asked_for_before_anything_is_written(tiny, tmp_path):
