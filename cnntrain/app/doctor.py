@@ -85,7 +85,9 @@ class _Patient:
         if self.state:
             where = f"epoch {self.state['epoch']}, batch {self.state['batch']}"
             return f"not finished; goes on after {where} with: {self.resume}"
-        return "can't go on" if self.damage or self._has_rows() else f"no checkpoint yet; begins with: {self.resume}"
+        if self.damage or self.saved or self._has_rows():
+            return "can't go on"
+        return f"no checkpoint yet; begins with: {self.resume}"
 
     def _has_rows(self) -> bool:
         return (self.run_dir / "metrics.csv").is_file()
@@ -137,8 +139,8 @@ class _Patient:
     def config(self) -> Iterator[Problem]:
         """`config.yaml` is there, loads, and is the checkpoint's."""
         path = self.run_dir / "config.yaml"
-        known = self.saved.get("last") or self.saved.get("previous")
-        fix = self.resume if "last" in self.saved else "mend it"
+        known = self.saved.get("last")
+        fix = self.resume if known else "mend it"
         if not path.is_file():
             yield Problem(f"{path}: missing", fix)
             return

@@ -115,6 +115,14 @@ def test_epochs_without_a_state_can_not_go_on(cnntrain, run):
     assert found["problems"] == [{"what": f"{run / 'checkpoints' / 'last.pt'}: missing", "fix": fix}]
 
 
+def test_the_config_of_the_checkpoint_before_does_not_count(cnntrain, run):
+    path = run / "config.yaml"
+    path.write_text(path.read_text().replace("epochs: 4", "epochs: 9"))
+    cut(run / "checkpoints" / "last.pt")
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert problem["what"].startswith(f"{run / 'checkpoints' / 'last.pt'}: damaged")
+
+
 OWN = """
 from torch import nn
 
@@ -151,7 +159,9 @@ def test_a_run_with_a_plugin(cnntrain, tmp_path, monkeypatch):
 def test_the_checkpoint_before_is_offered(cnntrain, run, damage):
     damage(run / "checkpoints" / "last.pt")
     (run / "metrics.csv").unlink()
-    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    [problem] = found["problems"]
+    assert found["status"] == "can't go on"
     assert str(run / "checkpoints" / "last.pt") in problem["what"]
     assert shlex.split(problem["fix"]) == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
 
