@@ -116,3 +116,13 @@ def cnntrain(monkeypatch, capsys):
         return Outcome(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def group_of_one():
+    """Lets this process be a group, as those that train together are."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()

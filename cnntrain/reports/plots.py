@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -68,7 +67,7 @@ def _accuracy(rows: Rows) -> bytes:
 
 def _low(accuracies: Sequence[float]) -> float:
     """A lower end that shows the later epochs, where differences are small."""
-    later = sorted(value for value in accuracies if not math.isnan(value))
+    later = sorted(accuracies)
     return max(0.0, 100 * later[len(later) // 5] - 2)
 
 

@@ -69,11 +69,10 @@ class Traced(Engine):
             # A state was restored: the optimizer works on other tensors now.
             self._begin()
         for indices, factor in zip(batches, factors, strict=True):
-            is_first = self._size is None or len(indices) > self._size
             if len(indices) != self._size or keeps_gradients or self._has_failed:
                 # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
                 # is resumed may begin with the smaller last batch.
-                if is_first:
+                if self._size is None or len(indices) > self._size:
                     self._size = len(indices)
                 super().run([indices], [factor], totals, keeps_gradients)
             else:

@@ -1,8 +1,6 @@
 """A checkpoint that is cut off or changed anywhere is named, never loaded; the one before it is offered."""
 
-import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 from random import Random
@@ -17,6 +15,7 @@ from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageEr
 from cnntrain.run import checkpoint
 
 from .cases import Row, assert_same, assert_same_runs, repeat, whole
+from .test_interruption import Interrupting
 
 CUTS = 200
 
@@ -122,16 +121,9 @@ def test_changes_wait_until_the_best_checkpoint_is_reached_again(rising):
 def test_a_best_checkpoint_of_what_is_ahead_gives_way_to_the_state_that_is_changed(rising):
     run = rising(1000)
     with pytest.raises(Interrupted):
-        resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where(device="cpu"), Ending())
+        resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where(device="cpu"), Interrupting())
     best, last = checkpoint.load(run), checkpoint.load(run / "checkpoints" / "last.pt")
     assert (best.result["epoch"], last.training["epoch"]) == (2, 2)
-
-
-class Ending(Silent):
-    """Asks for an end at the first sign of life."""
-
-    def progress(self, done, total, what):
-        os.kill(os.getpid(), signal.SIGINT)
 
 
 class Barring(Silent):

@@ -11,6 +11,7 @@ from cnntrain.config.load import to_yaml
 from cnntrain.errors import Paused
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
+from tests.app.test_configure import LAYER
 
 from .cases import assert_same_runs, config_of, go_on, whole
 
@@ -123,23 +124,11 @@ def test_the_config_of_the_checkpoint_before_does_not_count(cnntrain, run):
     assert problem["what"].startswith(f"{run / 'checkpoints' / 'last.pt'}: damaged")
 
 
-OWN = """
-from torch import nn
-
-from cnntrain.registry import layers
-
-
-@layers.register("own")
-def own(given, /):
-    return nn.Identity()
-"""
-
-
 def test_a_run_with_a_plugin(cnntrain, tmp_path, monkeypatch):
     before = dict(registry.layers._entries)
     monkeypatch.setattr(registry.layers, "_entries", dict(before))
     plugin, config, run = tmp_path / "own.py", tmp_path / "c.yaml", tmp_path / "run"
-    plugin.write_text(OWN)
+    plugin.write_text(LAYER.format(name="own"))
     config.write_text("network: [own, softmax]\ntraining: {epochs: 1}\n")
     assert cnntrain("train", config, "--plugin", plugin, "--run-dir", run, "-q").code == 0
     (run / "summary.json").unlink()

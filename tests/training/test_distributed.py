@@ -210,17 +210,15 @@ def test_shared_statistics_are_exact_in_half_precision(monkeypatch):
 
 
 @pytest.fixture
-def group():
-    """Makes this process a group of one, which takes itself for that rank of so many."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+def group(group_of_one):
+    """This process, which takes itself for that rank of so many."""
 
     def of(rank, size):
         one = Group(torch.device("cpu"))
         one.rank, one.size = rank, size
         return one
 
-    yield of
-    torch.distributed.destroy_process_group()
+    return of
 
 
 @pytest.mark.parametrize(

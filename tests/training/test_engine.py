@@ -151,20 +151,17 @@ def test_a_gpu_is_told_why_it_gets_no_graph():
     assert type(choose("eager", step_of(), torch.device("cuda"))) is Engine
 
 
-def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(monkeypatch):
+def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(monkeypatch, request):
     monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
     step, gpu = replace(step_of(), clip_grad_norm=None), torch.device("cuda")
     assert choose("auto", step, CPU).step.updates
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        for name in ("auto", "eager"):
-            chosen = choose(name, step, CPU)
-            assert (type(chosen), chosen.step.updates, chosen.remark) == (Engine, {}, "")
-        assert choose("auto", step, gpu).remark == "plain steps, no CUDA graph: several processes train together"
-        with pytest.raises(ValueError, match="^`graph` can't be had: several processes train together; use `auto`"):
-            choose("graph", step, gpu)
-    finally:
-        torch.distributed.destroy_process_group()
+    request.getfixturevalue("group_of_one")
+    for name in ("auto", "eager"):
+        chosen = choose(name, step, CPU)
+        assert (type(chosen), chosen.step.updates, chosen.remark) == (Engine, {}, "")
+    assert choose("auto", step, gpu).remark == "plain steps, no CUDA graph: several processes train together"
+    with pytest.raises(ValueError, match="^`graph` can't be had: several processes train together; use `auto`"):
+        choose("graph", step, gpu)
 
 
 def test_a_graph_on_a_cpu_is_refused_at_its_place(cnntrain, tiny):
