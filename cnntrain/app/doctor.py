@@ -21,6 +21,8 @@ from cnntrain.training.diagnostics import LayerHealth
 from cnntrain.training.state import EpochResult
 
 FIGURES = ("epochs", "best", "last")
+# The files of rows: what a state calls them, and what a row is.
+ROWS: dict[str, tuple[str, Any]] = {"metrics": ("history", EpochResult), "diagnostics": ("health", LayerHealth)}
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ class _Patient:
 
     def _read(self, name: str, file: Path) -> None:
         try:
-            self.saved[name] = checkpoint.load(file)
+            saved = checkpoint.load(file)
+            _told(saved.training)
         except CheckpointError as error:
             self.damage[name] = str(error)
+        except TypeError:
+            self.damage[name] = f"{file}: not a whole checkpoint of this program"
+        else:
+            self.saved[name] = saved
 
     def status(self, writer: str | None) -> str:
         """Finished, being written, or where a resumed run would begin."""
@@ -156,13 +163,8 @@ class _Patient:
         """`metrics.csv` and `diagnostics.csv` are, to the letter, what the state says."""
         if not self.state:
             return
-        kinds: tuple[tuple[str, str, Any], ...] = (
-            ("metrics", "history", EpochResult),
-            ("diagnostics", "health", LayerHealth),
-        )
-        for name, key, kind in kinds:
+        for name, rows in _told(self.state).items():
             path = self.run_dir / f"{name}.csv"
-            rows = [kind(**row) for row in self.state[key]]
             there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
             if there != (as_csv(rows) if rows else ""):
                 found = max(len(there.splitlines()) - 1, 0)
@@ -200,6 +202,11 @@ class _Patient:
         if gone:
             yield f"process {gone} ended without closing this run"
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
+
+
+def _told(state: dict[str, Any] | None) -> dict[str, list[Any]]:
+    """The rows that a state knows of each file; raises `TypeError` for what is no such row."""
+    return {name: [kind(**row) for row in (state or {}).get(key, ())] for name, (key, kind) in ROWS.items()}
 
 
 def as_data(found: Examination) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _open(place: Path) -> OnDisk | None:
         shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
         size = (place / "pixels").stat().st_size
         is_whole = header == _header(shape, dtype.str, digests) and size == int(np.prod(shape)) * dtype.itemsize
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     if not is_whole:
         return None

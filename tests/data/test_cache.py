@@ -97,7 +97,7 @@ def test_a_changed_file_makes_a_new_entry_in_the_place_of_the_old(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pixels", "digests", "header.json"])
-@pytest.mark.parametrize("damage", ["cut off", "missing", "another's"])
+@pytest.mark.parametrize("damage", ["cut off", "missing", "another's", "brackets"])
 def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     paths = paint(tmp_path / "a", 3)
     read(paths, tmp_path / "cache")
@@ -105,7 +105,8 @@ def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     content = (place / name).read_bytes()
     (place / name).unlink()
     if damage != "missing":
-        (place / name).write_bytes(content[:-1] if damage == "cut off" else b"{}" + content)
+        damaged = {"cut off": content[:-1], "another's": b"{}" + content, "brackets": b"[" * 200_000}[damage]
+        (place / name).write_bytes(damaged)
     assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
 
 

@@ -166,6 +166,17 @@ def test_weights_that_are_not_finite(cnntrain, run, name):
     assert problem == {"what": f"{path}: `1_batch_norm.weight` is not finite", "fix": fix}
 
 
+@pytest.mark.parametrize(("name", "row"), [("history", {"epoch": 1}), ("health", {}), ("history", 1)])
+def test_a_sealed_state_with_rows_that_are_none(cnntrain, run, name, row):
+    path = run / "checkpoints" / "last.pt"
+    saved = checkpoint.load(path)
+    saved.training[name] = [row]
+    checkpoint.save(path, saved)
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert problem["what"] == f"{path}: not a whole checkpoint of this program"
+    assert shlex.split(problem["fix"])[-1] == str(run / "checkpoints" / "previous.pt")
+
+
 def test_a_config_alone_is_mended_by_hand(cnntrain, tmp_path):
     RunDirectory.create(tmp_path / "run", "network: [sofmax]\n").close()
     [problem] = json.loads(cnntrain("doctor", tmp_path / "run", "--json").out)["problems"]
