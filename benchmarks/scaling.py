@@ -64,13 +64,13 @@ def write_data(file: Path, times: int) -> None:
 
 
 def steps(folder: Path, point: dict[str, Any]) -> Any:
-    """A generator that trains on, a step at a time, and gives how many images a step has."""
+    """A generator that trains on, and gives how many images it has trained on since the last time."""
     from cnntrain.app.configure import load_config
     from cnntrain.app.display import Silent
     from cnntrain.app.preparation import prepared
     from cnntrain.app.ranks import joined
     from cnntrain.app.where import Where
-    from cnntrain.training.loop import Progress, train
+    from cnntrain.training.loop import train
 
     config = folder / "config.yaml"
     source = f"{{npz: {{path: {folder / 'data.npz'}}}}}"
@@ -80,9 +80,10 @@ def steps(folder: Path, point: dict[str, Any]) -> Any:
     with joined("cpu") as ranks:
         given = prepared(load_config(config, overrides + budget), Where(), ranks, Silent())
     yield len(given.splits.train)
-    for item in train(given.plan, given.state):
-        if isinstance(item, Progress):
-            yield point["batch"]
+    done = 0
+    for _ in train(given.plan, given.state):
+        yield point["batch"] * (given.state.step - done)
+        done = given.state.step
 
 
 def burst(training: Any) -> float:

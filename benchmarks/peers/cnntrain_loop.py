@@ -31,6 +31,9 @@ def prepared(
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:
     """Train for ever; never called back once `tick` ends the process."""
-    for item in loop.train(*prepared(workload, batch_size, augment)):
-        if isinstance(item, loop.Progress):
+    plan, state = prepared(workload, batch_size, augment)
+    done = 0
+    for _ in loop.train(plan, state):
+        for _ in range(state.step - done):
             tick()
+        done = state.step

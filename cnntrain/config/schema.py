@@ -115,7 +115,9 @@ class CheckpointEveryConfig(Strict):
     """Checkpoints within epochs too: so many minutes or steps after the one before."""
 
     minutes: PositiveFloat | None = None
-    steps: PositiveInt | None = Field(None, description="batches")
+    steps: PositiveInt | None = Field(
+        None, description="batches; some more where several are taken at once: 50 on a GPU, up to 10 on a CPU"
+    )
 
     @model_validator(mode="after")
     def _says_when(self) -> CheckpointEveryConfig:

@@ -66,8 +66,11 @@ class Preprocessing:
 
 
 @cache
-def constant(values: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
-    """Numbers (rows, columns) on a device; sent there once, since a CUDA graph can't be recorded while anything is."""
+def constant(values: float | tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    """A number (), or numbers (rows, columns), on a device.
+
+    Sent there once, since a CUDA graph can't be recorded while anything is.
+    """
     return torch.tensor(values, device=device)
 
 

@@ -1,10 +1,11 @@
-"""How steps are carried out: one at a time, as a list of operations on a CPU, or many as one CUDA graph.
+"""How steps are carried out: one at a time, a few as lists of operations on a CPU, or many as one CUDA graph.
 
 Small networks with small batches keep a processor waiting for Python; a graph is launched once for many steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
 
 # Optimizers that take their learning rate from the device, and keep nothing of their state on the host.
 CAPTURABLE = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
+# What a CUDA graph takes at once.
 STEPS = 50
+# What a CPU takes at once: so many steps, and so many values in their images, 1 MiB, as the cache of a core holds.
+FEW, VALUES = 10, 1 << 18
+# In how many parts an epoch can be left there at least: whoever asks to save or to end waits for one of them.
+PARTS = 100
+# Values in a line of the cache: images that begin elsewhere may be multiplied in another order.
+LINE = 16
 
 
 class Engine:
@@ -36,8 +44,8 @@ class Engine:
         self.step = step
         self.remark = remark
 
-    def at_once(self, number: int, left: int) -> int:
-        """How many steps to carry out next, when `number` are done and `left` are left in the epoch."""
+    def at_once(self, number: int, left: int, whole: int) -> int:
+        """How many steps to carry out next, when `number` are done, and `left` are left of the epoch's `whole`."""
         return 1
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
@@ -61,44 +69,56 @@ class Traced(Engine):
         self._groups = self.step.optimizer.param_groups
         self._size: int | None = None
         self._trace: Trace | None = None
-        self._program: Callable[..., None] | None = None
+        self._program: Callable[..., Tensor] | None = None
+
+    def at_once(self, number: int, left: int, whole: int) -> int:
+        """A few once the operations are known; the very first step stands alone, and so does the last of an epoch."""
+        values = (self._size or 0) * math.prod(self.step.images.preprocessing.shape)
+        if not (number and self._program) or values % LINE:
+            return 1
+        return max(1, min(FEW, VALUES // values, whole // PARTS, left - 1))
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; gradients are kept by a plain step only, and a smaller last batch is one."""
         if self._groups is not self.step.optimizer.param_groups:
             # A state was restored: the optimizer works on other tensors now.
             self._begin()
-        for indices, factor in zip(batches, factors, strict=True):
-            if len(indices) != self._size or keeps_gradients or self._has_failed:
-                # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
-                # is resumed may begin with the smaller last batch.
-                if self._size is None or len(indices) > self._size:
-                    self._size = len(indices)
-                super().run([indices], [factor], totals, keeps_gradients)
-            else:
-                self._run_one(indices, factor, totals)
+        if len(batches[0]) != self._size or keeps_gradients or self._has_failed:
+            # The first step makes what later ones find: constants on the device, the optimizer's state. A run that
+            # is resumed may begin with the smaller last batch.
+            self._size = max(self._size or 0, len(batches[0]))
+            super().run(batches, factors, totals, keeps_gradients)
+            return
+        # Whatever is no part of a step is done for all of them at once.
+        images, labels = self.step.gather(torch.cat(list(batches)))
+        each = zip(torch.split(images, self._size), torch.split(labels, self._size), factors, strict=True)
+        logits = [self._run_one(some, truth, factor, totals.loss) for some, truth, factor in each]
+        totals.count(torch.cat(logits), labels)
 
-    def _run_one(self, indices: Tensor, factor: float, totals: Totals) -> None:
+    def _run_one(self, images: Tensor, labels: Tensor, factor: float, total: Tensor) -> Tensor:
+        """A step on gathered images, whose losses are added to the total; gives the logits."""
         for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = group["initial_lr"] * factor
             rate.fill_(group["lr"])
         if self._program is None:
-            self._write_down(indices, totals)
-            return
+            return self._write_down(images, labels, total)
         with torch.no_grad():
-            self._program(indices, totals.loss, totals.correct)
+            return self._program(images, labels, total)
 
-    def _write_down(self, indices: Tensor, totals: Totals) -> None:
+    def _write_down(self, images: Tensor, labels: Tensor, total: Tensor) -> Tensor:
         """Carry the step out, and see whether it was the same as the one before."""
-        tracer = Tracer([indices, totals.loss, totals.correct])
+        tracer = Tracer([images, labels, total])
         updates = {layer: tracer.as_one(update) for layer, update in self.step.updates.items()}
         with learning_at(self.step, self._rates), tracer:
-            replace(self.step, updates=updates)(indices, totals)
+            loss, logits = replace(self.step, updates=updates).learn(images, labels, keeps_gradients=False)
+            total.add_(loss, alpha=len(labels))
+            tracer.give(logits)
         before, self._trace = self._trace, tracer.trace
         if not tracer.trace.is_foreseeable or (before and not before.is_same(tracer.trace)):
             self._has_failed = True
         elif before:
             self._program = program(tracer.trace)
+        return logits
 
 
 class Graph(Engine):
@@ -112,7 +132,7 @@ class Graph(Engine):
             if "capturable" in group:
                 group["capturable"] = True
 
-    def at_once(self, number: int, left: int) -> int:
+    def at_once(self, number: int, left: int, whole: int) -> int:
         """The very first step stands alone, since it makes the optimizer's state, and so does the last of an epoch."""
         return STEPS if number and left > STEPS and not self._has_failed else 1
 

@@ -129,7 +129,9 @@ def _train_batches(
     plan: Plan, state: State, batches: Sequence[Tensor], engine: Engine, is_watched: bool = False
 ) -> None:
     """Train on the next batch, or on as many as the engine takes at once."""
-    count = engine.at_once(state.step, len(batches) - state.batch)
+    count = engine.at_once(state.step, len(batches) - state.batch, len(batches))
+    if state.device.type == "cpu":
+        count = min(count, FINITE_CHECK_BATCHES - state.batch % FINITE_CHECK_BATCHES)
     factors = [_factor(plan, state, state.batch + ahead) for ahead in range(count)]
     # The health of the layers is read after these.
     keeps_gradients = is_watched or state.step == 0 or state.batch == len(batches) - 1

@@ -141,7 +141,7 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
     size = indices.shape[1]
     count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
     for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
-        images, labels = step.images.gather(some.flatten())
+        images, labels = step.gather(some.flatten())
         learned = []
         for batch, truth, of_groups in zip(
             torch.split(images, size), torch.split(labels, size), rates_of_some, strict=True
@@ -149,7 +149,7 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
             with learning_at(step, of_groups.unbind()):
                 learned.append(step.learn(batch, truth, keeps_gradients=True))
         losses, logits = zip(*learned, strict=True)
-        totals.add(torch.stack(losses).sum() * size, torch.cat(logits), labels)
+        totals.add(torch.stack(losses).mean(), torch.cat(logits), labels)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
+from cnntrain.data.preprocess import constant
 from cnntrain.network.modules import Linear, Update
 from cnntrain.training.optimizers import descend, index_of_group
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # Of weights in a linear layer; from here on a gradient that is never written saves more than Python takes.
-LARGE = 1 << 17
+LARGE = 1 << 16
 
 
 @dataclass
@@ -40,8 +41,12 @@ class Totals:
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count images by the sum of their losses (), their logits (images, classes) and labels (images,)."""
-        self.loss += loss
+        """Count images by their mean loss (), their logits (images, classes) and labels (images,)."""
+        self.loss.add_(loss, alpha=len(labels))
+        self.count(logits, labels)
+
+    def count(self, logits: Tensor, labels: Tensor) -> None:
+        """Count the right answers alone, by logits (images, classes) and labels (images,)."""
         self.correct += (logits.argmax(1) == labels).sum()
 
 
@@ -64,23 +69,31 @@ class Step:
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`; see `learn`."""
-        images, labels = self.images.gather(indices)
+        images, labels = self.gather(indices)
         loss, logits = self.learn(images, labels, keeps_gradients)
-        totals.add(loss * len(labels), logits, labels)
+        totals.add(loss, logits, labels)
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, as the network takes them where nothing augments them, and labels."""
+        images, labels = self.images.gather(indices)
+        return (images if self.augmentations else self.images.preprocessing.normalize(images)), labels
 
     def learn(self, images: Tensor, labels: Tensor, keeps_gradients: bool) -> tuple[Tensor, Tensor]:
         """One update from gathered images; gives their mean loss () and logits (batch, classes) before it.
 
         With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
         """
-        for augment in self.augmentations:
-            images = augment(images)
+        if self.augmentations:
+            for augment in self.augmentations:
+                images = augment(images)
+            images = self.images.preprocessing.normalize(images)
         self.optimizer.zero_grad()
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
-                logits = self.network(self.images.preprocessing.normalize(images)).float()
+                logits = self.network(images).float()
             loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # torch would make the one anew in every step.
+            loss.backward(constant(1.0, self.device))  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()

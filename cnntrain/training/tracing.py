@@ -47,19 +47,21 @@ class Trace:
     """The operations of a step with so many `inputs`.
 
     Constants are tensors that were there before, like weights, and views of them, which are made `once`.
+    `result` is what it gives.
     """
 
     inputs: int
     constants: list[Tensor] = field(default_factory=list)
     once: list[Call] = field(default_factory=list)
     each: list[Call] = field(default_factory=list)
+    result: Name | None = None
     is_foreseeable: bool = True
 
     def is_same(self, other: Trace) -> bool:
         """Whether the other has the same operations on the same constants."""
         constants = [id(constant) for constant in self.constants]
         others = [id(constant) for constant in other.constants]
-        return (constants, self.once, self.each) == (others, other.once, other.each)
+        return (constants, self.once, self.each, self.result) == (others, other.once, other.each, other.result)
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -113,6 +115,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return call
 
+    def give(self, tensor: Tensor) -> None:
+        """Let this be what a call of the trace gives."""
+        self.trace.result = self._name(tensor)
+
     def _write(self, function: Any, args: Any, kwargs: Any, outcome: Any, gives_view: bool) -> None:
         given = [id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         args, kwargs = tree_map_only(Tensor, self._name, (tuple(args), kwargs))
@@ -163,13 +169,15 @@ def is_view(operation: Any) -> bool:
     return not schema.is_mutable and any(returned.alias_info is not None for returned in schema.returns)
 
 
-def program(trace: Trace) -> Callable[..., None]:
+def program(trace: Trace) -> Callable[..., Any]:
     """A function of the trace's inputs that calls its operations; each value is let go after its last use."""
     namespace: dict[str, Any] = {f"constant{number}": tensor for number, tensor in enumerate(trace.constants)}
     text = _Text(namespace)
     # Read by no user, and made of nothing but names: a function written out is faster than one that reads a list.
     exec("\n".join(map(text.of, trace.once)), namespace)
     last = {name: index for index, call in enumerate(trace.each) for name in call.names() if name.startswith("value")}
+    if trace.result:
+        last.pop(trace.result, None)
     ends: dict[int, list[str]] = {}
     for name, index in last.items():
         ends.setdefault(index, []).append(name)
@@ -178,8 +186,8 @@ def program(trace: Trace) -> Callable[..., None]:
         for index, call in enumerate(trace.each)
     )
     inputs = ", ".join(f"input{number}" for number in range(trace.inputs))
-    exec("\n    ".join([f"def run({inputs}):", *lines]), namespace)
-    run: Callable[..., None] = namespace["run"]
+    exec("\n    ".join([f"def run({inputs}):", *lines, f"return {trace.result}"]), namespace)
+    run: Callable[..., Any] = namespace["run"]
     return run
 
 

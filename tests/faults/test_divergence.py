@@ -95,6 +95,13 @@ def test_the_first_layer_is_named(tmp_path, monkeypatch, text, overrides, first)
     assert first in str(caught.value)
 
 
+def test_a_loss_is_looked_at_between_steps_that_are_taken_together(tmp_path):
+    overrides = ["data={source: digits, expand: one_pixel_shifts}", "network=[softmax]", "training.batch_size=4"]
+    overrides += ["training.on_divergence=stop", "training.optimizer.sgd.learning_rate=1e38"]
+    with pytest.raises(Diverged, match=r"at or before batch 100; first to be not finite: .* in epoch 1, batch 2;"):
+        train_run(config_of(STEEP, *overrides), tmp_path / "run", Where(device="cpu"))
+
+
 def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path, monkeypatch):
     monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
     # The second of three batches is white, and nothing is learned from the others, which are black.

@@ -120,8 +120,8 @@ def test_a_rehearsal_before_the_first_step_leaves_no_state(optimizer):
 def test_how_many_steps_a_graph_takes():
     graph = Graph(step_of("adam"))
     # One by one: the very first, those that fill no block, and the last of an epoch.
-    assert graph.at_once(0, 500) == 1
-    assert [graph.at_once(9, left) for left in (500, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
+    assert graph.at_once(0, 500, 500) == 1
+    assert [graph.at_once(9, left, 500) for left in (500, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
     assert all(group["capturable"] for group in graph.step.optimizer.param_groups)
 
 
@@ -130,7 +130,7 @@ def test_what_can_not_be_recorded_is_trained_in_plain_steps():
     batches, factors = torch.arange(24).view(3, 8).unbind(), [1.0, 0.5, 0.25]
     graph.run(batches, factors, Totals.zero(CPU), keeps_gradients=False)
     assert graph.remark.startswith("training goes on in plain steps, without a CUDA graph: ")
-    assert graph.at_once(9, 500) == 1
+    assert graph.at_once(9, 500, 500) == 1
     Engine(plain).run(batches, factors, Totals.zero(CPU), keeps_gradients=False)
     assert_same(graph.step, plain)
 
@@ -237,7 +237,7 @@ def losses(engine, count, device, start=0):
     found, done = [], start
     while done < count:
         totals = Totals.zero(device)
-        taken = engine.at_once(done, count - done)
+        taken = engine.at_once(done, count - done, count)
         engine.run(batches[done : done + taken], [1.0] * taken, totals, keeps_gradients=done in (0, count - 1))
         done += taken
         found.append((done, totals.loss.item() / (8 * taken)))

@@ -1,8 +1,10 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
+import math
 import os
 import shlex
 import signal
+from itertools import pairwise
 
 import pytest
 
@@ -62,6 +64,41 @@ def test_resumes_to_the_same_bits(name, tiny, tmp_path):
         for at in interruptions[1:]:
             with pytest.raises(Interrupted):
                 resume_run(run, [], Where(), InterruptAt(at))
+        resume_run(run, [], Where())
+        assert_same_runs(tmp_path / "whole", run)
+
+
+class InterruptAfter(InterruptAt):
+    """The same at the first word after so many batches; notes at how many it was told of each."""
+
+    def __init__(self, done=math.inf):
+        super().__init__(done)
+        self.seen = []
+
+    def progress(self, done, total, what):
+        self.seen.append(done)
+        super().progress(self.at if done >= self.at else done, total, what)
+
+
+# 324 and 1,617 batches an epoch.
+@pytest.mark.parametrize(
+    ("options", "few"), [([], 3), (["data={source: digits, expand: one_pixel_shifts, normalize: true}"], 10)]
+)
+def test_a_few_steps_at_once_are_plain_steps_also_where_they_are_interrupted(options, few, tiny, tmp_path):
+    options += ["training.batch_size=4", "training.epochs=2"]
+    config, plain = load_config(tiny, options), load_config(tiny, [*options, "training.engine=eager"])
+    display = InterruptAfter()
+    train_run(config, tmp_path / "whole", Where(), display)
+    assert max(after - before for before, after in pairwise(display.seen)) == few
+    train_run(plain, tmp_path / "plain", Where())
+    last = [checkpoint.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "plain")]
+    assert_same(last[0].weights, last[1].weights)
+    assert rows(tmp_path / "whole") == rows(tmp_path / "plain")
+    for done in (103, 400):
+        run = tmp_path / f"interrupted-{done}"
+        with pytest.raises(Interrupted):
+            train_run(config, run, Where(), InterruptAfter(done))
+        assert done <= checkpoint.load(run / "checkpoints" / "last.pt").training["step"] < done + few
         resume_run(run, [], Where())
         assert_same_runs(tmp_path / "whole", run)
 

@@ -2,11 +2,13 @@
 
 import copy
 import gc
+import math
+from unittest import mock
 
 import pytest
 import torch
 from test_engine import OPTIMIZERS, assert_same, step_of
-from test_step import CPU
+from test_step import CPU, SHAPE
 from torch import nn
 
 from cnntrain import registry
@@ -15,6 +17,7 @@ from cnntrain.data.augment.elastic import elastic
 from cnntrain.data.augment.geometry import affine, erase, flip, shift
 from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import constant
+from cnntrain.training import engine as engines
 from cnntrain.training.engine import Engine, Traced, choose
 from cnntrain.training.step import Step, Totals, updates_of
 from cnntrain.training.tracing import MARK, Tracer, program
@@ -104,6 +107,52 @@ def test_gradients_are_those_of_a_step_that_keeps_them():
     )
     assert all(map(torch.equal, gradients, theirs))
     assert_same(traced.step, plain.step)
+
+
+@pytest.mark.parametrize("augmentations", [(), (shift(2), flip())])
+@pytest.mark.parametrize("within_backward", [False, True])
+def test_a_few_steps_at_once_are_the_same_to_the_bit(augmentations, within_backward, monkeypatch):
+    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+    traced, plain = pair(augmentations=augmentations, within_backward=within_backward)
+    assert_same_training(traced, plain)
+    results = []
+    for engine, count in ((traced, 4), (plain, 1)):
+        totals = Totals.zero(CPU)
+        torch.manual_seed(2)
+        for start in range(0, 12, count):
+            batches = torch.arange(96).split(8)[start : start + count]
+            engine.run(batches, [1 / (start + number + 1) for number in range(count)], totals, keeps_gradients=False)
+        results.append((totals.loss, totals.correct, torch.get_rng_state()))
+    assert all(map(torch.equal, *results))
+    assert_same(traced.step, plain.step)
+    assert [group["lr"] for group in traced._groups] == [group["lr"] for group in plain.step.optimizer.param_groups]
+
+
+def test_images_of_a_few_steps_are_gathered_at_once():
+    traced, _ = pair()
+    train(traced)
+    with mock.patch.object(Resident, "gather", autospec=True, side_effect=Resident.gather) as gather:
+        traced.run(torch.arange(24).split(8), [1.0] * 3, Totals.zero(CPU), keeps_gradients=False)
+    assert [len(call.args[1]) for call in gather.call_args_list] == [24]
+
+
+def test_how_many_steps_are_taken_at_once(monkeypatch):
+    traced, _ = pair()
+    # Nothing is known of them.
+    assert traced.at_once(9, 5000, 5000) == 1
+    train(traced)
+    assert [traced.at_once(9, left, 5000) for left in (5000, 11, 10, 3, 2, 1)] == [10, 10, 9, 2, 1, 1]
+    # The very first step of a run that is rolled back, and few batches in an epoch.
+    assert traced.at_once(0, 5000, 5000) == 1
+    assert [traced.at_once(9, 50, whole) for whole in (1000, 999, 200, 199)] == [10, 9, 2, 1]
+    # As many values as 7 batches, and less than one has.
+    for values, few in ((7 * 8 * math.prod(SHAPE), 7), (8 * math.prod(SHAPE) - 1, 1)):
+        monkeypatch.setattr(engines, "VALUES", values)
+        assert traced.at_once(9, 5000, 5000) == few
+    monkeypatch.undo()
+    # Batches that would not all begin at a line of the cache.
+    monkeypatch.setattr(engines, "LINE", 5)
+    assert traced.at_once(9, 5000, 5000) == 1
 
 
 def test_another_batch_size_is_trained_plainly():
