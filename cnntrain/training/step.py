@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from cnntrain.data.batches import Resident
 
 
-# Of weights in a linear layer; from here on a gradient that is never written saves more than Python takes.
-LARGE = 1 << 16
-
-
 @dataclass
 class Totals:
     """Sums over the images of an epoch so far; they stay on the device until somebody reads them."""
@@ -111,9 +107,8 @@ class Step:
 
 
 def updates_of(step: Step) -> dict[Linear, Update]:
-    """How plain SGD changes each large linear layer as soon as its gradient is known."""
-    linear = [module for module in step.network.modules() if isinstance(module, Linear)]
-    layers = [layer for layer in linear if layer.weight.numel() >= LARGE]
+    """How plain SGD changes each linear layer as soon as its gradient is known."""
+    layers = [module for module in step.network.modules() if isinstance(module, Linear)]
     return {layer: partial(descend, step.optimizer, index_of_group(step.optimizer, layer)) for layer in layers}
 
 

@@ -102,8 +102,7 @@ def test_a_loss_is_looked_at_between_steps_that_are_taken_together(tmp_path):
         train_run(config_of(STEEP, *overrides), tmp_path / "run", Where(device="cpu"))
 
 
-def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path):
     # The second of three batches is white, and nothing is learned from the others, which are black.
     images = np.repeat(np.array([0, 255, 0], np.uint8), 16)[:, None, None] * np.ones((4, 4), np.uint8)
     parts = {f"x_{part}": images for part in ("train", "val", "test")}

@@ -151,8 +151,7 @@ def test_a_gpu_is_told_why_it_gets_no_graph():
     assert type(choose("eager", step_of(), torch.device("cuda"))) is Engine
 
 
-def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(monkeypatch, request):
-    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(request):
     step, gpu = replace(step_of(), clip_grad_norm=None), torch.device("cuda")
     assert choose("auto", step, CPU).step.updates
     request.getfixturevalue("group_of_one")

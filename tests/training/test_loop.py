@@ -148,8 +148,7 @@ def test_a_state_is_restored_with_all_that_it_counts(tiny):
     assert {layer.epoch for layer in restored.health} == {0, 1}
 
 
-def test_the_health_of_layers_that_are_updated_early_is_known(tiny, monkeypatch):
-    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+def test_the_health_of_layers_that_are_updated_early_is_known(tiny):
     with joined("cpu") as ranks:
         given = prepared(load_config(tiny, ["training.optimizer.sgd.momentum=0"]), Where(), ranks, Silent())
         list(loop.train(given.plan, given.state))

@@ -18,7 +18,6 @@ from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing, channels_last
 from cnntrain.network.build import build
 from cnntrain.network.modules import ConvPool, Dropout, Flatten, Linear, kept
-from cnntrain.training import step as steps
 from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
 from cnntrain.training.step import Step, Totals, learning_at
@@ -41,11 +40,6 @@ def resident(count=64):
     labels = torch.randint(0, 10, (count,), generator=random)
     images = Images(pixels.numpy(), labels.numpy())
     return Resident.of(images, Preprocessing.of(images, normalize=True), CPU)
-
-
-@pytest.fixture(autouse=True)
-def all_layers_are_large(monkeypatch):
-    monkeypatch.setattr(steps, "LARGE", 1)
 
 
 def step_of(clip_grad_norm=None, **settings):
@@ -106,13 +100,6 @@ def test_gradients_are_there_when_they_are_asked_for():
     assert len(gradients_of_linears(step)) == 3
     trained(step, 1, keeps_gradients=True)
     assert all(parameter.grad is not None for parameter in step.network.parameters())
-
-
-def test_small_layers_are_left_to_the_optimizer(monkeypatch):
-    monkeypatch.setattr(steps, "LARGE", 10**6)
-    step = step_of()
-    trained(step, 1)
-    assert all(gradient is not None for gradient in gradients_of_linears(step))
 
 
 @pytest.mark.parametrize("settings", [{"clip_grad_norm": 1.0}, {"momentum": 0.9}])

@@ -68,8 +68,7 @@ def test_it_is_the_plain_step_to_the_bit(optimizer, clip_grad_norm):
     assert all(type(group["lr"]) is float for group in traced._groups)
 
 
-def test_updates_within_the_backward_pass_are_a_part_of_it(monkeypatch):
-    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+def test_updates_within_the_backward_pass_are_a_part_of_it():
     traced, plain = pair(within_backward=True)
     assert len(traced.step.updates) == 3
     assert_same_training(traced, plain)
@@ -111,8 +110,7 @@ def test_gradients_are_those_of_a_step_that_keeps_them():
 
 @pytest.mark.parametrize("augmentations", [(), (shift(2), flip())])
 @pytest.mark.parametrize("within_backward", [False, True])
-def test_a_few_steps_at_once_are_the_same_to_the_bit(augmentations, within_backward, monkeypatch):
-    monkeypatch.setattr("cnntrain.training.step.LARGE", 1)
+def test_a_few_steps_at_once_are_the_same_to_the_bit(augmentations, within_backward):
     traced, plain = pair(augmentations=augmentations, within_backward=within_backward)
     assert_same_training(traced, plain)
     results = []
