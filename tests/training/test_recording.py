@@ -241,7 +241,11 @@ def test_the_first_of_two_errors_is_told(capture, monkeypatch, error, told):
     assert graph.remark == f"training goes on in plain steps, without a CUDA graph: {told}"
 
 
-GRAPH = ["training.engine=graph", "training.batch_size=16", "training.optimizer={sgd: {learning_rate: 0.125}}"]
+GRAPH = [
+    "training.engine=graph",
+    "training.batch_size=16",
+    "training.optimizer={sgd: {learning_rate: 0.125, momentum: 0.5}}",
+]
 
 
 def test_a_run_ends_with_the_weights_of_plain_steps(capture, tiny, tmp_path):
