@@ -131,6 +131,7 @@ def _train_batches(
     """Train on the next batch, or on as many as the engine takes at once."""
     count = engine.at_once(state.step, len(batches) - state.batch, len(batches))
     if state.device.type == "cpu":
+        # No further than to where the loss is looked at.
         count = min(count, FINITE_CHECK_BATCHES - state.batch % FINITE_CHECK_BATCHES)
     factors = [_factor(plan, state, state.batch + ahead) for ahead in range(count)]
     # The health of the layers is read after these.

@@ -241,6 +241,7 @@ def test_the_first_of_two_errors_is_told(capture, monkeypatch, error, told):
     assert graph.remark == f"training goes on in plain steps, without a CUDA graph: {told}"
 
 
+# With momentum: without it, plain steps on a CPU update linear layers early, which rounds otherwise.
 GRAPH = [
     "training.engine=graph",
     "training.batch_size=16",

@@ -85,7 +85,7 @@ class InterruptAfter(InterruptAt):
     ("options", "few"), [([], 3), (["data={source: digits, expand: one_pixel_shifts, normalize: true}"], 10)]
 )
 def test_a_few_steps_at_once_are_plain_steps_also_where_they_are_interrupted(options, few, tiny, tmp_path):
-    options += ["training.batch_size=4", "training.epochs=2"]
+    options = [*options, "training.batch_size=4", "training.epochs=2"]
     config, plain = load_config(tiny, options), load_config(tiny, [*options, "training.engine=eager"])
     display = InterruptAfter()
     train_run(config, tmp_path / "whole", Where(), display)

@@ -209,7 +209,7 @@ def test_layers_compute_in_the_precision_asked_for():
     assert loss.dtype == torch.float32
     assert 0 < abs(loss / their_loss - 1) < 0.01
     assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
-    learned = half.learn(*half.images.gather(torch.arange(8)), keeps_gradients=True)
+    learned = half.learn(*half.gather(torch.arange(8)), keeps_gradients=True)
     assert [value.dtype for value in learned] == [torch.float32, torch.float32]
 
 
