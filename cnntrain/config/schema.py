@@ -116,7 +116,7 @@ class CheckpointEveryConfig(Strict):
 
     minutes: PositiveFloat | None = None
     steps: PositiveInt | None = Field(
-        None, description="batches; some more where several are taken at once: 50 on a GPU, up to 10 on a CPU"
+        None, description="batches; some more where several are taken at once: up to 50 on a GPU, up to 10 on a CPU"
     )
 
     @model_validator(mode="after")

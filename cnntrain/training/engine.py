@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 # Optimizers that take their learning rate from the device, and keep nothing of their state on the host.
 CAPTURABLE = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
-# What a CUDA graph takes at once.
+# What a CUDA graph takes at once, at most.
 STEPS = 50
 # What a CPU takes at once: so many steps, and so many values in their images, 1 MiB, as the cache of a core holds.
 FEW, VALUES = 10, 1 << 18
@@ -134,7 +136,8 @@ class Graph(Engine):
 
     def at_once(self, number: int, left: int, whole: int) -> int:
         """The very first step stands alone, since it makes the optimizer's state, and so does the last of an epoch."""
-        return STEPS if number and left > STEPS and not self._has_failed else 1
+        size = steps_in_a_graph(whole)
+        return size if number and left > size and not self._has_failed else 1
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; gradients are kept by a plain step only."""
@@ -192,6 +195,16 @@ class Compiled(Engine):
             self.remark = f"training goes on without compilation: {_first_line(error)}"
             return Engine(self.step)
         return Engine(compiled)
+
+
+@cache
+def steps_in_a_graph(whole: int) -> int:
+    """How many steps of an epoch's `whole` to record as one, so that an epoch, or the first one, has few launches."""
+
+    def launches(size: int) -> int:
+        return sum(chain(divmod(whole - 1, size), divmod(whole - 2, size)))
+
+    return min(range(1, min(STEPS, whole - 2) + 1), key=launches, default=1)
 
 
 def choose(name: str, step: Step, device: torch.device) -> Engine:

@@ -121,8 +121,26 @@ def test_how_many_steps_a_graph_takes():
     graph = Graph(step_of("adam"))
     # One by one: the very first, those that fill no block, and the last of an epoch.
     assert graph.at_once(0, 500, 500) == 1
-    assert [graph.at_once(9, left, 500) for left in (500, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
+    assert [graph.at_once(9, left, 503) for left in (503, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
     assert all(group["capturable"] for group in graph.step.optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("whole", "first", "later"),
+    # In blocks of 49, 50, 43, 48, 47, 39, 1, 1.
+    [(5000, 104, 104), (503, 13, 13), (391, 13, 13), (98, 4, 4), (49, 3, 3), (81, 5, 5), (2, 2, 2), (1, 1, 1)],
+)
+def test_few_steps_of_an_epoch_are_launched_alone(whole, first, later):
+    graph = Graph(step_of())
+
+    def launches(number):
+        left, count = whole, 0
+        while left:
+            done = graph.at_once(number, left, whole)
+            number, left, count = number + done, left - done, count + 1
+        return count
+
+    assert (launches(0), launches(whole)) == (first, later)
 
 
 def test_what_can_not_be_recorded_is_trained_in_plain_steps():
@@ -231,7 +249,7 @@ def exact_sums():
 
 
 def losses(engine, count, device, start=0):
-    """The loss of each block of `STEPS` steps and of each single step."""
+    """The loss of each block of steps that are taken at once, and of each single step."""
     batches = torch.arange(256, device=device).repeat(40).split(8)
     found, done = [], start
     while done < count:
@@ -248,7 +266,8 @@ def losses(engine, count, device, start=0):
 def test_a_graph_learns_what_plain_steps_learn(exact_sums, optimizer):
     device = torch.device("cuda")
     graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
-    of_graph, of_plain = dict(losses(graph, 120, device)), dict(losses(plain, 120, device))
+    count = 2 * STEPS + 2
+    of_graph, of_plain = dict(losses(graph, count, device)), dict(losses(plain, count, device))
     assert graph.remark == ""
     assert len(of_graph) < len(of_plain)
     # The first block: later rounding errors have grown.
@@ -279,9 +298,9 @@ def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path):
     train_run(config, tmp_path / "whole", where)
     # Of 81 batches an epoch, after a graph of many steps in the first, and after one of a single step in the second.
     with pytest.raises(Interrupted):
-        train_run(config, tmp_path / "part", where, InterruptAt(STEPS + 1))
+        train_run(config, tmp_path / "part", where, InterruptAt(40))
     with pytest.raises(Interrupted):
-        resume_run(tmp_path / "part", [], where, InterruptAt(81 + STEPS + 2))
+        resume_run(tmp_path / "part", [], where, InterruptAt(81 + 79))
     resume_run(tmp_path / "part", [], where)
     assert_same_runs(tmp_path / "whole", tmp_path / "part")
 
