@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from cnntrain.training.probe import layers_of
 
@@ -35,23 +36,20 @@ def first_not_finite(state: State, train_a_batch: Callable[[], bool]) -> str | N
     `train_a_batch` trains on the next batch, and is false when there is none.
     """
     network = state.network
-    with _watching(network) as found:
+    with _watching(network) as (found, gradients):
         while not found and train_a_batch():
-            found += _not_finite_after_a_batch(state)
+            found += _not_finite_after_a_batch(state, gradients)
             # What one rank has met ends the search of all.
             found[:] = chain.from_iterable(state.ranks.gather(found))
     return f"{found[0]} in epoch {state.epoch + 1}, batch {state.batch}" if found else None
 
 
-def _not_finite_after_a_batch(state: State) -> Iterator[str]:
-    """In the order of computation: the loss, gradients from the output backwards, then what the update made of it."""
+def _not_finite_after_a_batch(state: State, gradients: Iterable[str]) -> Iterator[str]:
+    """In the order of computation: the loss, gradients as they arose, then what the update made of it."""
     if not math.isfinite(loss_of(state)):
         yield "the loss"
-    named = list(state.network.named_parameters())
-    for name, parameter in reversed(named):
-        if parameter.grad is not None and not parameter.grad.isfinite().all():
-            yield f"the gradient of layer `{_layer(name)}`"
-    for name, tensor in chain(named, state.network.named_buffers()):
+    yield from gradients
+    for name, tensor in chain(state.network.named_parameters(), state.network.named_buffers()):
         if not tensor.isfinite().all():
             yield f"a weight or statistic of layer `{_layer(name)}`"
 
@@ -62,21 +60,32 @@ def _layer(name: str) -> str:
 
 
 @contextmanager
-def _watching(network: nn.Module) -> Iterator[list[str]]:
-    """Note the input of the network, and the output of each layer, that is not finite."""
+def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
+    """Note the input of the network and the output of each layer that is not finite; apart from them, gradients."""
     found: list[str] = []
+    gradients: list[str] = []
 
-    def look(what: str, values: Tensor) -> None:
-        if not values.isfinite().all():
-            found.append(what)
+    def look(what: str, values: Tensor | None, notes: list[str]) -> None:
+        if values is not None and not values.isfinite().all():
+            notes.append(what)
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        return layer.register_forward_hook(lambda _, given, output: look(f"the output of layer `{name}`", output))
+    def watch(name: str, layer: nn.Module) -> RemovableHandle:
+        what = f"the output of layer `{name}`"
+        return layer.register_forward_hook(lambda _, given, output: look(what, output, found))
 
-    handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0]))]
+    def watch_gradient(name: str, parameter: nn.Parameter) -> RemovableHandle:
+        what = f"the gradient of layer `{_layer(name)}`"
+        # As it arises: clipping makes all of them NaN where one is.
+        handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+            lambda given: look(what, given.grad, gradients)
+        )
+        return handle
+
+    handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0], found))]
     handles += [watch(name, layer) for name, layer in layers_of(network)]
+    handles += [watch_gradient(*named) for named in network.named_parameters() if named[1].requires_grad]
     try:
-        yield found
+        yield found, gradients
     finally:
         for handle in handles:
             handle.remove()

@@ -5,6 +5,7 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from cnntrain import registry
 from cnntrain.app.display import Silent
@@ -50,6 +51,13 @@ training:
 """
 
 
+def held(given, /):
+    """Infinite, by weights that are not trained."""
+    layer = torch.nn.Linear(*given.shape, *given.shape).requires_grad_(False)
+    torch.nn.init.constant_(layer.weight, 3e38)
+    return layer
+
+
 class Told(Silent):
     """Keeps warnings, and interrupts at a batch, counted over all that was trained."""
 
@@ -78,6 +86,7 @@ class Told(Silent):
             "the loss in epoch 1, batch 2",
         ),
         (STEEP_BACKWARDS, (), "the gradient of layer `2_dense` in epoch 1, batch 1"),
+        (STEEP_BACKWARDS, ("training.clip_grad_norm=1",), "the gradient of layer `2_dense` in epoch 1, batch 1"),
         (
             TOO_WIDE,
             (),
@@ -85,9 +94,12 @@ class Told(Silent):
             "first to be not finite: a weight or statistic of layer `3_batch_norm` in epoch 1, batch 1",
         ),
         (TOO_WIDE, ("data.augment=[spoil]",), "an image in epoch 1, batch 1"),
+        (TOO_LARGE, ("network=[flatten, held, {dense: 10}]",), "the output of layer `1_held` in epoch 1, batch 1"),
     ],
 )
 def test_the_first_layer_is_named(tmp_path, monkeypatch, text, overrides, first):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    registry.layers.register("held")(held)
     monkeypatch.setattr(registry.augmentations, "_entries", dict(registry.augmentations._entries))
     registry.augmentations.register("spoil")(lambda: lambda images: images / 0 - images / 0)
     with pytest.raises(Diverged, match="no checkpoint was written yet") as caught:
