@@ -17,7 +17,7 @@ def test_a_cpu_has_so_many_threads(count, said):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", ["abacus", "cpu:x", "", "cuda:99"])
+@pytest.mark.parametrize("name", ["abacus", "cpu:x", "", "cuda:99", "meta"])
 def test_what_is_not_there(name):
     with pytest.raises(UsageError, match=f"^device `{name}` can't be used here: .*; try `--device auto`$"):
         choose(name)
