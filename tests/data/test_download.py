@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_a_stream_is_put_whole_or_not_at_all(tmp_path):
         download.put(Cut(), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_what_is_put_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def noted(handle):
+        synced.append((os.fstat(handle).st_size, (tmp_path / "file").exists()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    download.put(io.BytesIO(b"whole"), tmp_path / "file")
+    assert synced == [(5, False)]
 
 
 def test_several_put_one_file_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """Files that are looked for where the user keeps data, and fetched with their checksum when they are absent."""
 
+import os
 from pathlib import Path
 from typing import IO
 
@@ -71,4 +72,6 @@ def put(source: IO[bytes], place: Path) -> None:
         part = Path(folder) / place.name
         with part.open("wb") as target:
             shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
         part.replace(place)
