@@ -52,6 +52,8 @@ def test_a_gzip_bomb_as_idx_and_as_a_pickle(tmp_path, cnntrain):
     zeros(tmp_path / "longer.gz", struct.pack(">4I", 0x803, 7, 10, 10), 700)
     zeros(tmp_path / "mnist.pkl.gz", b"", 700)
     (tmp_path / "c.yaml").write_text("network: [softmax]\n")
+    # A build of torch with CUDA takes twice as much as one without.
+    _, usual, _ = measured("show", str(tmp_path / "c.yaml"), "data.source=digits")
     for source, expected in (
         ("{idx: {train_images: images, train_labels: images}}", "would unpack to"),
         ("{idx: {train_images: longer, train_labels: longer}}", "more bytes than the 700 that its header claims"),
@@ -61,7 +63,7 @@ def test_a_gzip_bomb_as_idx_and_as_a_pickle(tmp_path, cnntrain):
         done, peak, _ = measured("show", str(tmp_path / "c.yaml"), f"data.source={source}", *options)
         assert done.returncode == 1
         assert expected in done.stderr
-        assert peak < 600 * 2**20
+        assert peak < usual + 200 * 2**20
 
 
 @pytest.mark.parametrize(("packed", "most"), [(10, 64 * 2**20), (2**20, 300 * 2**20)])
