@@ -20,6 +20,7 @@ FLOORS = {
     "data": 2,
     "config": 1,
     "registry": 0,
+    "constant": 0,
     "cores": 0,
     "errors": 0,
     "files": 0,

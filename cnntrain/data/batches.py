@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from cnntrain.constant import constant
 from cnntrain.data.ahead import Ahead, free_memory
-from cnntrain.data.preprocess import constant, to_unit
+from cnntrain.data.preprocess import to_unit
 
 if TYPE_CHECKING:
     from torch import Tensor

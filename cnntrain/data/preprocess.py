@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from cnntrain.constant import constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,15 +64,6 @@ class Preprocessing:
             mean, std = constant((self.mean, self.std), images.device).view(2, 1, -1, 1, 1)
             images = (images - mean) / std
         return channels_last(images)
-
-
-@cache
-def constant(values: float | tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
-    """A number (), or numbers (rows, columns), on a device.
-
-    Sent there once, since a CUDA graph can't be recorded while anything is.
-    """
-    return torch.tensor(values, device=device)
 
 
 def channels_last(images: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The run directory: the only place that is written to."""
+"""The run directory: all that a run leaves is in it."""

@@ -31,7 +31,10 @@ UNDERFIT = 0.1
 
 @dataclass(frozen=True)
 class LayerHealth:
-    """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first)."""
+    """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first).
+
+    The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips.
+    """
 
     epoch: int
     layer: str

@@ -33,8 +33,8 @@ class Alone:
         self.device = device
 
     @property
-    def stream(self) -> str:
-        """The purpose that this rank's random numbers are derived from the seed for."""
+    def purpose(self) -> str:
+        """What this rank's random numbers are derived from the seed for."""
         return f"training/rank {self.rank}" if self.rank else "training"
 
     def part(self, count: int) -> slice:

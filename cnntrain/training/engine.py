@@ -18,7 +18,7 @@ from torch import distributed, optim
 from cnntrain import registry
 from cnntrain.data.batches import Resident
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
-from cnntrain.training.recording import Recording, forget_failure, without_trace
+from cnntrain.training.recording import Recording, forget_failure, undone
 from cnntrain.training.step import Totals, learning_at, updates_of
 from cnntrain.training.tracing import Trace, Tracer, program
 
@@ -189,7 +189,7 @@ class Compiled(Engine):
         black = replace(compiled, images=Resident.black(batch_size, self.step.images.preprocessing, self.step.device))
         every = torch.arange(batch_size, device=self.step.device)
         try:
-            with without_trace(self.step):
+            with undone(self.step):
                 Engine(black).run([every], [1.0], Totals.zero(self.step.device), keeps_gradients=True)
         except RuntimeError as error:
             self.remark = f"training goes on without compilation: {_first_line(error)}"

@@ -62,7 +62,7 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
     if ranks.device.type == "cpu":
         keep_freed_memory()
     _check_last_batch(config, network, feeds, ranks)
-    torch.manual_seed(derived_seed(config.seed, ranks.stream))
+    torch.manual_seed(derived_seed(config.seed, ranks.purpose))
     parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)
     try:

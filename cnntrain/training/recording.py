@@ -68,7 +68,7 @@ class Recording:
 
     def _rehearse(self, stream: torch.cuda.Stream) -> None:
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream), without_trace(self._step):
+        with torch.cuda.stream(stream), undone(self._step):
             for rehearsal in range(REHEARSALS):
                 # The last one has to be as the recording: torch before 2.12 does not get over one that waited.
                 with never_waiting() if rehearsal == REHEARSALS - 1 else nullcontext():
@@ -153,7 +153,7 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
 
 
 @contextmanager
-def without_trace(step: Step) -> Iterator[None]:
+def undone(step: Step) -> Iterator[None]:
     """Undo what is trained within: weights, statistics, the optimizer's state, random numbers."""
     network, optimizer, device = step.network, step.optimizer, step.device
     weights, moments = deepcopy((network.state_dict(), optimizer.state_dict()["state"]))

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from cnntrain.data.preprocess import constant
+from cnntrain.constant import constant
 from cnntrain.network.modules import Linear, Update
 from cnntrain.training.optimizers import descend, index_of_group
 

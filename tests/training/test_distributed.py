@@ -141,7 +141,7 @@ def test_parts_make_up_the_whole():
     for count in (0, 1, 2, 3, 10, 1000):
         assert [i for one in ranks for i in range(count)[one.part(count)]] == list(range(count))
     # One process alone draws what the first of several draws.
-    assert [one.stream for one in ranks] == ["training", "training/rank 1", "training/rank 2"]
+    assert [one.purpose for one in ranks] == ["training", "training/rank 1", "training/rank 2"]
 
 
 def test_what_one_process_counted_is_counted_once_by_three(tiny):

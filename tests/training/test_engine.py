@@ -24,7 +24,7 @@ from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
 from cnntrain.training.engine import STEPS, Engine, Graph, Traced, choose
 from cnntrain.training.optimizers import Trainable, adam, adamw, rmsprop, sgd
-from cnntrain.training.recording import run_block, without_trace
+from cnntrain.training.recording import run_block, undone
 from cnntrain.training.step import Step, Totals
 from tests.faults.cases import assert_same_runs
 
@@ -100,7 +100,7 @@ def test_a_rehearsal_leaves_no_trace(optimizer):
     run = Engine(step).run
     run([torch.arange(8)], [1.0], Totals.zero(CPU), keeps_gradients=True)
     before, random, places = copy.deepcopy(step), torch.get_rng_state(), addresses(step)
-    with without_trace(step):
+    with undone(step):
         run([torch.arange(8), torch.arange(8, 16)], [1.0, 1.0], Totals.zero(CPU), keeps_gradients=True)
         assert not torch.equal(torch.get_rng_state(), random)
     assert torch.equal(torch.get_rng_state(), random)
@@ -111,7 +111,7 @@ def test_a_rehearsal_leaves_no_trace(optimizer):
 @pytest.mark.parametrize("optimizer", ["momentum", "adam"])
 def test_a_rehearsal_before_the_first_step_leaves_no_state(optimizer):
     step = step_of(optimizer)
-    with without_trace(step):
+    with undone(step):
         Engine(step).run([torch.arange(8)], [1.0], Totals.zero(CPU), keeps_gradients=True)
         assert step.optimizer.state
     assert not step.optimizer.state

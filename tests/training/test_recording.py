@@ -21,7 +21,7 @@ from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
 from cnntrain.training.engine import STEPS, Engine, Graph
-from cnntrain.training.recording import without_trace
+from cnntrain.training.recording import undone
 from cnntrain.training.step import Totals
 from cnntrain.training.tracing import Tracer, program
 from tests.faults.cases import assert_same_runs, rows
@@ -72,7 +72,7 @@ def capture(monkeypatch):
     @contextmanager
     def record(graph, stream, capture_error_mode):
         tracer = Tracer([])
-        with without_trace(under_way[-1]), tracer:
+        with undone(under_way[-1]), tracer:
             yield
         if not tracer.trace.is_foreseeable:
             raise RuntimeError("operation not permitted when stream is capturing")
