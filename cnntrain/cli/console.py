@@ -26,9 +26,9 @@ class _Console(Console):
 
 
 class Terminal:
-    """A display on stderr; the bar is drawn only when stderr is a terminal."""
+    """A display on stderr; the bar is drawn only when stderr is a terminal, and nothing else `fills` it meanwhile."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, fills: bool = False) -> None:
         self.quiet = quiet
         self.console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self.bar = Progress(
@@ -39,7 +39,8 @@ class Terminal:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=quiet or not self.console.is_terminal,
+            disable=quiet or fills or not self.console.is_terminal,
+            redirect_stdout=False,
         )
         self.drawn = 0.0
 
@@ -63,11 +64,15 @@ class Terminal:
             self.console.print(line, markup=False, style=style)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Move the bar; often enough for the eye, not for every call."""
+        """Move the bar; often enough for the eye, not for every call. When all is done it is taken away."""
         if self.bar.disable or (monotonic() - self.drawn < REFRESH_SECONDS and done < total):
             return
         self.drawn = monotonic()
         if not self.bar.tasks:
             self.bar.add_task(what)
             self.bar.start()
-        self.bar.update(self.bar.tasks[0].id, completed=done, total=total, description=what)
+        (task,) = self.bar.task_ids
+        self.bar.update(task, completed=done, total=total, description=what)
+        if done >= total:
+            self.bar.stop()
+            self.bar.remove_task(task)

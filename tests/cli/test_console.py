@@ -1,5 +1,6 @@
 """What is told on a terminal is told as it is: no markup, no emoji, no control characters."""
 
+from cnntrain.cli import console
 from cnntrain.cli.console import Terminal
 
 LINE = "[bold]a[/bold] [x] :smile: \x1b[2J " + "long " * 60
@@ -27,6 +28,27 @@ def test_a_terminal_has_a_bar(capsys, monkeypatch):
     with Terminal(quiet=True) as display:
         display.progress(1, 80, "epoch 1/2")
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
+    monkeypatch.setattr(console, "REFRESH_SECONDS", 0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Terminal(quiet=False) as display:
+        display.progress(80, 80, "images")
+        # The cursor is seen again, where the bar was.
+        assert capsys.readouterr().err.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
+        display.progress(1, 9, "epoch 1/9")
+    drawn = capsys.readouterr().err
+    assert "1/9" in drawn and "images" not in drawn
+
+
+def test_rows_that_fill_a_terminal_meet_no_bar(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with Terminal(quiet=False, fills=True) as display:
+        display.progress(1, 80, "images")
+        display.say("a line")
+    assert capsys.readouterr().err == "a line\n"
 
 
 def test_only_warnings_break_the_quiet(capsys):
