@@ -49,7 +49,8 @@ def predict_images(
 ) -> Iterator[Prediction | Failure]:
     """Classify image files, the images in folders, and what globs match; `-` reads paths from stdin.
 
-    `invert` is for dark marks on a light ground, where the network learned light on dark.
+    `invert` is for dark marks on a light ground, where the network learned light on dark; what is transparent is
+    taken for light then.
     """
     model = load_model(checkpoint, where)
     if model.preprocessing.shape[0] not in CHANNELS:
@@ -92,7 +93,7 @@ def _predict(
     failures: dict[Path, Failure] = {}
     for path in paths:
         try:
-            read[path] = _pixels(path, model.preprocessing.shape, conversions)
+            read[path] = _pixels(path, model.preprocessing.shape, "white" if invert else "black", conversions)
         except DataError as error:
             failures[path] = Failure(str(path), str(error))
     answers = dict(zip(read, _answers(model, list(read.values()), top_k, invert), strict=True)) if read else {}
@@ -100,10 +101,10 @@ def _predict(
         yield failures[path] if path in failures else Prediction(str(path), *answers[path])
 
 
-def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) -> np.ndarray:
+def _pixels(path: Path, shape: tuple[int, int, int], ground: str, conversions: Counter[str]) -> np.ndarray:
     """One image as (channels, height, width) uint8, noting what its conversion loses."""
     channels, height, width = shape
-    picture = open_picture(path)
+    picture = open_picture(path, ground)
     if channels == 1 and picture.mode != "L":
         colours = picture.convert("RGB")
         if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():
@@ -113,7 +114,7 @@ def _pixels(path: Path, shape: tuple[int, int, int], conversions: Counter[str]) 
     array = np.asarray(fitted(picture, (height, width), min(channels, 3)))
     if channels == 1:
         return array[None]
-    # What was transparent has been laid on black.
+    # What was transparent has been laid on a ground.
     opaque = np.full((channels - 3, height, width), 255, np.uint8)
     return np.concatenate([array.transpose(2, 0, 1), opaque])
 

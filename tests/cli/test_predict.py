@@ -121,6 +121,19 @@ def test_invert(cnntrain, trained, digits, tmp_path):
     assert [row["class"] for row in plain] == [row["class"] for row in inverted]
 
 
+def test_ink_on_nothing_is_dark_on_light(cnntrain, trained, digits, tmp_path):
+    for path in digits.iterdir():
+        ink = Image.open(path).convert("L")
+        drawn = Image.new("RGBA", ink.size, "black")
+        drawn.putalpha(ink)
+        drawn.save(tmp_path / path.name)
+    plain, inverted = (
+        rows(cnntrain("predict", trained, where, *extra).out)
+        for where, extra in ((digits, []), (tmp_path, ["--invert"]))
+    )
+    assert [row["probability"] for row in plain] == [row["probability"] for row in inverted]
+
+
 def test_what_is_lost_is_said(cnntrain, trained, digits, tmp_path):
     source = Image.open(next(digits.iterdir()))
     source.resize((16, 16)).save(tmp_path / "large.png")

@@ -60,16 +60,16 @@ def _bombs_refused() -> Iterator[None]:
         yield
 
 
-def open_picture(path: Path) -> "Image":
-    """A whole decoded image, upright; an image too large to be decoded safely is refused.
+def open_picture(path: Path, ground: str = "black") -> "Image":
+    """A whole decoded image, upright, on a `ground` where it is transparent.
 
-    Raises `DataError` for a file that can't be read.
+    Raises `DataError` for a file that can't be read, or is too large to be decoded safely.
     """
     with _bombs_refused():
-        return _open(path)
+        return _open(path, ground)
 
 
-def _open(path: Path) -> "Image":
+def _open(path: Path, ground: str) -> "Image":
     from PIL import Image, ImageOps
 
     try:
@@ -80,7 +80,7 @@ def _open(path: Path) -> "Image":
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
             is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
-            return _flattened(ImageOps.exif_transpose(picture), is_deep)
+            return _flattened(ImageOps.exif_transpose(picture), is_deep, ground)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: refused, for it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
@@ -103,8 +103,8 @@ def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None)
     return picture
 
 
-def _flattened(picture: "Image", is_deep: bool) -> "Image":
-    """A plain greyscale or RGB image; what is transparent lies on black, and 16-bit greys are scaled to 8."""
+def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
+    """A plain greyscale or RGB image; what is transparent lies on `ground`, and 16-bit greys are scaled to 8."""
     import numpy as np
     from PIL import Image
 
@@ -118,7 +118,7 @@ def _flattened(picture: "Image", is_deep: bool) -> "Image":
     mode = picture.mode
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
     if mode in GREY:
         return picture.convert("L")
     colours = picture.convert("RGB")
