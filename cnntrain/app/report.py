@@ -113,13 +113,16 @@ def _page(
     run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn: dict[str, bytes], config: str, command: str
 ) -> Page:
     best, images = summary["best"], summary["images"]
+    counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
+    if "expanded" in images:
+        counts[0] += f", expanded to {images['expanded']:,}"
     figures = {
         "test accuracy": percent(best["test_accuracy"]),
         "validation accuracy": percent(best["validation_accuracy"]),
         "best epoch": f"{best['epoch']} of {summary['epochs']}",
         "training time": f"{summary['seconds']:,.1f} s",
         "parameters": f"{summary['parameters']:,}",
-        "images (training / validation / test)": f"{images['train']:,} / {images['validation']:,} / {images['test']:,}",
+        "images (training / validation / test)": " / ".join(counts),
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }

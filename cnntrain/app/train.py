@@ -27,7 +27,7 @@ from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import duplicates
-from cnntrain.errors import Interrupted, Paused
+from cnntrain.errors import Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
@@ -148,13 +148,16 @@ def _restored(
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     restore(run, file, saved.training, is_changed=bool(overrides))
+    is_other = learns_otherwise(before, config, run.state.step / run.given.plan.batches)
+    if is_other and saved.training["stopped"] and run.state.stopped:
+        raise UsageError(f"{directory.path}: nothing is left to be trained with {shlex.join(overrides)}")
     check_best(run, is_changed=bool(overrides or changed))
     # From here on nothing is refused, and files may be replaced.
     if file != directory.last:
         directory.go_back_to(file)
     mend_best(run)
     at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
-    if learns_otherwise(before, config, run.state.step / run.given.plan.batches) or is_lifted(saved, run.state):
+    if is_other or is_lifted(saved, run.state):
         run.state.changes += (f"{at}: {shlex.join(overrides)}",)
     if changed:
         run.state.changes += (f"{at}: {changed}",)
@@ -180,11 +183,13 @@ def _begin(run: Running, origin: str | None) -> Training:
 def _introduce(run: Running) -> None:
     channels, height, width = run.given.preprocessing.shape
     splits, parameters = run.splits, _count_parameters(run.state)
+    trained, validation, test = (f"{len(images):,}" for images in (splits.train, splits.validation, splits.test))
+    if run.config.data.expand:
+        trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
     run.say(f"run directory: {run.directory.path}")
     run.say(
-        f"{len(splits.train):,} training, {len(splits.validation):,} validation, {len(splits.test):,} test images "
-        f"of {height}x{width}x{channels} in {len(splits.classes)} classes; {parameters:,} parameters; "
-        + _describe(run.state.ranks)
+        f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
+        f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
         run.say("the images are streamed from a disk, for they take more than `data.memory_budget`")
@@ -290,6 +295,7 @@ def _finish(run: Running) -> dict[str, Any]:
             "train": len(run.splits.train),
             "validation": len(run.splits.validation),
             "test": len(run.splits.test),
+            **({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
         },
         "data": run.splits.fingerprints(),
         "environment": environment(),

@@ -103,6 +103,14 @@ def test_a_run_is_introduced(cnntrain, tmp_path):
     assert (tmp_path / "run" / "log.txt").read_text().splitlines() == lines
 
 
+def test_an_expanded_set_is_told_of(cnntrain, tiny, tmp_path):
+    run = tmp_path / "run"
+    outcome = cnntrain("train", tiny, "data.expand=one_pixel_shifts", "training.epochs=1", "--run-dir", run)
+    assert "1,294 (expanded to 6,470) training, 144 validation, 359 test images" in outcome.err
+    assert json.loads((run / "summary.json").read_text())["images"]["expanded"] == 6470
+    assert "1,294, expanded to 6,470 / 144 / 359" in (run / "report.html").read_text()
+
+
 def test_progress_is_told_over_all_epochs(tiny, tmp_path):
     class Heard(Silent):
         def progress(self, done, total, what):

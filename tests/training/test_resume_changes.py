@@ -132,6 +132,17 @@ def test_momentum_may_be_switched_on(tiny, tmp_path):
     assert all(state["momentum_buffer"].abs().sum() > 0 for state in moments.values())
 
 
+def test_a_finished_run_keeps_the_settings_that_it_was_trained_with(tiny, tmp_path):
+    run = tmp_path / "run"
+    train_run(load_config(tiny, ["training.epochs=2"]), run, Where())
+    before = content(run)
+    with pytest.raises(UsageError, match=rf"^{run}: nothing is left to be trained with training\.l2=9$"):
+        resume_run(run, ["training.l2=9"], Where())
+    assert content(run) == before
+    assert resume_run(run, ["training.epochs=2"], Where())["changes"] == []
+    assert resume_run(run, ["training.l2=9", "training.epochs=3"], Where())["epochs"] == 3
+
+
 def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):
     run = tmp_path / "run"
     train_run(load_config(tiny, ["training.epochs=2"]), run, Where())
