@@ -37,6 +37,19 @@ def test_medmnist_names_and_channels_last(tmp_path):
     assert dataset.classes == ("a", "b", "c", "d")
 
 
+@pytest.mark.parametrize(
+    ("lone", "said"),
+    [
+        ({"x_test": IMAGES}, r"has `x_test`, but no `y_test` \(it has x_train, y_train, x_test\)"),
+        ({"y_val": LABELS}, "has `y_val`, but no `x_val`"),
+        ({"test_images": IMAGES, "y_test": LABELS}, "has `y_test`, but no `x_test`"),
+    ],
+)
+def test_images_and_labels_come_in_pairs(tmp_path, lone, said):
+    with pytest.raises(DataError, match=rf"x\.npz: {said}"):
+        read(tmp_path, x_train=IMAGES, y_train=LABELS, **lone)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_channels_are_last_or_second(tmp_path, channels):
     images = RANDOM.integers(0, 256, (6, 5, 7, channels), dtype=np.uint8)

@@ -35,6 +35,7 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             check_bytes(file, sum(member.file_size for member in arrays.zip.infolist()))
+            _check_pairs(arrays, file)
             parts = {split: _part(arrays, names, file) for split, names in NAMES.items()}
     except DataError:
         raise
@@ -60,6 +61,16 @@ def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images 
         if images in arrays and labels in arrays:
             return _checked(arrays[images], arrays[labels].reshape(-1), f"{file}: {images}")
     return None
+
+
+def _check_pairs(arrays: "Arrays", file: Path) -> None:
+    """Raise `DataError` for half of a pair: other images would be set apart in its place, and nobody would know."""
+    for split in ("validation", "test"):
+        lone = {name: pair for pair in NAMES[split] for name in pair if name in arrays}
+        if lone and not any(set(pair) <= set(lone) for pair in NAMES[split]):
+            there, pair = next(iter(lone.items()))
+            absent = pair[1 - pair.index(there)]
+            raise DataError(f"{file}: has `{there}`, but no `{absent}` (it has {', '.join(arrays)})")
 
 
 def _checked(images: Any, labels: Any, where: str) -> Images:
