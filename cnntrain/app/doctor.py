@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cnntrain.app.configure import load_config
+from cnntrain.app.configure import forgotten, load_config
 from cnntrain.app.evaluate import load_model
 from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
@@ -154,7 +154,9 @@ class _Patient:
         try:
             config = resolved(load_config(path, (), self.plugins))
         except ConfigError as error:
-            yield Problem(str(error), fix)
+            # Where a plugin is missing, the weights have said so.
+            if not any(forgotten(saved.plugins, self.plugins) for saved in self.saved.values()):
+                yield Problem(str(error), fix)
             return
         if known and config != known.config:
             yield Problem(f"{path}: is not the config of {self.files['last']}, which counts", fix)
