@@ -57,7 +57,7 @@ def _import(path: Path) -> str:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"{path}: the plugin fails on import: {type(error).__name__}: {error}") from error
     return digest

@@ -100,9 +100,13 @@ def stack(layers: Sequence[Spec], given: Input) -> "tuple[nn.Sequential, Shape]"
 
 
 def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
+    from torch import nn
+
     try:
         given.budget.spend(layers=1)
-        module: nn.Module = spec.make(given)
+        module = spec.make(given)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"what makes it gives {type(module).__name__}, not a torch module")
         return module, output_shape(module, given.shape)
     except Misfit:
         raise
@@ -113,7 +117,10 @@ def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
 
 
 def output_shape(module: "nn.Module", shape: Shape) -> Shape:
-    """The shape that `module` makes of `shape`, found by sending one image through."""
+    """The shape that `module` makes of `shape`, found by sending one image through.
+
+    Raises `ValueError` where it makes anything but a tensor.
+    """
     import torch
 
     parameter = next(module.parameters(), None)
@@ -122,4 +129,6 @@ def output_shape(module: "nn.Module", shape: Shape) -> Shape:
     with torch.no_grad():
         output = module.eval()(torch.zeros((1, *shape), device=device))
     module.train(was_training)
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(f"it gives {type(output).__name__}, not a tensor")
     return tuple(output.shape[1:])

@@ -37,10 +37,11 @@ def test_plugins_of_one_name_in_two_folders_are_two(tmp_path, monkeypatch):
 def test_a_plugin_that_was_mended_is_imported_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
     plugin = tmp_path / "mine.py"
-    plugin.write_text("1 / 0\n")
-    for _ in range(2):
-        with pytest.raises(UsageError, match=rf"^{plugin}: the plugin fails on import: ZeroDivisionError: "):
-            import_plugins([plugin])
+    for text, error in (("1 / 0\n", "ZeroDivisionError: "), ("raise SystemExit(7)\n", "SystemExit: 7")):
+        plugin.write_text(text)
+        for _ in range(2):
+            with pytest.raises(UsageError, match=rf"^{plugin}: the plugin fails on import: {error}"):
+                import_plugins([plugin])
     plugin.write_text(LAYER.format(name="mended"))
     import_plugins([plugin])
     assert "mended" in registry.layers

@@ -599,6 +599,20 @@ def test_another_seed_gives_other_weights():
     assert not any(torch.equal(one[name], other[name]) for name in drawn)
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: 5, "what makes it gives int, not a torch module"),
+        (lambda: nn.LSTM(8, 8), "it gives tuple, not a tensor"),
+    ],
+)
+def test_what_is_no_layer_is_told_at_its_place(monkeypatch, made, said):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    registry.layers.register("odd")(lambda given, /: made())
+    with pytest.raises(ConfigError, match=rf"network\.1: layer `odd` does not fit its input \(8,\): {said}$"):
+        network([{"dense": 8}, "odd", "softmax"], (8,))
+
+
 def test_building_leaves_the_global_generator_alone():
     torch.manual_seed(7)
     state = torch.get_rng_state()
