@@ -64,7 +64,7 @@ def ensemble(
         names = models[0].classes
         captions = [f"{names[test.labels[i]]}\nsaid {names[voted[i]]}" for i in wrong]
         atomic.write(picture, grid(to_unit(torch.from_numpy(test.pixels[wrong])).numpy(), COLUMNS, captions))
-    accuracy = 1 - len(wrong) / len(test)
+    accuracy = (len(test) - len(wrong)) / len(test)
     return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong))
 
 

@@ -118,10 +118,11 @@ def _numbers(seeds: str) -> list[int]:
     """`0-2,7` to [0, 1, 2, 7]."""
     numbers: list[int] = []
     for part in seeds.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not first.isdecimal() or not last.isdecimal() or int(last) < int(first):
             raise UsageError(f"`--seeds {seeds}`: write seeds as 0-4 or 1,3,5")
-        if len(numbers) + int(last or first) - int(first) >= MOST_SEEDS:
+        if len(numbers) + int(last) - int(first) >= MOST_SEEDS:
             raise UsageError(f"`--seeds {seeds}`: asks for more than {MOST_SEEDS:,} runs at once")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(int(first), int(last) + 1)
     return sorted(set(numbers))

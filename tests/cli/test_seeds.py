@@ -73,7 +73,7 @@ def test_who_shares_a_process(tiny, monkeypatch):
         assert _can_share(load_config(tiny, overrides), Where()) is expected
 
 
-@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1", "0-99999999999"])
+@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1", "0-", "0-99999999999"])
 def test_bad_seeds(cnntrain, tiny, seeds):
     outcome = cnntrain("train", tiny, "--seeds", seeds)
     assert outcome.code == 2
