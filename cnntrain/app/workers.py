@@ -52,6 +52,7 @@ class _Worker:
     seed: int
     process: BaseProcess
     ear: Connection
+    is_to_end: bool = False
 
     def listen(self, told: Told) -> None:
         """Take what it has said."""
@@ -68,6 +69,10 @@ class _Worker:
         if self.seed in told.summaries or self.seed in told.failures or self.seed in told.paused:
             return
         code = self.process.exitcode or 0
+        if self.is_to_end and code == -signal.SIGTERM:
+            # It had not begun to listen.
+            told.hear("interrupted", self.seed)
+            return
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         told.hear("failed", self.seed, f"its process {cause}; the same command goes on where it stopped")
 
@@ -105,6 +110,7 @@ class _Queue:
     def end(self) -> None:
         """Ask the process to save the state, and to end."""
         if self.worker:
+            self.worker.is_to_end = True
             self.worker.process.terminate()
 
 

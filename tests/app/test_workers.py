@@ -1,9 +1,22 @@
-"""A process whose parent has died asks itself for an end, once: a second signal would end it before it has saved."""
+"""Processes side by side: the last words of each are heard, and an end that is asked for reaches each of them once."""
 
+import os
 import signal
-from multiprocessing import Pipe
+import struct
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from multiprocessing import Pipe, get_context
+from pathlib import Path
 
-from cnntrain.app.workers import _Mouth
+import pytest
+
+from cnntrain.app.display import Silent
+from cnntrain.app.seed import Told
+from cnntrain.app.shares import Share
+from cnntrain.app.workers import _Mouth, _Queue, _Worker
+from tests.faults.cases import wait_for
 
 
 def test_an_orphan_asks_itself_once():
@@ -20,3 +33,93 @@ def test_an_orphan_asks_itself_once():
         assert heard == ["SIGTERM"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+# A message begins with its length.
+@pytest.mark.parametrize("said", [b"", struct.pack("!i", 100) + b"half"], ids=["nothing", "half a word"])
+def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(said):
+    told, queue = Told(Silent(), 2), _Queue([Share(1, Fraction(1))])
+    told.hear("paused", 1)
+    assert queue.next_share([0], told) == Share(1, Fraction(1))
+    ear, mouth = Pipe(duplex=False)
+    os.write(mouth.fileno(), said)
+    mouth.close()
+    process = get_context("spawn").Process(target=os._exit, args=(9,))
+    process.start()
+    queue.worker = _Worker(1, process, ear)
+    process.join()
+    queue.hear(told)
+    assert queue.worker is None and ear.closed
+    assert told.failures[1].why == "its process ended with 9; the same command goes on where it stopped"
+
+
+def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
+    told, (ear, mouth) = Told(Silent(), 2), Pipe(duplex=False)
+    process = get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    queue = _Queue([], _Worker(1, process, ear))
+    queue.end()
+    process.join()
+    mouth.close()
+    queue.hear(told)
+    assert told.failures[1].why == "interrupted; the same command goes on where it stopped"
+
+
+@pytest.mark.parametrize("message", [("failed", 1, "no disk"), ("summary", 1, {})])
+def test_a_run_that_has_ended_in_one_process_is_not_begun_in_another(message):
+    told, queue = Told(Silent(), 3), _Queue([Share(1, Fraction(1)), Share(2, Fraction(1))])
+    told.hear(*message)
+    assert queue.next_share([None], told) == Share(2, Fraction(1))
+    assert queue.next_share([None], told) is None
+
+
+class Ending:
+    """A process that says its last words and ends just when it is looked at."""
+
+    exitcode = 0
+
+    def __init__(self, mouth, *words):
+        self.mouth, self.words = mouth, words
+
+    def is_alive(self):
+        for word in self.words:
+            self.mouth.send(word)
+        self.mouth.close()
+        return False
+
+    def join(self):
+        pass
+
+
+def test_the_last_words_of_a_process_are_heard():
+    told, (ear, mouth) = Told(Silent(), 1), Pipe(duplex=False)
+    queue = _Queue([], _Worker(1, Ending(mouth, ("progress", 1, 8, 8), ("summary", 1, {"seed": 1})), ear))
+    queue.hear(told)
+    assert (told.done, told.summaries, told.failures) == ({1: (8, 8)}, {1: {"seed": 1}}, {})
+
+
+def test_ctrl_c_is_for_the_parent_which_passes_it_on_once_and_begins_nothing_more(tiny, tmp_path):
+    # The second process begins with seed 1; seed 2, and the end of seed 1, are still to come.
+    words = ["train", str(tiny), "training.epochs=100000", "--seeds", "0-2", "--jobs", "2", "--run-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "cnntrain", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    runs = [tmp_path / f"seed-{seed}" for seed in (0, 1)]
+    try:
+        wait_for(lambda: all((run / "metrics.csv").exists() for run in runs))
+        first, second = (int((run / ".owner").read_text().split()[0]) for run in runs)
+        # Held up, so that the other ends while there is still something to wait for.
+        os.kill(first, signal.SIGSTOP)
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            wait_for(lambda: not Path(f"/proc/{second}").exists(), 60)
+        finally:
+            os.kill(first, signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    assert "error: interrupted by SIGINT; what was trained is saved" in err
+    for run in runs:
+        assert "interrupted by SIGTERM; resume with: " in (run / "log.txt").read_text().splitlines()[-1]
+    assert not (tmp_path / "seed-2").exists()
