@@ -57,7 +57,6 @@ def test_every_command_block_runs(folder):
 def test_every_config_in_it_is_right(cnntrain, tmp_path):
     yaml = [text for language, text in BLOCKS if language == "yaml"]
     assert len(yaml) == 3
-    (tmp_path / "base.yaml").write_text("seed: 1\n")
     for index, text in enumerate(yaml):
         whole = text if "network:" in text else text + "network: [softmax]\n"
         (tmp_path / f"{index}.yaml").write_text(whole)

@@ -49,4 +49,6 @@ def _cell(key: str, value: Any) -> str:
         return f"{100 * value:.2f} %"
     if key == "seconds":
         return f"{value:,.1f}"
-    return "-" if value is None else f"{value:,}" if type(value) is int and key != "seed" else str(value)
+    if type(value) is int and key.rpartition(".")[2] != "seed":
+        return f"{value:,}"
+    return "-" if value is None else str(value)

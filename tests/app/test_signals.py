@@ -94,3 +94,18 @@ def test_without_a_signal_errors_and_hooks_stay_as_they_are():
     with pytest.raises(ValueError, match="plain"), ending():
         raise ValueError("plain")
     assert sys.unraisablehook is before
+
+
+class Failing:
+    """Something that can't be taken away in peace."""
+
+    def __del__(self):
+        raise ValueError("plain")
+
+
+def test_what_else_python_drops_is_told_as_before(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    with ending():
+        Failing()
+    assert told == [ValueError]

@@ -197,24 +197,47 @@ def test_the_command_in_the_page_is_one_that_can_be_run(cnntrain, trained, tmp_p
     assert shlex.split(html.unescape(found[0])) == ["cnntrain", "train", str(run / "config.yaml"), *options]
 
 
+COMPARED = ["test_accuracy", "validation_accuracy", "best_epoch", "epochs", "parameters", "seconds", "device"]
+
+
 def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     summary = json.loads((run / "summary.json").read_text())
     best = {**summary["best"], "epoch": 2, "validation_accuracy": 0.875, "test_accuracy": 0.8125}
-    (run / "summary.json").write_text(json.dumps({**summary, "best": best, "seconds": 4321.06}))
-    assert cnntrain("train", tiny, "network.0.conv.filters=4", "seed=1234", "--run-dir", "other", "-q").code == 0
+    first = {**summary, "best": best, "seconds": 4321.06}
+    (run / "summary.json").write_text(json.dumps(first))
+    overrides = ["network.0.conv.filters=4", "seed=1234", "data.normalize=true", "data.test={size: 0.2, seed: 4321}"]
+    overrides += ["training.schedule={step: {step_size: 2}}"]
+    assert cnntrain("train", tiny, *overrides, "--run-dir", "other", "-q").code == 0
     found = json.loads(cnntrain("compare", run, "other", "--json").out)
-    assert found["differences"][str(run)] == {"network.0.conv.filters": 8, "seed": 0}
-    assert found["differences"]["other"] == {"network.0.conv.filters": 4, "seed": 1234}
+    values = {
+        "data.normalize": (False, True),
+        "data.test.seed": (None, 4321),
+        "data.test.size": (None, 0.2),
+        "network.0.conv.filters": (8, 4),
+        "seed": (0, 1234),
+        "training.schedule.cosine.end": (0.0, None),
+        "training.schedule.step.gamma": (None, 0.1),
+        "training.schedule.step.step_size": (None, 2),
+    }
+    for place, name in enumerate((str(run), "other")):
+        assert list(found["differences"][name].items()) == [(key, both[place]) for key, both in values.items()]
+        assert list(found["figures"][name]) == COMPARED
     summary = json.loads((tmp_path / "other" / "summary.json").read_text())
     assert found["figures"]["other"]["test_accuracy"] == summary["best"]["test_accuracy"]
     runs = {name: Rows.read(tmp_path / name) for name in (str(run), "other")}
     drawn = plots.overlay(runs, "validation_accuracy", "Validation accuracy (%)")
     assert (tmp_path / "compare.png").read_bytes() == drawn
+    changes = ["after epoch 1, batch 0: seed=3", "after epoch 2, batch 0: seed=4"]
+    (run / "summary.json").write_text(json.dumps({**first, "changes": changes}))
     outcome = cnntrain("compare", run, "other")
     table = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines()[1:]}
     assert outcome.out.splitlines()[0].split() == [str(run), "other"]
+    assert list(table)[:-1] == [*values, *COMPARED, "changed"]
     assert table["network.0.conv.filters"] == ["8", "4"]
+    assert table["data.normalize"] == ["False", "True"]
+    assert table["training.schedule.cosine.end"] == ["0.0", "-"]
+    assert table["changed"] == [*"; ".join(changes).split(), "-"]
     figures = [json.loads((place / "summary.json").read_text()) for place in (run, tmp_path / "other")]
     for name in ("test_accuracy", "validation_accuracy"):
         assert table[name] == [word for one in figures for word in (f"{100 * one['best'][name]:.2f}", "%")]
@@ -222,8 +245,10 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     assert table["seconds"] == [f"{one['seconds']:,.1f}" for one in figures]
     assert table["parameters"] == [f"{one['parameters']:,}" for one in figures]
     assert table["seed"] == ["0", "1234"]
+    assert table["data.test.seed"] == ["-", "4321"]
     assert outcome.out.endswith("curves: compare.png\n")
-    assert cnntrain("compare", run, tmp_path).code == 2
+    outcome = cnntrain("compare", run, tmp_path)
+    assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: no finished run: it has no `summary.json`\n")
 
 
 def test_a_grid_has_a_place_for_every_image_and_caption():

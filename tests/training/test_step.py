@@ -226,12 +226,26 @@ def test_dropout_keeps_the_mean():
     assert dropped.mean().item() == pytest.approx(1, abs=0.01)
 
 
-def test_memory_is_kept_between_steps():
+TENSORS = "def step(): return [torch.ones(12 << 20) for _ in range(5)]\n"
+# With nothing above them, which would keep them from being given back.
+BLOCKS = """
+library, size = ctypes.CDLL(None), 48 << 20
+library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def step():
+    blocks = [library.malloc(size) for _ in range(5)]
+    for block in blocks: library.memset(block, 1, size)
+    for block in blocks: library.free(block)
+"""
+
+
+@pytest.mark.parametrize("step", [TENSORS, BLOCKS], ids=["tensors", "blocks at the end of the heap"])
+def test_memory_is_kept_between_steps(step):
     code = (
-        "import resource, torch\n"
+        "import ctypes, resource, torch\n"
         "from cnntrain.training.memory import keep_freed_memory\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "def step(): return [torch.ones(12 << 20) for _ in range(5)]\n"
+        f"{step}"
         "if {kept}: keep_freed_memory()\n"
         "for _ in range(10): step()\n"
         "before = faults()\n"
