@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from jsonschema import Draft202012Validator
 
 from cnntrain.app.configure import load_config
 from cnntrain.cli.main import app
 from cnntrain.config import schema as models
 from cnntrain.config.document import parse, read
+from cnntrain.config.load import from_resolved, to_yaml
 from cnntrain.errors import ConfigError
+from cnntrain.network.activations import NAMES
 from cnntrain.registry import ALL
+from cnntrain.reports.settings import settings
 from cnntrain.reports.vocabulary import json_schema
 from cnntrain.strict import Strict
 
@@ -146,7 +150,11 @@ def test_vocabulary(kind):
 
 
 def test_layers_lists_the_vocabulary_with_what_each_is(cnntrain):
-    sections = dict(section.split(":\n") for section in cnntrain("layers").out.rstrip("\n").split("\n\n"))
+    sections = dict(section.split(":\n", 1) for section in cnntrain("layers").out.rstrip("\n").split("\n\n"))
+    assert sections.pop("activations") == f"  {', '.join(NAMES)}"
+    keys = sections.pop("keys").splitlines()
+    assert keys[:2] == ["  seed: 0", "      of all random numbers; the same one gives the same bits"]
+    assert keys[-2:] == ["  expect.ensemble_accuracy.source: null", "      who says so"]
     assert sections == {
         f"{kind}s": "\n".join(
             f"  {name}({arguments})\n      {ALL[kind][name].summary}" for name, arguments in VOCABULARY[kind].items()
@@ -158,9 +166,23 @@ def test_layers_lists_the_vocabulary_with_what_each_is(cnntrain):
 def test_layers_tells_all_of_one_name(cnntrain):
     doc = inspect.getdoc(ALL["augmentation"]["erase"].factory)
     assert cnntrain("layers", "erase").out == f"erase(size, p=1.0)\n\n{doc}\n" and "Zhong" in doc
+    assert cnntrain("layers", "relu").out == (
+        "relu\n\nOne of torch's activations: a layer's `activation`, or a layer: activation: relu\n"
+    )
+    patience, of = cnntrain("layers", "training.early_stopping.patience").out, cnntrain("layers", "on_divergence").out
+    assert patience == "training.early_stopping.patience: 10\n\nepochs without a gain\n"
+    assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
     outcome = cnntrain("layers", "convv")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: nothing is called `convv`; did you mean `conv`?\n"
+
+
+def test_every_key_is_told_with_what_it_is():
+    found = {path: (default, text) for path, default, text in settings()}
+    document = yaml.safe_load(to_yaml(from_resolved({"network": ["softmax"]})))
+    assert {f"training.{key}" for key in document["training"]} | set(document) <= set(found)
+    assert found["training.checkpoint_every.minutes"][0] == "null"
+    assert [path for path, (_, text) in found.items() if len(text) < 5] == []
 
 
 def test_every_name_says_what_it_is():

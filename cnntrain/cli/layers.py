@@ -14,7 +14,7 @@ NAME = "layers"
 def run(
     name: Annotated[str | None, typer.Argument(help="Only what bears this name.")] = None, plugins: Plugins = None
 ) -> None:
-    """List all layers, optimizers, schedules and so on, with their arguments and defaults."""
+    """List all layers, optimizers, schedules and so on, and all keys, with their arguments and defaults."""
     from cnntrain.app.configure import import_plugins
     from cnntrain.registry import ALL
     from cnntrain.reports.vocabulary import describe

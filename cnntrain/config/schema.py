@@ -83,7 +83,7 @@ Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes), _OrSize()]
 class DataConfig(Strict):
     """What is learned from."""
 
-    source: SourceSpec = Field("digits", validate_default=True)
+    source: SourceSpec = Field("digits", validate_default=True, description="where the images come from")
     validation: Split | None = Field(
         None, description="set apart from the training images; by default the source's own, or a random tenth"
     )
@@ -95,7 +95,9 @@ class DataConfig(Strict):
     expand: Literal["one_pixel_shifts"] | None = Field(
         None, description="the book's expanded training set: each image also moved by a pixel up, down, left, right"
     )
-    augment: list[AugmentationSpec] = []
+    augment: list[AugmentationSpec] = Field(
+        [], description="what is done to training images, in this order, drawn anew for each image in each epoch"
+    )
     memory_budget: Bytes | None = Field(
         None,
         description="stream images that take more bytes, as in 4GiB, from a disk; by default half of the free memory "
@@ -106,7 +108,7 @@ class DataConfig(Strict):
 class EarlyStoppingConfig(Strict):
     """Stop when validation accuracy has not improved for `patience` epochs (the book's first problem)."""
 
-    patience: PositiveInt = 10
+    patience: PositiveInt = Field(10, description="epochs without a gain")
     min_delta: NonNegativeFloat = Field(0.0, description="a gain of accuracy, in [0, 1], up to this is none")
     restore_best: bool = Field(False, description="end with the best epoch's weights, also in `last.pt`")
 
@@ -114,7 +116,7 @@ class EarlyStoppingConfig(Strict):
 class CheckpointEveryConfig(Strict):
     """Checkpoints within epochs too: so many minutes or steps after the one before."""
 
-    minutes: PositiveFloat | None = None
+    minutes: PositiveFloat | None = Field(None, description="since the checkpoint before")
     steps: PositiveInt | None = Field(
         None, description="batches; some more where several are taken at once: up to 50 on a GPU, up to 10 on a CPU"
     )
@@ -129,14 +131,20 @@ class CheckpointEveryConfig(Strict):
 class TrainingConfig(Strict):
     """How it is learned."""
 
-    epochs: PositiveInt = 10
-    batch_size: PositiveInt = 64
-    optimizer: OptimizerSpec = Field("sgd", validate_default=True)
-    schedule: ScheduleSpec = Field("constant", validate_default=True)
+    epochs: PositiveInt = Field(10, description="passes over the training images")
+    batch_size: PositiveInt = Field(64, description="images a step, over all devices; the last batch may be smaller")
+    optimizer: OptimizerSpec = Field("sgd", validate_default=True, description="how weights follow their gradient")
+    schedule: ScheduleSpec = Field(
+        "constant", validate_default=True, description="what the learning rate is multiplied by, over the epochs"
+    )
     warmup_epochs: NonNegativeFloat = Field(0.0, description="raise the learning rate linearly from 0 at first")
     l2: NonNegativeFloat = Field(0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2)")
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    clip_grad_norm: PositiveFloat | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="how much of each label is spread evenly over all classes"
+    )
+    clip_grad_norm: PositiveFloat | None = Field(
+        None, description="scale the gradient of all weights together down to this Euclidean norm"
+    )
     shuffle: Literal["always", "once", "never"] = Field(
         "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
     )
@@ -165,7 +173,7 @@ class ClaimConfig(Strict):
 
     at_least: float = Field(ge=0, le=100, description="percent")
     of: Literal["best", "mean"] = Field("best", description="the best seed by validation accuracy, or all seeds' mean")
-    source: str | None = None
+    source: str | None = Field(None, description="who says so")
 
 
 class ExpectConfig(Strict):
@@ -178,14 +186,20 @@ class ExpectConfig(Strict):
 class Config(Strict):
     """A whole experiment."""
 
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of all random numbers; the same one gives the same bits")
     data: DataConfig = Field(default_factory=DataConfig)
-    network: Annotated[list[LayerSpec], Field(min_length=1)]
-    init: InitializerSpec = Field("auto", validate_default=True)
+    network: Annotated[
+        list[LayerSpec], Field(min_length=1, description="layers, from the image to one number for each class")
+    ]
+    init: InitializerSpec = Field(
+        "auto", validate_default=True, description="how the weights of layers begin that don't say it themselves"
+    )
     init_from: str | None = Field(
         None, description="a checkpoint or run directory; its weights are taken where names and shapes match"
     )
-    dropout_scaling: Literal["inverted", "book"] = "inverted"
+    dropout_scaling: Literal["inverted", "book"] = Field(
+        "inverted", description="scale up what is kept in training; or everything down in testing, as the book does"
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     expect: ExpectConfig | None = None
 

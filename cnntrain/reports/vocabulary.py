@@ -1,30 +1,50 @@
-"""The registered names as text, and as a JSON Schema for editors."""
+"""The vocabulary of configs as text, and as a JSON Schema for editors."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from cnntrain.config.schema import Config
 from cnntrain.config.spec import KIND
 from cnntrain.errors import UsageError
+from cnntrain.network.activations import NAMES as ACTIVATIONS
 from cnntrain.registry import ALL, Entry, Registry
+from cnntrain.reports.settings import settings
 from cnntrain.strict import did_you_mean
 
 REFERENCE = "#/$defs/{model}"
 
 
 def describe(registries: Iterable[Registry], name: str | None = None) -> str:
-    """One line for each name with its arguments; with `name`, all that is written about it."""
+    """Each name with its arguments, each activation, each key; with `name`, all that is written about it."""
     listed = list(registries)
     if name is None:
-        return "\n\n".join(_section(registry) for registry in listed)
-    found = [registry[name] for registry in listed if name in set(registry)]
+        return "\n\n".join([*map(_section, listed), f"activations:\n  {', '.join(ACTIVATIONS)}", _keys()])
+    found = [
+        f"{_signature(registry[name])}\n\n{inspect.getdoc(registry[name].factory)}"
+        for registry in listed
+        if name in set(registry)
+    ]
+    if name in ACTIVATIONS:
+        found.append(f"{name}\n\nOne of torch's activations: a layer's `activation`, or a layer: activation: {name}")
+    # A key by its path, or by its last word.
+    found += [f"{shown}\n\n{text}" for path, shown, text in _settings() if name in (path, path.rpartition(".")[2])]
     if not found:
-        known = [known for registry in listed for known in registry]
-        raise UsageError(f"nothing is called `{name}`{did_you_mean(name, known)}")
-    return "\n\n".join(f"{_signature(entry)}\n\n{inspect.getdoc(entry.factory)}" for entry in found)
+        known = {*chain(*listed), *ACTIVATIONS, *(path.rpartition(".")[2] for path, *_ in _settings())}
+        raise UsageError(f"nothing is called `{name}`{did_you_mean(name, sorted(known))}")
+    return "\n\n".join(found)
+
+
+def _settings() -> list[tuple[str, str, str]]:
+    """(path, path with its default, description) of every key."""
+    return [(path, f"{path}: {default}".removesuffix(" "), text) for path, default, text in settings()]
+
+
+def _keys() -> str:
+    return "keys:\n" + "\n".join(f"  {shown}\n      {text}" for _, shown, text in _settings())
 
 
 def _section(registry: Registry) -> str:
