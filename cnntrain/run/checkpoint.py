@@ -67,6 +67,9 @@ def load(path: Path) -> Checkpoint:
     runs = () if file.parent.is_dir() else sorted(path.glob("*/checkpoints"))
     if runs:
         raise CheckpointError(f"{path}: no run, but a folder with {', '.join(str(run.parent) for run in runs[:3])}")
+    last = file.with_name("last.pt")
+    if path.is_dir() and not file.exists() and last.is_file():
+        raise CheckpointError(f"{file}: no checkpoint here (no such file), but there is {last}")
     content = _unpacked(_unsealed(file), file)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of this program")

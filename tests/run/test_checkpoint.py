@@ -148,5 +148,9 @@ def test_a_folder_in_the_place_of_one(tmp_path):
     (tmp_path / "checkpoints" / "best.pt").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"best\.pt: no checkpoint here \(not a file\)$"):
         checkpoint.load(tmp_path)
+    (tmp_path / "checkpoints" / "best.pt").rmdir()
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"best\.pt: .* \(no such file\), but there is .*last\.pt$"):
+        checkpoint.load(tmp_path)
     with pytest.raises(CheckpointError, match=r"none\.pt: no checkpoint here \(no such file\)$"):
         checkpoint.load(tmp_path / "none.pt")
