@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -35,21 +35,28 @@ def first_not_finite(state: State, train_a_batch: Callable[[], bool]) -> str | N
 
     `train_a_batch` trains on the next batch, and is false when there is none.
     """
-    network = state.network
-    with _watching(network) as (found, gradients):
+    found: list[str] = []
+    with _watching(state.network) as (outputs, gradients):
         while not found and train_a_batch():
-            found += _not_finite_after_a_batch(state, gradients)
-            # What one rank has met ends the search of all.
-            found[:] = chain.from_iterable(state.ranks.gather(found))
+            found += _not_finite_after_a_batch(state, outputs, gradients)
     return f"{found[0]} in epoch {state.epoch + 1}, batch {state.batch}" if found else None
 
 
-def _not_finite_after_a_batch(state: State, gradients: Iterable[str]) -> Iterator[str]:
-    """In the order of computation: the loss, gradients as they arose, then what the update made of it."""
+def _not_finite_after_a_batch(state: State, outputs: list[str], gradients: list[str]) -> Iterator[str]:
+    """In the order of computation, on any rank: outputs, the loss, gradients, then what the update made of it."""
+
+    def on_any_rank(notes: list[str]) -> Iterator[str]:
+        return chain.from_iterable(state.ranks.gather(notes))
+
+    yield from on_any_rank(outputs)
     if not math.isfinite(loss_of(state)):
         yield "the loss"
-    yield from gradients
-    for name, tensor in chain(state.network.named_parameters(), state.network.named_buffers()):
+    yield from on_any_rank(gradients)
+    yield from on_any_rank([*_spoilt(state.network)])
+
+
+def _spoilt(network: nn.Module) -> Iterator[str]:
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if not tensor.isfinite().all():
             yield f"a weight or statistic of layer `{_layer(name)}`"
 
@@ -62,7 +69,7 @@ def _layer(name: str) -> str:
 @contextmanager
 def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
     """Note the input of the network and the output of each layer that is not finite; apart from them, gradients."""
-    found: list[str] = []
+    outputs: list[str] = []
     gradients: list[str] = []
 
     def look(what: str, values: Tensor | None, notes: list[str]) -> None:
@@ -71,7 +78,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
 
     def watch(name: str, layer: nn.Module) -> RemovableHandle:
         what = f"the output of layer `{name}`"
-        return layer.register_forward_hook(lambda _, given, output: look(what, output, found))
+        return layer.register_forward_hook(lambda _, given, output: look(what, output, outputs))
 
     def watch_gradient(name: str, parameter: nn.Parameter) -> RemovableHandle:
         what = f"the gradient of layer `{_layer(name)}`"
@@ -81,11 +88,11 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
         )
         return handle
 
-    handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0], found))]
+    handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0], outputs))]
     handles += [watch(name, layer) for name, layer in layers_of(network)]
     handles += [watch_gradient(*named) for named in network.named_parameters() if named[1].requires_grad]
     try:
-        yield found, gradients
+        yield outputs, gradients
     finally:
         for handle in handles:
             handle.remove()

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
+from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.led import WORDS
@@ -48,6 +52,26 @@ TOLERANCES = {"unequal": 1e-6, "single": 1e-6, "batch_norm": 2e-5}
 # 200 images are 7 batches, of which the last has 8.
 LONG = ["training.epochs=3", "training.optimizer=adam", "data.limit=200"]
 DIVERGING = ["data.limit=200", "training.optimizer.sgd.learning_rate=1e30"]
+SPOILT = {"output": "the output of layer `2_spoilt`", "gradient": "the gradient of layer `1_dense`"}
+
+
+class Spoilt(nn.Module):
+    """On the second rank alone the output, or the gradient of the input, is not a number."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, values):
+        factor = math.nan if dist.is_initialized() and dist.get_rank() == 1 else 1.0
+        if values.requires_grad and self.what == "gradient":
+            values.register_hook(lambda gradient: gradient * factor)
+        return values * (factor if self.what == "output" else 1.0)
+
+
+def spoilt(given, /, what: str):
+    """See `Spoilt`."""
+    return Spoilt(what)
 
 
 def work(folder):
@@ -66,6 +90,11 @@ def work(folder):
             train_run(load_config(config, LONG), folder / name, Where(), InterruptAt(10))
     with suppress(Diverged, SystemExit):
         train_run(load_config(config, DIVERGING), folder / "diverging", Where())
+    registry.layers.register("spoilt")(spoilt)
+    for what in SPOILT:
+        network = f"network=[flatten, {{dense: 16}}, {{spoilt: {what}}}, softmax]"
+        with suppress(Diverged, SystemExit):
+            train_run(load_config(config, ["data.limit=200", network]), folder / what, Where())
     resume_run(folder / "same", (), Where())
     resume_run(folder / "more", (), Where())
 
@@ -130,6 +159,11 @@ def test_goes_on_with_more_ranks(done):
 
 def test_ranks_diverge_together(done):
     assert "first to be not finite: " in (done / "diverging" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("what", "first"), SPOILT.items())
+def test_what_is_not_finite_on_one_rank_alone_is_named(what, first, done):
+    assert f"first to be not finite: {first} in epoch 1, batch 1;" in (done / what / "log.txt").read_text()
 
 
 def test_parts_make_up_the_whole():
