@@ -65,11 +65,12 @@ class Terminal:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar; often enough for the eye, not for every call. When all is done it is taken away."""
-        if self.bar.disable or (monotonic() - self.drawn < REFRESH_SECONDS and done < total):
+        is_early = monotonic() - self.drawn < REFRESH_SECONDS if done < total else not self.bar.tasks
+        if self.bar.disable or is_early:
             return
         self.drawn = monotonic()
         if not self.bar.tasks:
-            self.bar.add_task(what)
+            self.bar.add_task(what, completed=done, total=total)
             self.bar.start()
         (task,) = self.bar.task_ids
         self.bar.update(task, completed=done, total=total, description=what)

@@ -36,8 +36,14 @@ def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     with Terminal(quiet=False) as display:
         display.progress(80, 80, "images")
+        assert capsys.readouterr().err == ""
+        display.progress(1, 80, "images")
+        for _ in range(3):
+            display.progress(80, 80, "images")
         # The cursor is seen again, where the bar was.
-        assert capsys.readouterr().err.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
+        drawn = capsys.readouterr().err
+        assert drawn.endswith("\x1b[?25h\r\x1b[1A\x1b[2K") and drawn.count("\x1b[?25h") == 1
+        assert "1/80" in drawn and "80/80" in drawn
         display.progress(1, 9, "epoch 1/9")
     drawn = capsys.readouterr().err
     assert "1/9" in drawn and "images" not in drawn
