@@ -20,6 +20,7 @@ from cnntrain.run.directory import as_csv, left_by, writer_of
 from cnntrain.training.diagnostics import LayerHealth
 from cnntrain.training.state import EpochResult
 
+NAME_PLUGINS = "name the plugins that the run was trained with: --plugin FILE"
 FIGURES = ("epochs", "best", "last")
 # The files of rows: what a state calls them, and what a row is.
 ROWS: dict[str, tuple[str, Any]] = {"metrics": ("history", EpochResult), "diagnostics": ("health", LayerHealth)}
@@ -62,6 +63,7 @@ class _Patient:
     def __init__(self, run_dir: Path, plugins: Sequence[Path]) -> None:
         self.run_dir = run_dir
         self.plugins = plugins
+        self.lacks_plugins = False
         self.resume = self._resume(run_dir)
         self.files = {name: run_dir / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "best")}
         self.damage: dict[str, str] = {}
@@ -128,7 +130,8 @@ class _Patient:
         try:
             load_model(file, Where(device="cpu", plugins=self.plugins))
         except CheckpointError as error:
-            yield Problem(str(error), "name the plugins that the run was trained with: --plugin FILE")
+            self.lacks_plugins |= bool(forgotten(saved.plugins, self.plugins))
+            yield Problem(str(error), NAME_PLUGINS)
         wrong = [name for name, tensor in saved.weights.items() if not tensor.isfinite().all()]
         if wrong:
             yield Problem(f"{file}: `{wrong[0]}` is not finite", "begin again with a lower learning rate")
@@ -154,9 +157,7 @@ class _Patient:
         try:
             config = resolved(load_config(path, (), self.plugins))
         except ConfigError as error:
-            # Where a plugin is missing, the weights have said so.
-            if not any(forgotten(saved.plugins, self.plugins) for saved in self.saved.values()):
-                yield Problem(str(error), fix)
+            yield Problem(str(error), NAME_PLUGINS if self.lacks_plugins else fix)
             return
         if known and config != known.config:
             yield Problem(f"{path}: is not the config of {self.files['last']}, which counts", fix)

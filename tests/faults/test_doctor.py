@@ -139,8 +139,20 @@ def test_a_run_with_a_plugin(cnntrain, tmp_path, monkeypatch):
     }
     registry.layers._entries = before
     fixes = {problem["fix"] for problem in json.loads(cnntrain("doctor", run, "--json").out)["problems"]}
-    # Nothing else would help.
+    # Nothing else would help, but for the summary.
     assert fixes == {"name the plugins that the run was trained with: --plugin FILE", f"cnntrain train --resume {run}"}
+
+
+def test_a_config_that_is_damaged_beside_a_plugin_that_nothing_needs(cnntrain, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    plugin, config, run = tmp_path / "own.py", tmp_path / "c.yaml", tmp_path / "run"
+    plugin.write_text(LAYER.format(name="own"))
+    config.write_text("network: [softmax]\ntraining: {epochs: 1}\n")
+    assert cnntrain("train", config, "--plugin", plugin, "--run-dir", run, "-q").code == 0
+    (run / "config.yaml").write_text("network: [softmax\n")
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert problem["what"].startswith(f"{run / 'config.yaml'}:2:1: ")
+    assert problem["fix"] == f"cnntrain train --resume {run}"
 
 
 @pytest.mark.parametrize(
