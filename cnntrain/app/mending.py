@@ -14,8 +14,8 @@ from cnntrain.text import counted
 from cnntrain.training.loop import stop_when_done
 
 
-def restore(run: Running, file: Path, saved: dict[str, Any], is_changed: bool) -> None:
-    """Take the state that `file` holds, and say where that is; replaces no file.
+def restore(run: Running, file: Path, saved: dict[str, Any]) -> None:
+    """Take the state that `file` holds; replaces no file.
 
     Raises `CheckpointError` where the state does not fit the config, and `UsageError` where it can't go on with it.
     """
@@ -27,8 +27,12 @@ def restore(run: Running, file: Path, saved: dict[str, Any], is_changed: bool) -
         raise CheckpointError(f"{file}: does not fit the config: {error}") from error
     _check_epochs(run)
     _recall_best_weights(run)
+
+
+def end_or_go_on(run: Running, is_to_go_on: bool) -> None:
+    """See whether the run is at its end, which settings may have moved, and say where it is."""
     state, epochs = run.state, run.config.training.epochs
-    if is_changed and state.epoch < epochs:
+    if is_to_go_on and state.epoch < epochs:
         state.stopped = ""
     stop_when_done(run.config, state)
     if state.stopped:

@@ -15,7 +15,7 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
-from cnntrain.app.mending import check_best, mend, mend_best, restore
+from cnntrain.app.mending import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
@@ -147,8 +147,9 @@ def _restored(
     known = Preprocessing.from_dict(saved.preprocessing)
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
-    restore(run, file, saved.training, is_changed=bool(overrides))
+    restore(run, file, saved.training)
     is_other = learns_otherwise(before, config, run.state.step / run.given.plan.batches)
+    end_or_go_on(run, is_other or config.training.epochs > before.training.epochs)
     if is_other and saved.training["stopped"] and run.state.stopped:
         raise UsageError(f"{directory.path}: nothing is left to be trained with {shlex.join(overrides)}")
     check_best(run, is_changed=bool(overrides or changed))

@@ -143,6 +143,16 @@ def test_a_finished_run_keeps_the_settings_that_it_was_trained_with(tiny, tmp_pa
     assert resume_run(run, ["training.l2=9", "training.epochs=3"], Where())["epochs"] == 3
 
 
+@pytest.mark.parametrize("same", ["training.epochs=9", "training.checkpoint_every={steps: 9}"])
+def test_a_run_that_stopped_early_does_not_go_on_for_what_changes_nothing(same, tiny, tmp_path):
+    run = tmp_path / "run"
+    stopping = "training.early_stopping={patience: 1, min_delta: 0.9}"
+    summary = train_run(load_config(tiny, ["training.epochs=9", stopping]), run, Where())
+    again = resume_run(run, [same], Where())
+    assert again["epochs"] == summary["epochs"] == 2
+    assert again["changes"] == []
+
+
 def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):
     run = tmp_path / "run"
     train_run(load_config(tiny, ["training.epochs=2"]), run, Where())
