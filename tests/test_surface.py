@@ -172,6 +172,8 @@ def test_layers_tells_all_of_one_name(cnntrain):
     patience, of = cnntrain("layers", "training.early_stopping.patience").out, cnntrain("layers", "on_divergence").out
     assert patience == "training.early_stopping.patience: 10\n\nepochs without a gain\n"
     assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
+    assert cnntrain("layers", "expand").out.endswith("up, down, left, right (one_pixel_shifts)\n")
+    assert cnntrain("layers", "training.epoch").err.endswith("; did you mean `training.epochs`?\n")
     outcome = cnntrain("layers", "convv")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: nothing is called `convv`; did you mean `conv`?\n"

@@ -38,5 +38,6 @@ def _default(field: FieldInfo) -> str:
 
 def _description(field: FieldInfo, section: type[Strict] | None) -> str:
     text = field.description or (inspect.getdoc(section) if section else None) or ""
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    return text + (f" ({', '.join(map(str, choices))})" if choices else "")
+    parts = [field.annotation, *get_args(field.annotation)]
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    return text + (f" ({', '.join(choices)})" if choices else "")

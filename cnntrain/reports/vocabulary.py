@@ -33,7 +33,11 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     # A key by its path, or by its last word.
     found += [f"{shown}\n\n{text}" for path, shown, text in _settings() if name in (path, path.rpartition(".")[2])]
     if not found:
-        known = {*chain(*listed), *ACTIVATIONS, *(path.rpartition(".")[2] for path, *_ in _settings())}
+        known = {
+            *chain(*listed),
+            *ACTIVATIONS,
+            *(word for path, *_ in _settings() for word in (path, path.rpartition(".")[2])),
+        }
         raise UsageError(f"nothing is called `{name}`{did_you_mean(name, sorted(known))}")
     return "\n\n".join(found)
 

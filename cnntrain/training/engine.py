@@ -199,7 +199,7 @@ class Compiled(Engine):
 
 @cache
 def steps_in_a_graph(whole: int) -> int:
-    """How many steps of an epoch's `whole` to record as one, so that an epoch, or the first one, has few launches."""
+    """How many steps of an epoch's `whole` to record as one: the first epoch and another have the fewest launches."""
 
     def launches(size: int) -> int:
         return sum(chain(divmod(whole - 1, size), divmod(whole - 2, size)))

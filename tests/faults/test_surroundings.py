@@ -75,7 +75,7 @@ def test_memory_may_run_out_in_other_words(said):
 
 
 def _usual_address_space() -> int:
-    """Of a process that has begun to train: several times as much with a build of torch for CUDA."""
+    """Of a process that is about to train: several times as much with a build of torch for CUDA."""
     code = "import cnntrain.app.report, cnntrain.app.train; print(open('/proc/self/statm').read())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[0]) * resource.getpagesize()
@@ -84,7 +84,7 @@ def _usual_address_space() -> int:
 def test_a_network_that_is_too_large_is_one_message(tmp_path):
     (tmp_path / "c.yaml").write_text("network: [{fully_connected: 400000}, {fully_connected: 2000}, softmax]")
     command = [sys.executable, "-m", "cnntrain", "train", "c.yaml"]
-    # Enough for the first layer, 1.3 GB, and not for the second, 3.2 GB.
+    # Enough for the first layer, 0.1 GB, and not for the second, 3.2 GB.
     limit = _usual_address_space() + (2 << 30)
     limited = partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit))
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, preexec_fn=limited)

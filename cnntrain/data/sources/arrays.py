@@ -70,7 +70,9 @@ def _check_pairs(arrays: "Arrays", file: Path) -> None:
         if lone and not any(set(pair) <= set(lone) for pair in NAMES[split]):
             there, pair = next(iter(lone.items()))
             absent = pair[1 - pair.index(there)]
-            raise DataError(f"{file}: has `{there}`, but no `{absent}` (it has {', '.join(arrays)})")
+            raise DataError(
+                f"{file}: has `{there}`, but no `{absent}` (it has {', '.join(arrays)}); store both, or neither"
+            )
 
 
 def _checked(images: Any, labels: Any, where: str) -> Images:
