@@ -1,9 +1,9 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
-The first epoch, in which graphs are recorded, is a warm-up; the mean of the two after it counts. Peers are timed for
-some seconds after a second's warm-up: the idiomatic loop everywhere, Lightning and Keras, where they are installed, on
-the book's networks at its mini-batch. Configs that are to reach an accuracy are trained by the command, several seeds
-each. What fails is told, and keeps nothing else from being measured.
+The first two epochs, in which graphs are recorded, are a warm-up; the one after them counts. Peers are timed for some
+seconds after a second's warm-up: the idiomatic loop everywhere, Lightning and Keras, where they are installed, on the
+book's networks at its mini-batch. Of two of these the kernels of a step are counted. Configs that are to reach an
+accuracy are trained by the command, several seeds each. What fails is told, and keeps nothing else from being measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
@@ -44,6 +46,8 @@ PEERS = {"idiomatic": "torch", "lightning_trainer": "lightning", "keras_fit": "k
 EVERYWHERE = ("idiomatic",)
 # Seconds and steps that a peer trains at least, before it is timed and while it is.
 WARM_UP, TIMED = (1.0, 20), (2.0, 100)
+# Steps that are looked into, so many of their kernels, and so much of a kernel's name.
+PROFILED, LONGEST, KERNEL = 200, 12, 80
 Figures = dict[str, float]
 
 
@@ -87,9 +91,34 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
                 break
         elif isinstance(item, EpochResult):
             clock = Clock()
-    epoch = mean(times[1:]) * IMAGES / len(plan.feeds.train)
+    epoch = times[-1] * IMAGES / len(plan.feeds.train)
     taken = torch.cuda.max_memory_allocated() - held
     return {"epoch": epoch, "first_step_seconds": first, "peak_mib": taken / 2**20}
+
+
+def kernels(workload: str, batch_size: int, device: torch.device = CUDA) -> Figures:
+    """How many kernels a step has, the microseconds in them, and those of each of the longest."""
+    is_cpu = device.type == "cpu"
+    plan, state = prepared(workload, batch_size, device=device)
+    training, end = loop.train(plan, state), plan.batches
+    while state.step <= end:
+        _check(next(training))
+    begin = state.step
+    if not is_cpu:
+        # What is still under way is not counted.
+        torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU if is_cpu else ProfilerActivity.CUDA]) as profiler:
+        while state.step < begin + PROFILED:
+            next(training)
+        if not is_cpu:
+            torch.cuda.synchronize()
+    steps, counts, times = state.step - begin, Counter[str](), Counter[str]()
+    for one in profiler.key_averages():
+        if one.device_type.name == device.type.upper():
+            counts[one.key[:KERNEL]] += one.count
+            times[one.key[:KERNEL]] += one.self_cpu_time_total if is_cpu else one.self_device_time_total
+    longest = {f"{counts[name] / steps:.1f} x {name}": time / steps for name, time in times.most_common(LONGEST)}
+    return {"kernels": counts.total() / steps, "microseconds": times.total() / steps, **longest}
 
 
 def peer_seconds(peer: str, workload: str, batch_size: int) -> float:
@@ -182,6 +211,8 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], Figures]]]:
     for workload, given in small.items():
         for batch_size in (*given.batch_sizes, LARGEST):
             yield from _case(workload, batch_size)
+    for workload in ("W3", "W4"):
+        yield "more", f"kernels of {workload}-10", partial(kernels, workload, 10)
     yield "more", "in turns", lambda: {str(count): seconds_in_turns("W4", 10, count) for count in (1, 5)}
     yield from _case("W5", 512)
     yield "more", "W5-512 bfloat16 graph", partial(epoch_figures, "W5", 512, "graph", "bfloat16")

@@ -166,6 +166,12 @@ def _besides_on_a_gpu(results: dict[str, Any]) -> Iterator[str]:
     if "in turns" in results["more"]:
         one, five = (results["more"]["in turns"][networks] for networks in ("1", "5"))
         yield f"Five networks of W4 at batch 10, in turns in one process, take {five / one:.2f} times as long as one."
+    for name, found in results["more"].items():
+        if name.startswith("kernels of "):
+            whole = f"{found['kernels']:.1f} kernels, which take {found['microseconds']:.0f} µs"
+            rows = [[kernel, f"{figure:.2f}"] for kernel, figure in list(found.items())[2:]]
+            yield f"A step of {name_of(name.removeprefix('kernels of '))} has {whole}; the longest, times a step:"
+            yield table(["kernel", "µs"], rows)
     for engine, how in {"graph": "as a CUDA graph", "compiled": "compiled"}.items():
         if halves := results["more"].get(f"W5-512 bfloat16 {engine}"):
             yield f"W5 in bfloat16, {how}: {halves['epoch']:.2f} s an epoch."

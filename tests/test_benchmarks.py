@@ -167,6 +167,14 @@ def test_networks_in_turns_are_timed(data_dir):
     assert 0 < seconds_in_turns("W1", 128, 2, torch.device("cpu")) < 60
 
 
+def test_the_kernels_of_a_step_are_counted(data_dir):
+    found = gpu.kernels("W1", 128, torch.device("cpu"))
+    name, longest = list(found.items())[2]
+    assert found["kernels"] > 10
+    assert 0 < longest < found["microseconds"]
+    assert re.match(r"\d+\.\d x aten::\w+$", name)
+
+
 def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     def ours(workload, batch_size, engine, precision="float32"):
         seconds = {("graph", "float32"): 0.25, ("eager", "float32"): 1.0}.get((engine, precision), 0.5)
@@ -175,6 +183,8 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "PEERS", {"idiomatic": "torch", "lightning_trainer": "no_such_package"})
     monkeypatch.setattr(gpu, "epoch_figures", ours)
     monkeypatch.setattr(gpu, "peer_seconds", lambda peer, workload, batch_size: 2.0)
+    kernels = {"kernels": 36.5, "microseconds": 98.0, "2.0 x a_kernel<float>": 12.34}
+    monkeypatch.setattr(gpu, "kernels", lambda workload, batch_size: kernels)
     monkeypatch.setattr(gpu, "seconds_in_turns", lambda workload, batch_size, networks: float(networks))
     done = {"accuracy": 0.99, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
     monkeypatch.setattr(gpu, "trained", lambda config, seeds: done)
@@ -189,6 +199,8 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     text = report.on_a_gpu()
     assert "0.250 | 1.000 | 2.000 | - | - | 8.0 | 1.50 | 300 |" in text
     assert "take 5.00 times as long as one" in text
+    assert "A step of W3, batch 10 has 36.5 kernels, which take 98 µs; the longest, times a step:" in text
+    assert "| 2.0 x a_kernel<float> | 12.34 |" in text
     assert "W5 in bfloat16, as a CUDA graph: 0.50 s" in text and "W5 in bfloat16, compiled: 0.50 s" in text
     assert "99.00% of the test images (mean of 2 seeds) in 1.00 s" in text
 
