@@ -97,21 +97,19 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
 
 
 def kernels(workload: str, batch_size: int, device: torch.device = CUDA) -> Figures:
-    """How many kernels a step has, the microseconds in them, and those of each of the longest."""
+    """How many kernels a step has, on a CPU operations; the microseconds in them, and those of each of the longest."""
     is_cpu = device.type == "cpu"
     plan, state = prepared(workload, batch_size, device=device)
     training, end = loop.train(plan, state), plan.batches
     while state.step <= end:
         _check(next(training))
     begin = state.step
-    if not is_cpu:
-        # What is still under way is not counted.
-        torch.cuda.synchronize()
+    # What is still under way is not counted.
+    _wait_for(device)
     with profile(activities=[ProfilerActivity.CPU if is_cpu else ProfilerActivity.CUDA]) as profiler:
         while state.step < begin + PROFILED:
             next(training)
-        if not is_cpu:
-            torch.cuda.synchronize()
+        _wait_for(device)
     steps, counts, times = state.step - begin, Counter[str](), Counter[str]()
     for one in profiler.key_averages():
         if one.device_type.name == device.type.upper():
@@ -152,11 +150,15 @@ def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torc
     for _ in range(2):
         began = perf_counter()
         _take_turns(lanes, trainings, lambda item: isinstance(item, loop.Progress) and item.batch == item.batches)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait_for(device)
         seconds = perf_counter() - began
         _take_turns(lanes, trainings, lambda item: isinstance(item, EpochResult))
     return seconds
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _take_turns(lanes: list[Lane], trainings: list[Iterator[Any]], is_last: Callable[[Any], bool]) -> None:

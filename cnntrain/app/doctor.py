@@ -63,6 +63,7 @@ class _Patient:
     def __init__(self, run_dir: Path, plugins: Sequence[Path]) -> None:
         self.run_dir = run_dir
         self.plugins = plugins
+        # Known when the checkpoints have been looked at.
         self.lacks_plugins = False
         self.resume = self._resume(run_dir)
         self.files = {name: run_dir / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "best")}

@@ -26,9 +26,9 @@ class _Console(Console):
 
 
 class Terminal:
-    """A display on stderr; the bar is drawn only when stderr is a terminal, and nothing else `fills` it meanwhile."""
+    """A display on stderr; the bar is drawn only when stderr is a terminal, not `is_shared` with rows on stdout."""
 
-    def __init__(self, quiet: bool, fills: bool = False) -> None:
+    def __init__(self, quiet: bool, is_shared: bool = False) -> None:
         self.quiet = quiet
         self.console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self.bar = Progress(
@@ -39,7 +39,7 @@ class Terminal:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=quiet or fills or not self.console.is_terminal,
+            disable=quiet or is_shared or not self.console.is_terminal,
             redirect_stdout=False,
         )
         self.drawn = 0.0
@@ -65,8 +65,8 @@ class Terminal:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar; often enough for the eye, not for every call. When all is done it is taken away."""
-        is_early = monotonic() - self.drawn < REFRESH_SECONDS if done < total else not self.bar.tasks
-        if self.bar.disable or is_early:
+        is_due = bool(self.bar.tasks) if done >= total else monotonic() - self.drawn >= REFRESH_SECONDS
+        if self.bar.disable or not is_due:
             return
         self.drawn = monotonic()
         if not self.bar.tasks:

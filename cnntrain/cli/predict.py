@@ -55,7 +55,7 @@ def run(
                 yield item
 
     chosen = output or (Format.table if sys.stdout.isatty() else Format.csv)
-    with Terminal(quiet, fills=chosen is not Format.table and sys.stdout.isatty()) as display:
+    with Terminal(quiet, is_shared=chosen is not Format.table and sys.stdout.isatty()) as display:
         where = Where(device=device, plugins=plugins or [])
         _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
     for failure in failures:

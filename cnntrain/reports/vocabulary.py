@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cnntrain.config.schema import Config
@@ -23,32 +22,31 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     listed = list(registries)
     if name is None:
         return "\n\n".join([*map(_section, listed), f"activations:\n  {', '.join(ACTIVATIONS)}", _keys()])
-    found = [
-        f"{_signature(registry[name])}\n\n{inspect.getdoc(registry[name].factory)}"
-        for registry in listed
-        if name in set(registry)
-    ]
-    if name in ACTIVATIONS:
-        found.append(f"{name}\n\nOne of torch's activations: a layer's `activation`, or a layer: activation: {name}")
-    # A key by its path, or by its last word.
-    found += [f"{shown}\n\n{text}" for path, shown, text in _settings() if name in (path, path.rpartition(".")[2])]
+    told = list(_explanations(listed))
+    found = [f"{head}\n\n{text}" for names, head, text in told if name in names]
     if not found:
-        known = {
-            *chain(*listed),
-            *ACTIVATIONS,
-            *(word for path, *_ in _settings() for word in (path, path.rpartition(".")[2])),
-        }
-        raise UsageError(f"nothing is called `{name}`{did_you_mean(name, sorted(known))}")
+        known = sorted({known for names, *_ in told for known in names})
+        raise UsageError(f"nothing is called `{name}`{did_you_mean(name, known)}")
     return "\n\n".join(found)
 
 
-def _settings() -> list[tuple[str, str, str]]:
-    """(path, path with its default, description) of every key."""
-    return [(path, f"{path}: {default}".removesuffix(" "), text) for path, default, text in settings()]
+def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], str, str | None]]:
+    """(names that it goes by, its line, what is written about it) of everything that can be asked for."""
+    for registry in registries:
+        for name in registry:
+            yield {name}, _signature(registry[name]), inspect.getdoc(registry[name].factory)
+    for name in ACTIVATIONS:
+        yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
+    for path, default, text in settings():
+        yield {path, path.rpartition(".")[2]}, _key(path, default), text
 
 
 def _keys() -> str:
-    return "keys:\n" + "\n".join(f"  {shown}\n      {text}" for _, shown, text in _settings())
+    return "keys:\n" + "\n".join(f"  {_key(path, default)}\n      {text}" for path, default, text in settings())
+
+
+def _key(path: str, default: str) -> str:
+    return f"{path}: {default}".rstrip()
 
 
 def _section(registry: Registry) -> str:

@@ -52,7 +52,7 @@ def _not_finite_after_a_batch(state: State, outputs: list[str], gradients: list[
     if not math.isfinite(loss_of(state)):
         yield "the loss"
     yield from on_any_rank(gradients)
-    yield from on_any_rank([*_spoilt(state.network)])
+    yield from on_any_rank(list(_spoilt(state.network)))
 
 
 def _spoilt(network: nn.Module) -> Iterator[str]:

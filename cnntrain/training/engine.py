@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -202,7 +201,7 @@ def steps_in_a_graph(whole: int) -> int:
     """How many steps of an epoch's `whole` to record as one: the first epoch and another have the fewest launches."""
 
     def launches(size: int) -> int:
-        return sum(chain(divmod(whole - 1, size), divmod(whole - 2, size)))
+        return sum(divmod(whole - 1, size)) + sum(divmod(whole - 2, size))
 
     return min(range(1, min(STEPS, whole - 2) + 1), key=launches, default=1)
 

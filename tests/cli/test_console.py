@@ -51,7 +51,7 @@ def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
 
 def test_rows_that_fill_a_terminal_meet_no_bar(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with Terminal(quiet=False, fills=True) as display:
+    with Terminal(quiet=False, is_shared=True) as display:
         display.progress(1, 80, "images")
         display.say("a line")
     assert capsys.readouterr().err == "a line\n"

@@ -1,5 +1,6 @@
 """Arrays in `.npz` files, under the names that Keras or MedMNIST give them."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,14 @@ def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images 
 
 def _check_pairs(arrays: "Arrays", file: Path) -> None:
     """Raise `DataError` for half of a pair: other images would be set apart in its place, and nobody would know."""
-    for split in ("validation", "test"):
-        lone = {name: pair for pair in NAMES[split] for name in pair if name in arrays}
-        if lone and not any(set(pair) <= set(lone) for pair in NAMES[split]):
-            there, pair = next(iter(lone.items()))
-            absent = pair[1 - pair.index(there)]
-            raise DataError(
-                f"{file}: has `{there}`, but no `{absent}` (it has {', '.join(arrays)}); store both, or neither"
-            )
+    for pairs in (NAMES["validation"], NAMES["test"]):
+        if any(images in arrays and labels in arrays for images, labels in pairs):
+            continue
+        for there, absent in chain.from_iterable((pair, pair[::-1]) for pair in pairs):
+            if there in arrays:
+                raise DataError(
+                    f"{file}: has `{there}`, but no `{absent}` (it has {', '.join(arrays)}); store both, or neither"
+                )
 
 
 def _checked(images: Any, labels: Any, where: str) -> Images:
