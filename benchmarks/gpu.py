@@ -34,7 +34,7 @@ from benchmarks.run import IMAGES, environment
 from benchmarks.workloads import WORKLOADS
 from cnntrain.training import loop
 from cnntrain.training.lane import Lane
-from cnntrain.training.state import EpochResult
+from cnntrain.training.rows import EpochResult
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 CUDA = torch.device("cuda")

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ FLOORS = {
     "data": 2,
     "config": 1,
     "registry": 0,
+    "atomic": 0,
     "constant": 0,
     "cores": 0,
     "errors": 0,
@@ -48,8 +50,7 @@ def imported(tree, module, is_package):
                 kept = parts[: len(parts) - node.level + is_package]
                 base = ".".join([*kept, base] if base else kept)
             # `from cnntrain import registry` names a module in what it imports.
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "cnntrain" else [base]
-            yield from ((node.lineno, name) for name in names)
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
 
 
 def wrong_edges(source, module, is_package=False):
@@ -82,6 +83,33 @@ def test_imports_run_downwards():
         edge for path, module, is_package in modules() for edge in wrong_edges(path.read_text(), module, is_package)
     ]
     assert not found, "\n".join(found)
+
+
+def graph_of(sources):
+    """For each module what it imports of the others, anywhere in it: the longest name that is one of them."""
+    graph = {}
+    for module, (source, is_package) in sources.items():
+        names = [name.split(".") for _, name in imported(ast.parse(source), module, is_package)]
+        found = ([".".join(name[:end]) for end in range(len(name), 0, -1)] for name in names)
+        graph[module] = {next((name for name in longer if name in sources), module) for longer in found} - {module}
+    return graph
+
+
+def test_there_are_no_circles():
+    sources = {module: (path.read_text(), is_package) for path, module, is_package in modules()}
+    graph = graph_of(sources)
+    assert sum(map(len, graph.values())) > 300
+    TopologicalSorter(graph).prepare()
+
+
+def test_a_circle_is_seen():
+    sources = {
+        "cnntrain.a": ("from cnntrain.b import c", False),
+        "cnntrain.b": ("", True),
+        "cnntrain.b.c": ("def f():\n    from .. import a", False),
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph_of(sources)).prepare()
 
 
 @pytest.mark.parametrize(

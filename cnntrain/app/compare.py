@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnntrain import atomic
 from cnntrain.config.document import read
 from cnntrain.errors import UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
-from cnntrain.run import atomic
 from cnntrain.run.summary import read_summary
 
 FIGURES = ("epochs", "parameters", "seconds", "device")

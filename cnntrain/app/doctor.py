@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cnntrain import atomic
 from cnntrain.app.configure import forgotten, load_config
-from cnntrain.app.evaluate import load_model
+from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
-from cnntrain.run import atomic, checkpoint
+from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 from cnntrain.run.directory import as_csv, left_by, writer_of
-from cnntrain.training.diagnostics import LayerHealth
-from cnntrain.training.state import EpochResult
+from cnntrain.training.rows import EpochResult, LayerHealth
 
 NAME_PLUGINS = "name the plugins that the run was trained with: --plugin FILE"
 FIGURES = ("epochs", "best", "last")
@@ -104,22 +104,27 @@ class _Patient:
 
     def checkpoints(self) -> Iterator[Problem]:
         """Checksums, a state to go on from, weights that fit the config and are finite."""
-        fixes = {"last": self._instead_of_last(), "previous": "none needed: the next checkpoint replaces it"}
         for name, said in self.damage.items():
-            yield Problem(said, fixes.get(name, self.resume))
+            yield Problem(said, self._instead_of(name))
         if not self.files["last"].exists() and (self._has_rows() or "previous" in self.saved):
-            yield Problem(f"{self.files['last']}: missing", self._instead_of_last())
+            yield Problem(f"{self.files['last']}: missing", self._instead_of("last"))
         if self.saved.get("last") and not self.state:
-            yield Problem(f"{self.files['last']}: holds no training state", self._instead_of_last())
+            yield Problem(f"{self.files['last']}: holds no training state", self._instead_of("last"))
         for name, saved in self.saved.items():
-            yield from self._weights(self.files[name], saved)
+            yield from self._weights(name, saved)
         if self.state:
             yield from self._best()
 
-    def _instead_of_last(self) -> str:
-        if "previous" in self.saved:
-            return self._resume(self.files["previous"])
-        return f"begin again with: {self._train(str(self.run_dir / 'config.yaml'))}"
+    def _instead_of(self, name: str) -> str:
+        """How to do without a checkpoint that is of no use."""
+        again = self._train(str(self.run_dir / "config.yaml"))
+        if name == "previous":
+            return "none needed: the next checkpoint replaces it"
+        if name == "best":
+            is_lost = self.state.get("stopped") and not self.state["history"][-1]["best"]
+            lost = f"its epoch was not the last, and can't be had again; evaluate {self.files['last']}, or train anew"
+            return f"{lost}: {again}" if is_lost else self.resume
+        return self._resume(self.files["previous"]) if "previous" in self.saved else f"begin again with: {again}"
 
     def _resume(self, path: Path) -> str:
         return self._train("--resume", str(path))
@@ -127,12 +132,13 @@ class _Patient:
     def _train(self, *words: str) -> str:
         return shlex.join(["cnntrain", "train", *words, *Where(plugins=self.plugins).options()])
 
-    def _weights(self, file: Path, saved: Checkpoint) -> Iterator[Problem]:
+    def _weights(self, name: str, saved: Checkpoint) -> Iterator[Problem]:
+        file = self.files[name]
         try:
             load_model(file, Where(device="cpu", plugins=self.plugins))
         except CheckpointError as error:
             self.lacks_plugins |= bool(forgotten(saved.plugins, self.plugins))
-            yield Problem(str(error), NAME_PLUGINS)
+            yield Problem(str(error), NAME_PLUGINS if saved.plugins else self._instead_of(name))
         wrong = [name for name, tensor in saved.weights.items() if not tensor.isfinite().all()]
         if wrong:
             yield Problem(f"{file}: `{wrong[0]}` is not finite", "begin again with a lower learning rate")
@@ -142,7 +148,9 @@ class _Patient:
         there = self.saved["best"].result if "best" in self.saved else None
         if "best" not in self.damage and best and (there is None or there["epoch"] != best["epoch"]):
             which = f"is of epoch {there['epoch']}" if there else "missing"
-            yield Problem(f"{self.files['best']}: {which}; the best epoch so far is {best['epoch']}", self.resume)
+            yield Problem(
+                f"{self.files['best']}: {which}; the best epoch so far is {best['epoch']}", self._instead_of("best")
+            )
 
     def _best_row(self) -> dict[str, Any] | None:
         return next((row for row in reversed(self.state["history"]) if row["best"]), None)

@@ -10,16 +10,15 @@ from typing import Literal
 import numpy as np
 import torch
 
+from cnntrain import atomic
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import Model, load_model, own_images
+from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.where import Where
-from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import UsageError
 from cnntrain.reports.pictures import grid
-from cnntrain.run import atomic, checkpoint
-from cnntrain.training.evaluate import logits_of
+from cnntrain.run import checkpoint
 
 Vote = Literal["plurality", "mean"]
 COLUMNS = 11
@@ -49,13 +48,10 @@ def ensemble(
     _check_different(runs)
     models = [load_model(path, where) for path in runs]
     _check_same(models, runs)
-    test = own_images(models[0], "test", Folders.standard(where.data_dir), display)
+    test = own_images(models[0], "test", Folders.standard(where.data_dir, display), display)
     probabilities = []
     for done, model in enumerate(models, start=1):
-        logits = logits_of(
-            model.network, placed(test, model.preprocessing, model.device, model.config.data.memory_budget)
-        )
-        probabilities.append(logits.softmax(1).cpu())
+        probabilities.append(model.logits(test).softmax(1).cpu())
         display.progress(done, len(models), "networks")
     voted = decide(torch.stack(probabilities), vote).numpy()
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]

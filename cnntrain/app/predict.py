@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import CHANNELS, Model, load_model
+from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
+from cnntrain.data.convert import CHANNELS
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.sources.pictures import fitted, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError

@@ -42,7 +42,7 @@ def prepared(
 ) -> Prepared:
     """Read and split the data, and build the network; `known` preprocessing is taken as it is."""
     plugins = import_plugins(where.plugins)
-    folders = Folders.standard(where.data_dir, display.progress)
+    folders = Folders.standard(where.data_dir, display)
     dataset = config.data.source.make(folders)
     is_streamed = exceeds(dataset.nbytes, ranks.device, config.data.memory_budget)
     if is_streamed:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import Model, load_model, own_images, report_on
+from cnntrain.app.evaluate import report_on
+from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
-from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError
@@ -26,7 +26,6 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.run.summary import read_summary
-from cnntrain.training.evaluate import logits_of
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
@@ -40,9 +39,8 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         if summary is None:
             raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`")
         rows, model = Rows.read(run_dir), load_model(run_dir, where)
-        test = own_images(model, "test", Folders.standard(where.data_dir), display)
-        feed = placed(test, model.preprocessing, model.device, model.config.data.memory_budget)
-        logits = logits_of(model.network, feed).cpu()
+        test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
+        logits = model.logits(test).cpu()
         judged = report_on(model.classes, test.labels, logits)
         drawn = _draw(rows, model, test, logits, judged)
         for name, content in drawn.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from cnntrain import atomic
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import derived_seed
 from cnntrain.data.images import Folders
@@ -15,7 +16,6 @@ from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
 from cnntrain.reports.pictures import grid
 from cnntrain.reports.text import area_plot, table
-from cnntrain.run import atomic
 from cnntrain.training.schedules import warmed_up
 
 EXAMPLES, VARIANTS = 8, 9
@@ -43,7 +43,9 @@ def _kilobytes(count: int) -> str:
 def schedule_plot(config: Config) -> str:
     """The learning rate over all epochs, as text; what depends on results is drawn as if nothing ever improved."""
     training = config.training
-    rate, epochs = training.optimizer.arguments.model_dump()["learning_rate"], training.epochs
+    rate, epochs = training.optimizer.arguments.model_dump().get("learning_rate"), training.epochs
+    if rate is None:
+        raise UsageError(f"the optimizer `{training.optimizer.name}` has no `learning_rate` that could be plotted")
     if epochs > MOST_EPOCHS:
         raise UsageError(f"a schedule over {epochs:,} epochs is not plotted; {MOST_EPOCHS:,} are the most")
     schedule = training.schedule.make(epochs)

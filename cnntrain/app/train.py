@@ -33,7 +33,8 @@ from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Alone
 from cnntrain.training.loop import Remark, RolledBack, settle, train
-from cnntrain.training.state import EpochResult, State
+from cnntrain.training.rows import EpochResult
+from cnntrain.training.state import State
 
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
@@ -225,6 +226,7 @@ def _iterate(run: Running, request: Request) -> Iterator[float]:
             interval.begin(run.state.step)
         elif isinstance(item, RolledBack):
             _tell_of(run, item)
+            interval.begin(run.state.step)
         elif isinstance(item, Remark):
             run.say(item.text)
         else:
@@ -280,12 +282,13 @@ def _resume_command(run: Running) -> str:
 
 def _finish(run: Running) -> dict[str, Any]:
     best, last, judged = run.state.best, run.state.history[-1], verdict(run.state.history)
+    assert best is not None
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,
         "changes": list(run.state.changes),
         "epochs": run.state.epoch,
-        "best": asdict(best) if best else None,
+        "best": asdict(best),
         "last": asdict(last),
         "verdict": asdict(judged),
         "seconds": sum(result.seconds for result in run.state.history),
@@ -302,10 +305,10 @@ def _finish(run: Running) -> dict[str, Any]:
         "environment": environment(),
     }
     run.directory.write_summary(summary)
-    if best and best.test_accuracy is not None:
-        run.say(
-            f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
-            f"test accuracy there {percent(best.test_accuracy)}"
-        )
+    assert best.test_accuracy is not None
+    run.say(
+        f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
+        f"test accuracy there {percent(best.test_accuracy)}"
+    )
     run.say(judged.text)
     return summary

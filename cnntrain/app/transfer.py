@@ -12,9 +12,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.reports.text import table
-from cnntrain.run import atomic, checkpoint
+from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 
 Format = Literal["safetensors", "npz"]
@@ -74,5 +75,5 @@ def _npz(saved: Checkpoint) -> bytes:
         name: tensor.to(torch.float32).numpy() if tensor.is_floating_point() else tensor.numpy()
         for name, tensor in saved.weights.items()
     }
-    np.savez(file, allow_pickle=False, metadata=np.array(json.dumps(_metadata(saved))), **arrays)
+    np.savez(file, metadata=np.array(json.dumps(_metadata(saved))), **arrays)  # type: ignore[arg-type]
     return file.getvalue()

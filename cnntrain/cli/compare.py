@@ -10,6 +10,7 @@ import typer
 
 from cnntrain.cli.options import AsJson, Picture
 from cnntrain.cli.output import print_json
+from cnntrain.reports.text import percent, table
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
@@ -34,8 +35,6 @@ def run(
 
 
 def _print(found: Comparison) -> None:
-    from cnntrain.reports.text import table
-
     names = list(found.figures)
     rows: list[list[str]] = [["", *names]]
     for section in (found.differences, found.figures):
@@ -46,7 +45,7 @@ def _print(found: Comparison) -> None:
 
 def _cell(key: str, value: Any) -> str:
     if key.endswith("_accuracy"):
-        return f"{100 * value:.2f} %"
+        return percent(value)
     if key == "seconds":
         return f"{value:,.1f}"
     if type(value) is int and key.rpartition(".")[2] != "seed":

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnntrain.run.atomic import naming
+from cnntrain.atomic import naming
 from cnntrain.text import printable
 
 REFRESH_SECONDS = 0.1

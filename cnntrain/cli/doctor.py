@@ -10,6 +10,7 @@ import typer
 from cnntrain.cli.options import AsJson, Plugins
 from cnntrain.cli.output import print_json
 from cnntrain.errors import UsageError
+from cnntrain.text import counted
 
 NAME = "doctor"
 
@@ -35,7 +36,6 @@ def run(
         for note in found.notes:
             typer.echo(f"note: {note}")
     if found.problems:
-        count = len(found.problems)
-        raise UsageError(f"{run_dir}: {count} problem{'s' if count > 1 else ''}")
+        raise UsageError(f"{run_dir}: {counted(len(found.problems), 'problem')}")
     if not as_json:
         typer.echo("sound")

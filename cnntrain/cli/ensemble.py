@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,18 +14,11 @@ from cnntrain.cli.output import print_json
 NAME = "ensemble"
 
 
-class Vote(StrEnum):
-    """How networks decide together."""
-
-    plurality = "plurality"
-    mean = "mean"
-
-
 def run(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or checkpoint files.")],
     vote: Annotated[
-        Vote, typer.Option(help="One vote a network, or the mean of their probabilities.")
-    ] = Vote.plurality,
+        Literal["plurality", "mean"], typer.Option(help="One vote a network, or the mean of their probabilities.")
+    ] = "plurality",
     picture: Annotated[Path, Picture(help="Where to draw the images that the vote gets wrong.")] = Path(
         "ensemble-errors.png"
     ),
@@ -40,14 +32,15 @@ def run(
     from cnntrain.app.ensemble import ensemble
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
+    from cnntrain.reports.text import percent
 
     with Terminal(quiet) as display:
-        result = ensemble(runs, vote.value, Where(data_dir, device, plugins or []), picture, display)
+        result = ensemble(runs, vote, Where(data_dir, device, plugins or []), picture, display)
     if as_json:
         print_json({**asdict(result), "picture": str(picture) if result.wrong else None})
         return
     for path, accuracy in result.alone.items():
-        typer.echo(f"{100 * accuracy:.2f} %  {path}")
-    typer.echo(f"{100 * result.accuracy:.2f} %  {result.vote} vote: {result.wrong} of {result.images:,} images wrong")
+        typer.echo(f"{percent(accuracy)}  {path}")
+    typer.echo(f"{percent(result.accuracy)}  {result.vote} vote: {result.wrong} of {result.images:,} images wrong")
     if result.wrong:
         typer.echo(f"drawn in {picture}")

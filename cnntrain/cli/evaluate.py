@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,20 +14,12 @@ from cnntrain.errors import ClaimNotMet
 NAME = "eval"
 
 
-class Split(StrEnum):
-    """The parts of a data set."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
-
-
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
     data: Annotated[
         str | None, typer.Option(help="Another data set: a source's name, a folder of images, an .npz or .csv file.")
     ] = None,
-    split: Annotated[Split, typer.Option(help="Which images.")] = Split.test,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which images.")] = "test",
     fail_under: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit with 3 when accuracy, in 0..1, is lower.")
     ] = None,
@@ -44,7 +35,7 @@ def run(
     from cnntrain.cli.console import Terminal
 
     with Terminal(quiet) as display:
-        report = evaluate_checkpoint(checkpoint, Where(data_dir, device, plugins or []), data, split.value, display)
+        report = evaluate_checkpoint(checkpoint, Where(data_dir, device, plugins or []), data, split, display)
     if as_json:
         print_json(report)
     else:
@@ -54,14 +45,18 @@ def run(
 
 
 def _print(report: dict[str, Any]) -> None:
+    from rich.cells import cell_len, set_cell_size
+
+    from cnntrain.reports.text import percent
+
     typer.echo(f"{report['split']}: {report['images']:,} images, loss {report['loss']:.4f}, ", nl=False)
-    typer.echo(f"accuracy {100 * report['accuracy']:.2f} %\n")
-    width = max(5, *(len(row["class"]) for row in report["classes"]))
+    typer.echo(f"accuracy {percent(report['accuracy'])}\n")
+    width = max(5, *(cell_len(row["class"]) for row in report["classes"]))
+    names = [set_cell_size(row["class"], width) for row in report["classes"]]
     typer.echo(f"{'class':<{width}}  precision   recall   images")
-    for row in report["classes"]:
-        figures = f"{100 * row['precision']:>7.2f} %  {100 * row['recall']:>6.2f} %  {row['images']:>7,}"
-        typer.echo(f"{row['class']:<{width}}  {figures}")
+    for name, row in zip(names, report["classes"], strict=True):
+        typer.echo(f"{name}  {percent(row['precision']):>9}  {percent(row['recall']):>8}  {row['images']:>7,}")
     typer.echo("\nconfusion matrix (rows: truth, columns: prediction)")
     cell = max(4, *(len(str(count)) + 1 for row in report["confusion_matrix"] for count in row))
-    for row, counts in zip(report["classes"], report["confusion_matrix"], strict=True):
-        typer.echo(f"{row['class']:<{width}} " + "".join(f"{count or '.':>{cell}}" for count in counts))
+    for name, counts in zip(names, report["confusion_matrix"], strict=True):
+        typer.echo(f"{name} " + "".join(f"{count or '.':>{cell}}" for count in counts))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cnntrain.cli.options import Device, Plugins, Quiet
+from cnntrain.cli.output import print_json
 from cnntrain.text import printable
 
 if TYPE_CHECKING:
@@ -18,21 +18,14 @@ if TYPE_CHECKING:
 NAME = "predict"
 
 
-class Format(StrEnum):
-    """How predictions are written."""
-
-    table = "table"
-    csv = "csv"
-    jsonl = "jsonl"
-
-
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs, or - for paths on stdin.")],
     top_k: Annotated[int, typer.Option(min=1, help="So many of the likeliest classes.")] = 1,
     invert: Annotated[bool, typer.Option("--invert", help="For dark digits on light paper.")] = False,
     output: Annotated[
-        Format | None, typer.Option("--format", help="table on a terminal, else csv.", show_default=False)
+        Literal["table", "csv", "jsonl"] | None,
+        typer.Option("--format", help="table on a terminal, else csv.", show_default=False),
     ] = None,
     device: Device = "auto",
     plugins: Plugins = None,
@@ -54,8 +47,8 @@ def run(
             else:
                 yield item
 
-    chosen = output or (Format.table if sys.stdout.isatty() else Format.csv)
-    with Terminal(quiet, is_shared=chosen is not Format.table and sys.stdout.isatty()) as display:
+    chosen = output or ("table" if sys.stdout.isatty() else "csv")
+    with Terminal(quiet, is_shared=chosen != "table" and sys.stdout.isatty()) as display:
         where = Where(device=device, plugins=plugins or [])
         _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
     for failure in failures:
@@ -68,10 +61,12 @@ def _write_table(predictions: Iterator[Prediction]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cnntrain.reports.text import percent
+
     table = Table("image", "class", "probability")
     for one in predictions:
         for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True)):
-            table.add_row("" if rank else printable(one.path), name, f"{100 * probability:.2f} %")
+            table.add_row("" if rank else printable(one.path), name, percent(probability))
     Console(emoji=False, highlight=False).print(table, markup=False)
 
 
@@ -87,15 +82,13 @@ def _write_csv(predictions: Iterator[Prediction]) -> None:
 
 
 def _write_jsonl(predictions: Iterator[Prediction]) -> None:
-    import json
-
     for one in predictions:
         best = [{"class": c, "probability": round(p, 6)} for c, p in zip(one.classes, one.probabilities, strict=True)]
-        typer.echo(json.dumps({"path": one.path, "predictions": best}))
+        print_json({"path": one.path, "predictions": best})
 
 
-_WRITERS: dict[Format, Callable[[Iterator[Prediction]], None]] = {
-    Format.table: _write_table,
-    Format.csv: _write_csv,
-    Format.jsonl: _write_jsonl,
+_WRITERS: dict[str, Callable[[Iterator[Prediction]], None]] = {
+    "table": _write_table,
+    "csv": _write_csv,
+    "jsonl": _write_jsonl,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from cnntrain.data.images import Images
 
+# Where Linux tells what a process is granted.
+OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # Batches that are read before they are asked for.
 DEPTH = 3
 
@@ -59,10 +63,20 @@ class Ahead:
         return pixels.to(self._device, non_blocking=True)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes: what is free on a GPU, what the computer has otherwise."""
+def memory_of(device: torch.device) -> int:
+    """Bytes: what is free on a GPU, otherwise what the computer has, or what of it this process is granted."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _granted())
     return 2**33
+
+
+def _granted() -> int:
+    """What a container or a job's control group allows: https://docs.kernel.org/admin-guide/cgroup-v2.html."""
+    try:
+        group = GROUPS / OWN_GROUP.read_text().rpartition("::")[2].strip().lstrip("/")
+        limits = [folder / "memory.max" for folder in (group, *group.parents) if folder.is_relative_to(GROUPS)]
+        return min(int(said) for said in (file.read_text() for file in limits if file.is_file()) if said != "max\n")
+    except (OSError, ValueError):  # there are none, or none with a limit
+        return sys.maxsize

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from cnntrain.constant import constant
-from cnntrain.data.ahead import Ahead, free_memory
+from cnntrain.data.ahead import Ahead, memory_of
 from cnntrain.data.preprocess import to_unit
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ class Shifted(Resident):
 
 
 def exceeds(size: int, device: torch.device, budget: int | None) -> bool:
-    """Whether so many bytes are more than `budget`, or than half of the free memory where there is none."""
-    return size > (free_memory(device) // 2 if budget is None else budget)
+    """Whether so many bytes are more than `budget`, or than half of what the device has."""
+    return size > (memory_of(device) // 2 if budget is None else budget)
 
 
 def placed(images: Images, preprocessing: Preprocessing, device: torch.device, budget: int | None) -> Resident:
-    """A split on the device, or streamed to it where it takes more than `budget` bytes, or half of the free memory."""
+    """A split on the device, or streamed to it where it takes more than `budget` bytes, or half of what it has."""
     place = Streamed if exceeds(images.pixels.nbytes, device, budget) else Resident
     return place.of(images, preprocessing, device)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from cnntrain import atomic
 from cnntrain.data.images import DIGEST_BYTES, Images, OnDisk
 from cnntrain.errors import DataError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "cnntrain pixels 1"
-PART = ".part"
 
 # Writes an entry's pixels to a file, and gives their shape, their type and their digests.
 Write = Callable[[Path], "tuple[tuple[int, ...], str, NDArray[np.uint8]]"]
@@ -98,16 +97,17 @@ def _header(shape: Sequence[int], dtype: str, digests: NDArray[np.uint8]) -> dic
 def _make(place: Path, write: Write) -> OnDisk:
     family = place.name.partition("-")[0]
     # What was made of files that have changed since, damaged, or left by a process that was killed.
-    for old in [*place.parent.glob(f"{family}-*"), *place.parent.glob(f".{family}-*{PART}")]:
+    for old in [*place.parent.glob(f"{family}-*"), *place.parent.glob(f".{family}-*{atomic.PART}")]:
         shutil.rmtree(old, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}", suffix=PART))
+    part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}", suffix=atomic.PART))
     try:
         shape, dtype, digests = write(part / "pixels")
         digests.tofile(part / "digests")
         (part / "header.json").write_text(json.dumps(_header(shape, dtype, digests)), encoding="utf-8")
         for file in part.iterdir():
-            _sync(file)
+            atomic.sync(file)
         part.rename(place)
+        atomic.sync_folder(place.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -115,11 +115,6 @@ def _make(place: Path, write: Write) -> OnDisk:
     if made is None:
         raise DataError(f"{place}: what was written there can't be read back; the disk may be damaged")
     return made
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
 
 
 def check_room(folder: Path, size: int) -> None:

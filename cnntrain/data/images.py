@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import platformdirs
 
@@ -146,24 +147,41 @@ class Dataset:
         return sum(part.pixels.nbytes for part in (self.train, self.validation, self.test) if part)
 
 
+class Tells(Protocol):
+    """Whoever is told of long work: lines, and how much is done, of how much, of what."""
+
+    def say(self, line: str) -> None:
+        """Tell a line."""
+        ...
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """`done` of `total` pieces of `what` are done."""
+        ...
+
+
+class _ToStandardError:
+    def say(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Folders:
-    """Where data is looked for: the folder that the user named, if any, then the user's cache.
-
-    Long work there tells how far it is: so much done, of so much, of what.
-    """
+    """Where data is looked for: the folder that the user named, if any, then the user's cache."""
 
     named: Path | None
     cache: Path
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    told: Tells = field(default_factory=_ToStandardError)
 
     @classmethod
-    def standard(cls, data_dir: Path | None, progress: Callable[[int, int, str], None] | None = None) -> Folders:
+    def standard(cls, data_dir: Path | None, told: Tells | None = None) -> Folders:
         """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to the user's cache."""
         from_environment = os.environ.get("CNNTRAIN_DATA_DIR")
         named = data_dir or (Path(from_environment) if from_environment else None)
         cache = Path(platformdirs.user_cache_dir("cnntrain"))
-        return cls(named, cache, progress) if progress else cls(named, cache)
+        return cls(named, cache, told) if told else cls(named, cache)
 
     def file(self, path: str) -> Path:
         """The file at a path written in a config; raises `DataError` for anything else, as a pipe or a device."""

@@ -15,6 +15,9 @@ from torch.nn import functional
 from cnntrain.network.activations import make_activation
 from cnntrain.network.windows import convolve
 
+# Rates of dropout on a CPU are so many parts of 1, and have so many of them on either side at least.
+STEPS, FEWEST = 2**16, 2**8
+
 
 class ConvPool(nn.Module):
     """Convolution, max-pooling, bias, activation, in the book's order.
@@ -107,12 +110,17 @@ def kept(values: Tensor, p: float) -> Tensor:
 
     On a CPU a draw of 64 bits serves four values, with `p` in steps of 2^-16: torch would draw 64 for each.
     """
-    if not values.is_cpu:
+    if not (values.is_cpu and has_fine_steps(p)):
         return torch.empty_like(values).bernoulli_(1 - p)
     count = values.numel()
     draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    threshold = min(round(p * 2**16), 2**16 - 1) - 2**15
+    threshold = round(p * STEPS) - STEPS // 2
     return (draws.view(torch.int16)[:count].view(values.shape) >= threshold).to(values.dtype)
+
+
+def has_fine_steps(p: float) -> bool:
+    """Whether 2^-16 is little beside `p` and 1 - `p`."""
+    return min(p, 1 - p) >= FEWEST / STEPS
 
 
 class Dropout(nn.Dropout):
@@ -120,9 +128,10 @@ class Dropout(nn.Dropout):
 
     def forward(self, values: Tensor) -> Tensor:
         """Any shape -> the same shape."""
-        if not (self.training and values.is_cpu):
+        if not (self.training and values.is_cpu and has_fine_steps(self.p)):
             return super().forward(values)
-        return values * kept(values, self.p).mul_(1 / (1 - self.p))
+        # By the rate that they are drawn at, or the mean would be off by what it was rounded.
+        return values * kept(values, self.p).mul_(1 / (1 - round(self.p * STEPS) / STEPS))
 
 
 class BookDropout(nn.Module):

@@ -110,7 +110,7 @@ def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
         return module, output_shape(module, given.shape)
     except Misfit:
         raise
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         reason = "there is too little memory" if is_out_of_memory(error) else str(error).strip().splitlines()[0]
         message = f"layer `{spec.name}` does not fit its input {given.shape}: {reason}"
         raise Misfit(given.place, message) from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 if TYPE_CHECKING:
-    from cnntrain.training.state import EpochResult
+    from cnntrain.training.rows import EpochResult
 
 
 def percent(fraction: float) -> str:
@@ -29,25 +31,28 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows of cells in columns: the first `left` columns flush left, the others flush right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    """Rows of cells in columns, as wide as terminals show them: the first `left` flush left, the others flush right."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [f"{c:<{w}}" if i < left else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        margins = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [c + margin if i < left else margin + c for i, (c, margin) in enumerate(zip(row, margins, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
+# Of a plot, in characters.
+WIDTH, HEIGHT = 64, 12
 
 
-def area_plot(values: Sequence[float], first: float, last: float, width: int = 64, height: int = 12) -> str:
+def area_plot(values: Sequence[float], first: float, last: float) -> str:
     """Values from `first` to `last` as columns of blocks over a line, the largest at full height."""
     top = max(values) or 1.0
-    columns = [values[min(i * len(values) // width, len(values) - 1)] / top * height * 8 for i in range(width)]
+    columns = [values[min(i * len(values) // WIDTH, len(values) - 1)] / top * HEIGHT * 8 for i in range(WIDTH)]
     lines = []
-    for row in range(height - 1, -1, -1):
-        label = f"{top * (row + 1) / height:>10.3g} |" if row % 3 == 2 else " " * 11 + "|"
+    for row in range(HEIGHT - 1, -1, -1):
+        label = f"{top * (row + 1) / HEIGHT:>10.3g} |" if row % 3 == 2 else " " * 11 + "|"
         lines.append(label + "".join(EIGHTHS[int(min(8, max(0, column - 8 * row)))] for column in columns))
     end = f"{last:g}"
-    return "\n".join([*lines, " " * 11 + "+" + "-" * width, " " * 12 + f"{first:g}".ljust(width - len(end)) + end])
+    return "\n".join([*lines, " " * 11 + "+" + "-" * WIDTH, " " * 12 + f"{first:g}".ljust(WIDTH - len(end)) + end])

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnntrain import atomic
 from cnntrain.errors import CheckpointError, is_out_of_memory
-from cnntrain.run import atomic
 from cnntrain.text import is_printable
 
 FORMAT = "cnntrain checkpoint 1"

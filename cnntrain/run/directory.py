@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from cnntrain import atomic
 from cnntrain.errors import UsageError
-from cnntrain.run import atomic, checkpoint
+from cnntrain.run import checkpoint
 
 if TYPE_CHECKING:
     from cnntrain.run.checkpoint import Checkpoint

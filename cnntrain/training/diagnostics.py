@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnntrain.network.modules import weights_of
+from cnntrain.training.rows import LayerHealth
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnntrain.training.state import EpochResult
+    from cnntrain.training.rows import EpochResult
 
 # A validation loss that rises by less than this over its minimum is taken for noise.
 RISE = 0.05
@@ -27,19 +28,6 @@ GAP = 0.02
 FALL = 0.005
 # So many wrong training images are too many to speak of overfitting, or of nothing at all.
 UNDERFIT = 0.1
-
-
-@dataclass(frozen=True)
-class LayerHealth:
-    """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first).
-
-    The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips.
-    """
-
-    epoch: int
-    layer: str
-    weight_norm: float
-    gradient_norm: float
 
 
 def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:

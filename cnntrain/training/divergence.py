@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from cnntrain.training.state import State
 
 
-def loss_of(state: State) -> float:
-    """The loss summed over the epoch so far, in one transfer from the device; all ranks must ask."""
-    return state.summed("loss")
-
-
 def weights_are_finite(state: State) -> bool:
     """Whether all weights and all running statistics are finite."""
     tensors = chain(state.network.parameters(), state.network.buffers())
@@ -49,7 +44,7 @@ def _not_finite_after_a_batch(state: State, outputs: list[str], gradients: list[
         return chain.from_iterable(state.ranks.gather(notes))
 
     yield from on_any_rank(outputs)
-    if not math.isfinite(loss_of(state)):
+    if not math.isfinite(state.summed("loss")):
         yield "the loss"
     yield from on_any_rank(gradients)
     yield from on_any_rank(list(_spoilt(state.network)))

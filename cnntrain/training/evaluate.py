@@ -28,13 +28,13 @@ class Score:
     accuracy: float
 
 
-def logits_of(network: nn.Module, images: Resident, batch_size: int = BATCH) -> Tensor:
+def logits_of(network: nn.Module, images: Resident) -> Tensor:
     """The network's logits for every image, in order."""
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode():
-            return torch.cat([network(batch) for batch, _ in images.batches(batch_size)])
+            return torch.cat([network(batch) for batch, _ in images.batches(BATCH)])
     finally:
         network.train(was_training)
 

@@ -14,18 +14,20 @@ from cnntrain.data.batches import epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.text import counted
 from cnntrain.training.diagnostics import layer_health
-from cnntrain.training.divergence import first_not_finite, loss_of, weights_are_finite
+from cnntrain.training.divergence import first_not_finite, weights_are_finite
 from cnntrain.training.engine import Engine
-from cnntrain.training.evaluate import evaluate
+from cnntrain.training.evaluate import Score, evaluate
 from cnntrain.training.plan import Plan
+from cnntrain.training.rows import EpochResult
 from cnntrain.training.schedules import warmed_up
-from cnntrain.training.state import EpochResult, State
+from cnntrain.training.state import State
 from cnntrain.training.step import Totals
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnntrain.config.schema import Config
+    from cnntrain.data.batches import Resident
 
 # How often a CPU looks whether the loss is still finite; elsewhere it waits for the epoch's end.
 FINITE_CHECK_BATCHES = 100
@@ -157,7 +159,7 @@ def _factor(plan: Plan, state: State, batch: int) -> float:
 
 def check_loss(state: State) -> None:
     """Raise `Diverged` when the loss summed so far is not finite."""
-    loss = loss_of(state)
+    loss = state.summed("loss")
     if not math.isfinite(loss):
         raise Diverged(f"the loss is {loss} in epoch {state.epoch + 1} at or before batch {state.batch}")
 
@@ -217,9 +219,9 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     images = len(plan.feeds.train)
     # Whoever asks for an end waits for a part of the images at most.
     evaluated = Progress(state.epoch + 1, state.batch, state.batch)
-    sample = evaluate(state.network, plan.feeds.sample, state.ranks)
+    sample = _scored(state, plan.feeds.sample, "training")
     yield evaluated
-    validation = evaluate(state.network, plan.feeds.validation, state.ranks)
+    validation = _scored(state, plan.feeds.validation, "validation")
     yield evaluated
     # Of equals the later epoch counts, as in the book; the test set is read then, and selects nothing.
     is_best = validation.accuracy >= state.best_accuracy
@@ -240,6 +242,14 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     )
     _advance(plan, state, result)
     yield result
+
+
+def _scored(state: State, images: Resident, what: str) -> Score:
+    """How good the network is now; raises `Diverged` where that is no number, though the weights are."""
+    score = evaluate(state.network, images, state.ranks)
+    if not math.isfinite(score.loss):
+        raise Diverged(f"the loss of the {what} images is {score.loss} at the end of epoch {state.epoch + 1}")
+    return score
 
 
 def _advance(plan: Plan, state: State, result: EpochResult) -> None:

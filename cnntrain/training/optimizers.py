@@ -1,4 +1,4 @@
-"""torch's optimizers, under torch's names for their settings.
+"""torch's optimizers, under torch's names for their settings, but for `learning_rate`, its `lr`.
 
 `weight_decay` and `l2` act on weights (two dimensions or more), never on biases or the scales of a
 normalization.

@@ -5,6 +5,7 @@ Shapes: images are (batch, channels, height, width), labels (batch,).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -119,8 +120,15 @@ def scaling_law(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[
         ratio = logits.norm().item() / start if start > 0 else None
         confidence = logits.softmax(1).amax(1).mean().item()
         loss = functional.cross_entropy(logits, labels).item()
-        results.append(Scaling(factor, ratio, factor ** depth(network), confidence, loss))
+        results.append(Scaling(factor, ratio, _power(factor, depth(network)), confidence, loss))
     return results
+
+
+def _power(factor: float, exponent: int) -> float:
+    try:
+        return factor**exponent
+    except OverflowError:
+        return math.inf
 
 
 def _logits(network: nn.Sequential, images: Tensor, factor: float) -> Tensor:

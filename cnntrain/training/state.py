@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cnntrain.data.batches import derived_seed
-from cnntrain.training.diagnostics import LayerHealth
 from cnntrain.training.optimizers import begin_momentum
+from cnntrain.training.rows import EpochResult, LayerHealth
 from cnntrain.training.schedules import NoImprovement
 from cnntrain.training.step import Totals
 
@@ -22,29 +22,6 @@ if TYPE_CHECKING:
 
     from cnntrain.training.distributed import Alone
     from cnntrain.training.schedules import Schedule
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only.
-
-    `train` figures are means over the epoch while the network changes, under dropout and augmentation;
-    `sample` figures are of training images, as many as validate, at the epoch's end and without either.
-    """
-
-    epoch: int
-    step: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    sample_loss: float
-    sample_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    test_accuracy: float | None
-    best: bool
-    seconds: float
-    images_per_second: float
 
 
 @dataclass

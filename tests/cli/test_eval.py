@@ -172,7 +172,7 @@ def test_images_that_may_have_been_trained_on_are_told_of(cnntrain, of_folder, c
 
 @pytest.mark.parametrize(("channels", "others"), [(3, 4), (4, 3), (3, 1), (4, 1)])
 def test_channels_are_matched(channels, others):
-    from cnntrain.app.evaluate import _converted
+    from cnntrain.data.convert import converted
 
     grey = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
 
@@ -180,35 +180,35 @@ def test_channels_are_matched(channels, others):
         opaque = np.full_like(grey, 255)
         return np.concatenate([grey.repeat(min(count, 3), 1), *[opaque] * (count == 4)], 1)
 
-    np.testing.assert_allclose(_converted(of(others), (channels, 4, 4)) * 255, of(channels), atol=1e-3)
+    np.testing.assert_allclose(converted(of(others), (channels, 4, 4)) * 255, of(channels), atol=1e-3)
 
 
 def test_colours_survive_a_loss_of_transparency():
-    from cnntrain.app.evaluate import _converted
+    from cnntrain.data.convert import converted
 
     colours = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 4), np.uint8)
     colours[:, 3] = 255
-    np.testing.assert_allclose(_converted(colours, (3, 4, 4)) * 255, colours[:, :3], atol=1e-3)
+    np.testing.assert_allclose(converted(colours, (3, 4, 4)) * 255, colours[:, :3], atol=1e-3)
 
 
 def test_what_is_transparent_lies_on_black_and_grey_is_weighed():
-    from cnntrain.app.evaluate import _converted
+    from cnntrain.data.convert import converted
 
     half = np.array([[200, 100, 50, 51]], np.uint8).reshape(1, 4, 1, 1)
-    np.testing.assert_allclose(_converted(half, (3, 1, 1)).ravel() * 255, [40, 20, 10], atol=1e-3)
+    np.testing.assert_allclose(converted(half, (3, 1, 1)).ravel() * 255, [40, 20, 10], atol=1e-3)
     primary = np.eye(3, dtype=np.uint8).reshape(3, 3, 1, 1) * 200
-    np.testing.assert_allclose(_converted(primary, (1, 1, 1)).ravel() * 255, [59.8, 117.4, 22.8], atol=1e-3)
+    np.testing.assert_allclose(converted(primary, (1, 1, 1)).ravel() * 255, [59.8, 117.4, 22.8], atol=1e-3)
 
 
 def test_smaller_images_are_means_of_larger_ones():
-    from cnntrain.app.evaluate import _converted
+    from cnntrain.data.convert import converted
 
     row = np.array([0, 255, 0, 0, 128, 64, 32, 255], np.uint8)
     # The weights of a triangle twice as wide, at the ends those of what is there.
     weights = np.zeros((4, 8))
     weights[0, :3], weights[3, 5:] = np.array([3, 3, 1]) / 7, np.array([1, 3, 3]) / 7
     weights[1, 1:5] = weights[2, 3:7] = np.array([1, 3, 3, 1]) / 8
-    found = _converted(row.reshape(1, 1, 1, 8).repeat(4, 2), (1, 4, 4))
+    found = converted(row.reshape(1, 1, 1, 8).repeat(4, 2), (1, 4, 4))
     np.testing.assert_allclose(found[0, 0] * 255, (weights @ row)[None].repeat(4, 0), atol=1e-3)
 
 

@@ -17,7 +17,7 @@ from cnntrain.app import device as devices
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.ensemble import decide
-from cnntrain.app.evaluate import load_model, own_images
+from cnntrain.app.model import load_model, own_images
 from cnntrain.app.seed import Failure
 from cnntrain.app.seeds import _can_share, _finished, _in_one
 from cnntrain.app.train import resume_run, train_run

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnntrain import registry
 from cnntrain.data.images import Folders
 from cnntrain.data.sources.digits import digits
 from cnntrain.reports.pictures import grid
@@ -61,6 +62,14 @@ def test_the_books_rule_ends_at_a_128th(cnntrain, tiny):
     assert "training would end after epoch 71" in text
     assert "1/128" in text
     assert text.splitlines()[14].split() == ["0", "71"]
+
+
+def test_an_optimizer_of_ones_own_without_a_learning_rate(cnntrain, tiny, monkeypatch):
+    monkeypatch.setattr(registry.optimizers, "_entries", dict(registry.optimizers._entries))
+    registry.optimizers.register("own")(lambda trainable, /: None)
+    outcome = cnntrain("show", tiny, "--schedule", "training.optimizer=own")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: the optimizer `own` has no `learning_rate` that could be plotted\n"
 
 
 def test_a_plot_of_too_many_epochs_is_refused(cnntrain, tiny):

@@ -21,7 +21,7 @@ from cnntrain.app.where import Where
 from cnntrain.reports.text import epoch_line
 from cnntrain.run import checkpoint
 from cnntrain.training.distributed import Alone
-from cnntrain.training.state import EpochResult
+from cnntrain.training.rows import EpochResult
 
 
 def test_leaves_a_whole_run_directory(trained):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnntrain.data.ahead import DEPTH, free_memory
+from cnntrain.data import ahead
+from cnntrain.data.ahead import DEPTH, memory_of
 from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, epoch_order, exceeds
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing
@@ -151,14 +152,30 @@ def test_seeds_for_different_purposes_differ():
 
 def test_what_takes_more_than_half_of_the_memory_is_streamed(monkeypatch):
     assert [exceeds(size, CPU, 10) for size in (10, 11)] == [False, True]
-    monkeypatch.setattr("cnntrain.data.batches.free_memory", lambda device: 100)
+    monkeypatch.setattr("cnntrain.data.batches.memory_of", lambda device: 100)
     assert [exceeds(size, CPU, None) for size in (50, 51)] == [False, True]
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="reads /proc")
-def test_the_memory_of_a_cpu_is_the_computers():
+def test_the_memory_of_a_cpu_is_the_computers(monkeypatch, tmp_path):
+    monkeypatch.setattr(ahead, "OWN_GROUP", tmp_path / "none")
     kilobytes = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
-    assert free_memory(CPU) == pytest.approx(1024 * kilobytes, rel=0.01)
+    assert memory_of(CPU) == pytest.approx(1024 * kilobytes, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("own", "whole", "limit"), [("max\n", "5000000\n", 5_000_000), ("70\n", "5000000\n", 70), ("max\n", "max\n", None)]
+)
+def test_the_memory_that_a_container_or_a_job_is_granted(monkeypatch, tmp_path, own, whole, limit):
+    computers = memory_of(CPU)
+    job = tmp_path / "groups" / "jobs" / "7"
+    job.mkdir(parents=True)
+    (job / "memory.max").write_text(own)
+    (tmp_path / "groups" / "memory.max").write_text(whole)
+    (tmp_path / "cgroup").write_text("9:memory:/x\n0::/jobs/7\n")
+    monkeypatch.setattr(ahead, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(ahead, "GROUPS", tmp_path / "groups")
+    assert memory_of(CPU) == (limit or computers)
 
 
 @pytest.mark.parametrize("kind", [Resident, Streamed])

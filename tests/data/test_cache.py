@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
 
 def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
     paths = paint(tmp_path / "a", 3)
-    needed, free = 3 * 3 * 5 * 4, []
+    needed, free = 3 * (3 + 1) * 5 * 4, []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
     free[:] = [needed - 1]
     with pytest.raises(DataError, match=r"pixels/.*: the decoded images take .* make room"):

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnntrain.app.display import Silent
 from cnntrain.data.images import Folders
 from cnntrain.data.sources import download, idx
 from cnntrain.errors import DataError
@@ -59,6 +61,18 @@ def test_whole_and_kept(server, tmp_path):
     assert path.read_bytes() == CONTENT
     assert download.fetch(folders, "thing", server, MD5) == path
     assert Handler.hits == 1
+
+
+def test_who_asks_is_told(server, tmp_path, capsys):
+    class Told(Silent):
+        def say(self, line):
+            said.append(line)
+
+    said = []
+    download.fetch(Folders(None, tmp_path, Told()), "thing", server, MD5)
+    assert (said, capsys.readouterr().err) == ([f"downloading {server}"], "")
+    download.fetch(Folders(None, tmp_path / "other"), "thing", server, MD5)
+    assert capsys.readouterr().err == f"downloading {server}\n"
 
 
 @pytest.mark.parametrize(
@@ -132,12 +146,13 @@ def test_what_is_put_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
     synced, sync = [], os.fsync
 
     def noted(handle):
-        synced.append((os.fstat(handle).st_size, (tmp_path / "file").exists()))
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        synced.append((is_folder or os.fstat(handle).st_size, (tmp_path / "file").exists()))
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
     download.put(io.BytesIO(b"whole"), tmp_path / "file")
-    assert synced == [(5, False)]
+    assert synced == [(5, False), (True, True)]
 
 
 def test_several_put_one_file_at_once(tmp_path):

@@ -245,11 +245,11 @@ def test_height_and_width(tmp_path):
 
 @pytest.mark.parametrize(("order", "mode"), [("<", "I;16"), (">", "I;16B")])
 def test_sixteen_bits_in_either_order_of_bytes(tmp_path, order, mode):
-    levels = np.array([[0, 25700], [65100, 65535]], f"{order}u2")
+    levels = np.array([[128, 25700], [65200, 65535]], f"{order}u2")
     Image.frombytes(mode, (2, 2), levels.tobytes()).save(tmp_path / "deep.tif")
     with Image.open(tmp_path / "deep.tif") as found:
         assert found.mode == mode
-    assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [253, 255]]
+    assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [254, 255]]
 
 
 def test_pixels_of_unknown_range_are_refused(tmp_path):

@@ -13,6 +13,7 @@ from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import Diverged, Interrupted
 from cnntrain.run import checkpoint
+from cnntrain.run.directory import RunDirectory
 
 from .cases import Row, assert_same, assert_same_runs, config_of, repeat, whole
 
@@ -240,3 +241,38 @@ def test_a_rollback_does_not_forget_that_settings_were_changed(tmp_path):
     summary = resume_run(tmp_path / "run", ["training.l2=0.001"], Where(device="cpu"), told)
     assert told.warnings
     assert summary["changes"] == ["after epoch 0, batch 3: training.l2=0.001"]
+
+
+def test_after_a_rollback_checkpoints_are_due_as_before(tmp_path, monkeypatch):
+    steps, save = [], RunDirectory.save_last
+
+    def noted(directory, content):
+        steps.append(content.training["step"])
+        save(directory, content)
+
+    monkeypatch.setattr(RunDirectory, "save_last", noted)
+    told = Told()
+    train_run(config_of(STEEP, "training.checkpoint_every={steps: 7}"), tmp_path / "run", Where(device="cpu"), told)
+    assert told.warnings
+    # The end of an epoch comes before seven steps are over; a rollback, back to where the epoch began, too.
+    gaps = [after - before for before, after in zip([0, *steps], steps, strict=False)]
+    assert max(gaps) <= 7
+
+
+# The loss of one batch before each update is finite, and after the last there is none.
+ONE_STEP = """
+data: {source: digits}
+network: [flatten, {dense: 16}, {dense: 16}, softmax]
+training: {epochs: 1, batch_size: 2000, optimizer: {sgd: {learning_rate: 1e30}}}
+"""
+
+
+def test_a_loss_at_the_end_of_an_epoch_that_is_not_finite(tmp_path):
+    said = r"the loss of the training images is (nan|inf) at the end of epoch 1; the learning rate was 1e\+30: lower it"
+    with pytest.raises(Diverged, match=said):
+        train_run(config_of(ONE_STEP), tmp_path / "run", Where(device="cpu"))
+    assert not (tmp_path / "run" / "summary.json").exists()
+    told = Told()
+    with pytest.raises(Diverged, match="though the learning rate was lowered 5 times"):
+        train_run(config_of(ONE_STEP, "training.on_divergence=rollback"), tmp_path / "other", Where(device="cpu"), told)
+    assert len(told.warnings) == 5

@@ -13,7 +13,7 @@ from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
 from tests.app.test_configure import LAYER
 
-from .cases import assert_same_runs, config_of, go_on, whole
+from .cases import CONFIG, assert_same_runs, config_of, go_on, whole
 
 
 @pytest.fixture
@@ -56,7 +56,6 @@ def other(figure):
 
 DAMAGE = {
     "checkpoints/last.pt": [cut, lambda path: path.unlink()],
-    "checkpoints/best.pt": [cut, lambda path: path.unlink()],
     "metrics.csv": [cut, drop_a_row, double_a_row, spoil, lambda path: path.unlink()],
     "diagnostics.csv": [drop_a_row],
     "summary.json": [
@@ -87,12 +86,34 @@ def test_damage_is_named_and_mended(cnntrain, run, name, number):
     fix = shlex.split(problem["fix"])
     assert fix[:3] == ["cnntrain", "train", "--resume"]
     mended = cnntrain(*fix[1:])
-    # A best epoch that was not the last can't be had again, and there is nothing to draw a report of.
-    is_lost = name == "checkpoints/best.pt" and "best.pt is damaged" in (run / "log.txt").read_text()
-    assert mended.code == (1 if is_lost else 0), mended.err
-    if not is_lost:
-        assert cnntrain("doctor", run).code == 0
-        assert_same_runs(whole(), run)
+    assert mended.code == 0, mended.err
+    assert cnntrain("doctor", run).code == 0
+    assert_same_runs(whole(), run)
+
+
+@pytest.mark.parametrize("damage", [cut, lambda path: path.unlink()])
+def test_a_best_epoch_that_was_the_last_is_written_again(cnntrain, tmp_path, damage):
+    run = shutil.copytree(whole(CONFIG, "training.epochs=1"), tmp_path / "a run")
+    damage(run / "checkpoints" / "best.pt")
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    assert str(run / "checkpoints" / "best.pt") in problem["what"]
+    assert shlex.split(problem["fix"]) == ["cnntrain", "train", "--resume", str(run)]
+    assert cnntrain(*shlex.split(problem["fix"])[1:]).code == 0
+    assert_same_runs(whole(CONFIG, "training.epochs=1"), run)
+
+
+@pytest.mark.parametrize("damage", [cut, lambda path: path.unlink()])
+def test_a_best_epoch_that_was_not_the_last_can_not_be_had_again(cnntrain, run, damage):
+    # Whatever was learned decays at once.
+    forget = ("training.epochs=5", "training.optimizer={sgd: {learning_rate: 0.1, weight_decay: 10}}")
+    assert cnntrain("train", "--resume", run, *forget, "-q").code == 0
+    assert checkpoint.load(run / "checkpoints" / "best.pt").result["epoch"] < 5
+    damage(run / "checkpoints" / "best.pt")
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    last = run / "checkpoints" / "last.pt"
+    lost = f"its epoch was not the last, and can't be had again; evaluate {last}, or train anew"
+    assert problem["fix"] == f"{lost}: cnntrain train '{run / 'config.yaml'}'"
+    assert cnntrain("eval", last).code == 0
 
 
 def test_what_can_not_be_resumed_is_begun_again(cnntrain, run):

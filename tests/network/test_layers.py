@@ -604,6 +604,7 @@ def test_another_seed_gives_other_weights():
     [
         (lambda: 5, "what makes it gives int, not a torch module"),
         (lambda: nn.LSTM(8, 8), "it gives tuple, not a tensor"),
+        (lambda: nn.MultiheadAttention(8, 3), "embed_dim must be divisible by num_heads"),
     ],
 )
 def test_what_is_no_layer_is_told_at_its_place(monkeypatch, made, said):

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cnntrain import atomic
 from cnntrain.errors import CheckpointError
-from cnntrain.run import atomic, checkpoint
+from cnntrain.run import checkpoint
 from cnntrain.run.checkpoint import Checkpoint
 
 

@@ -9,8 +9,8 @@ from datetime import datetime
 
 import pytest
 
+from cnntrain import atomic
 from cnntrain.errors import UsageError
-from cnntrain.run import atomic
 from cnntrain.run.directory import RunDirectory, default_path, left_by
 
 

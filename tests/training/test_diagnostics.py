@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnntrain.training.diagnostics import layer_health, verdict
-from cnntrain.training.state import EpochResult
+from cnntrain.training.rows import EpochResult
 
 ROW = EpochResult(1, 10, 0.1, 0.5, 0.8, 0.5, 0.8, 0.5, 0.8, 0.8, True, 1.0, 1.0)
 

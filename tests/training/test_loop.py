@@ -14,7 +14,7 @@ from cnntrain.app.ranks import joined
 from cnntrain.app.where import Where
 from cnntrain.data.batches import derived_seed, epoch_order
 from cnntrain.training import loop
-from cnntrain.training.state import EpochResult
+from cnntrain.training.rows import EpochResult
 from cnntrain.training.step import Totals
 
 LAG = 0.5

@@ -76,3 +76,9 @@ def test_scaled_logits_their_confidence_and_loss():
         assert row.ratio == pytest.approx(factor)
         assert row.confidence == pytest.approx((sure + wrong) / 2)
         assert row.loss == pytest.approx(-(math.log(sure) + math.log(1 - wrong)) / 2, rel=1e-5)
+
+
+def test_a_prediction_beyond_all_numbers_is_infinite():
+    network = nn.Sequential(*(linear([[1.0, 0.0], [0.0, 1.0]]) for _ in range(700)))
+    predicted = [row.predicted for row in scaling_law(network, torch.ones(1, 2), torch.tensor([0]))]
+    assert predicted == [0.5**700, 1.0, 2.0**700, math.inf]

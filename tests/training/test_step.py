@@ -169,7 +169,7 @@ def test_flatten_gives_its_gradient_the_layout_of_images():
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.999])
+@pytest.mark.parametrize("p", [0.0001, 0.1, 0.25, 0.5, 0.999, 0.99999])
 def test_masks_drop_at_their_rate(p):
     torch.manual_seed(0)
     mask = kept(torch.empty(1000, 1001), p)
@@ -188,6 +188,21 @@ def test_a_rate_of_0_drops_nothing():
 
 def test_a_rate_near_1_does_not_wrap_around():
     assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
+
+
+def test_dropout_scales_by_the_rate_that_it_draws_at():
+    torch.manual_seed(0)
+    scale = Dropout(0.3).train()(torch.ones(100)).max()
+    assert scale == torch.tensor(1 / (1 - 19661 / 2**16)) != torch.tensor(1 / 0.7)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.99999])
+def test_rates_that_2_to_the_minus_16_is_much_beside(p):
+    torch.manual_seed(0)
+    dropped = Dropout(p).train()(torch.ones(2000, 4000))
+    spread = (p / (1 - p) / dropped.numel()) ** 0.5
+    assert dropped.mean(dtype=torch.float64).item() == pytest.approx(1, abs=4 * spread)
+    assert (dropped == 0).any()
 
 
 def outputs_of(step):

@@ -91,9 +91,9 @@ def _decode(
 
     first, count = pieces[0][0], sum(map(len, pieces))
     width, height = fitted(open_picture(first), size, channels).size
-    # Whether all of them are grey is known at the end; until then there is room for colours.
+    # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
     stored = channels or 3
-    check_room(file.parent, count * stored * height * width)
+    check_room(file.parent, count * (stored + (channels is None)) * height * width)
     file.touch()
     starts = np.cumsum([0, *map(len, pieces)]).tolist()
     work = [

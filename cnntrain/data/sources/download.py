@@ -1,9 +1,9 @@
 """Files that are looked for where the user keeps data, and fetched with their checksum when they are absent."""
 
-import os
 from pathlib import Path
 from typing import IO
 
+from cnntrain import atomic
 from cnntrain.data.images import Folders
 from cnntrain.errors import DataError
 
@@ -41,8 +41,6 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
 
     Raises `DataError` that says what to do without a network.
     """
-    import sys
-
     import pooch
     import requests
 
@@ -50,7 +48,7 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
     file = url.rpartition("/")[2]
     downloader = pooch.HTTPDownloader(progressbar=False, timeout=SECONDS)
     pooch.get_logger().setLevel("WARNING")
-    print(f"downloading {url}", file=sys.stderr)  # noqa: T201
+    folders.told.say(f"downloading {url}")
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=target, downloader=downloader))
     except ValueError as error:
@@ -72,6 +70,6 @@ def put(source: IO[bytes], place: Path) -> None:
         part = Path(folder) / place.name
         with part.open("wb") as target:
             shutil.copyfileobj(source, target)
-            target.flush()
-            os.fsync(target.fileno())
+        atomic.sync(part)
         part.replace(place)
+    atomic.sync_folder(place.parent)

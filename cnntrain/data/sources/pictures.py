@@ -114,7 +114,7 @@ def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
             f"{kind} pixels, of which nothing says how bright they are; save them as 8 or 16 bits, unsigned"
         )
     if picture.mode.startswith("I"):  # in either order of bytes
-        return Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(np.round(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     mode = picture.mode
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")

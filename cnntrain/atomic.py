@@ -43,6 +43,8 @@ def keep(path: Path, name: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:  # not every file system has two names for one file
         write(name, path.read_bytes())
+    else:
+        sync_folder(name.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -65,6 +67,12 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sync(file: Path) -> None:
+    """Have what a file holds outlive a loss of power."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
 
 
 def sync_folder(folder: Path) -> None:

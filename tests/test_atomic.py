@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from cnntrain.run import atomic
+from cnntrain import atomic
 from cnntrain.run.directory import RunDirectory
 
 

@@ -1,0 +1,84 @@
+"""A network out of a checkpoint, ready to answer, and the images that it was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cnntrain.app import device as devices
+from cnntrain.app.configure import forgotten, import_plugins
+from cnntrain.app.display import Display
+from cnntrain.app.where import Where
+from cnntrain.config.load import from_resolved
+from cnntrain.config.schema import Config
+from cnntrain.data.batches import placed
+from cnntrain.data.images import Folders, Images
+from cnntrain.data.preprocess import Preprocessing
+from cnntrain.data.splits import split
+from cnntrain.errors import CheckpointError, ConfigError, DataError, is_out_of_memory
+from cnntrain.network.build import build
+from cnntrain.run import checkpoint
+from cnntrain.training.evaluate import logits_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+SplitName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network from a checkpoint, ready to answer."""
+
+    config: Config
+    network: nn.Module
+    classes: list[str]
+    preprocessing: Preprocessing
+    device: torch.device
+    # SHA-256 of each split that it was trained with.
+    data: dict[str, str]
+
+    def logits(self, images: Images) -> Tensor:
+        """What the network says of each image, in their order: (images, classes), on the device."""
+        budget = self.config.data.memory_budget
+        return logits_of(self.network, placed(images, self.preprocessing, self.device, budget))
+
+
+def load_model(path: Path, where: Where) -> Model:
+    """The network of a checkpoint file, or of a run directory's best one. Raises `CheckpointError`."""
+    device = devices.choose(where.device)
+    import_plugins(where.plugins)
+    saved = checkpoint.load(path)
+    try:
+        config = from_resolved(saved.config)
+        preprocessing = Preprocessing.from_dict(saved.preprocessing)
+        network = build(config, preprocessing.shape, len(saved.classes))
+        network.load_state_dict(saved.weights)
+    except (ConfigError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        hint = forgotten(saved.plugins, where.plugins)
+        raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error
+    return Model(config, network.to(device), saved.classes, preprocessing, device, saved.data)
+
+
+def own_images(model: Model, name: SplitName, folders: Folders, display: Display) -> Images:
+    """A split of the data that the network was trained with, as its config finds it now.
+
+    Raises `DataError` for other classes, whose numbers would mean other names; warns of other images, for what is
+    split anew may have been trained on.
+    """
+    splits = split(model.config.data.source.make(folders), model.config.data)
+    if list(splits.classes) != model.classes:
+        raise DataError(
+            f"the classes were {', '.join(model.classes)} when the network was trained, and are "
+            f"{', '.join(splits.classes)} now; put them back, or evaluate other data with `cnntrain eval --data`"
+        )
+    images: Images = getattr(splits, name)
+    if images.fingerprint != model.data.get(name):
+        display.warn(
+            f"the {name} images or labels are not the same as when the network was trained, which may have seen some"
+        )
+    return images

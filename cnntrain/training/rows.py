@@ -1,0 +1,41 @@
+"""What a run writes down as it goes: a row for each epoch, and one for each layer in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only.
+
+    `train` figures are means over the epoch while the network changes, under dropout and augmentation;
+    `sample` figures are of training images, as many as validate, at the epoch's end and without either.
+    """
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    sample_loss: float
+    sample_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    test_accuracy: float | None
+    best: bool
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first).
+
+    The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips.
+    """
+
+    epoch: int
+    layer: str
+    weight_norm: float
+    gradient_norm: float
