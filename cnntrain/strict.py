@@ -13,8 +13,10 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 # Sizes and counts: what torch takes as one, with room to multiply a few.
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# What torch can take as a float32, with room to multiply a few.
+LARGEST = 1e30
+PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 # One number for both directions, or [height, width].
 Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
@@ -37,7 +39,9 @@ def did_you_mean(wrong: str, known: Sequence[str]) -> str:
 # A name is often wrong wherever it stands.
 @lru_cache
 def _nearest(wrong: str, known: tuple[str, ...]) -> str:
-    return next(iter(get_close_matches(wrong, known, n=1)), "")
+    by_letters = {name.lower(): name for name in known}
+    near = get_close_matches(wrong.lower(), by_letters, n=1)
+    return by_letters[near[0]] if near else ""
 
 
 def problem(message: str, location: Sequence[int | str] = (), value: object = None) -> InitErrorDetails:
@@ -111,6 +115,15 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _elsewhere(model: type[BaseModel], key: str) -> str:
+    """The end of a sentence that names the section of `model` which has a key of that name, if one has."""
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Strict) and key in section.model_fields:
+            return f"; did you mean `{name}.{key}`?"
+    return ""
+
+
 class Strict(BaseModel):
     """Frozen, no coercion, no unknown keys; all errors of a mapping are reported together."""
 
@@ -123,7 +136,7 @@ class Strict(BaseModel):
             return handler(data)
         known = list(cls.model_fields)
         found = [
-            problem(f"unknown key `{key}`{did_you_mean(str(key), known)}", (str(key),))
+            problem(f"unknown key `{key}`{_elsewhere(cls, str(key)) or did_you_mean(str(key), known)}", (str(key),))
             for key in data
             if key not in known
         ]

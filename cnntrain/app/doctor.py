@@ -95,18 +95,19 @@ class _Patient:
         if self.state:
             where = f"epoch {self.state['epoch']}, batch {self.state['batch']}"
             return f"not finished; goes on after {where} with: {self.resume}"
-        if self.damage or self.saved or self._has_rows():
+        if self.files["last"].exists() or self._has_been_saved():
             return "can't go on"
         return f"no checkpoint yet; begins with: {self.resume}"
 
-    def _has_rows(self) -> bool:
-        return (self.run_dir / "metrics.csv").is_file()
+    def _has_been_saved(self) -> bool:
+        """Whether there is anything that comes after the first state; `best.pt` alone is in nobody's way."""
+        return self.files["previous"].exists() or (self.run_dir / "metrics.csv").is_file()
 
     def checkpoints(self) -> Iterator[Problem]:
         """Checksums, a state to go on from, weights that fit the config and are finite."""
         for name, said in self.damage.items():
             yield Problem(said, self._instead_of(name))
-        if not self.files["last"].exists() and (self._has_rows() or "previous" in self.saved):
+        if not self.files["last"].exists() and self._has_been_saved():
             yield Problem(f"{self.files['last']}: missing", self._instead_of("last"))
         if self.saved.get("last") and not self.state:
             yield Problem(f"{self.files['last']}: holds no training state", self._instead_of("last"))

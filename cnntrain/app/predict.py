@@ -75,6 +75,8 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
     paths: list[Path] = []
     for text in inputs:
         if text == "-":
+            if sys.stdin is None:
+                raise UsageError("standard input is closed, and `-` reads paths from there")
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
             paths += pictures_in(Path(text))

@@ -27,7 +27,7 @@ from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import duplicates
-from cnntrain.errors import Interrupted, Paused, UsageError
+from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
@@ -145,7 +145,10 @@ def _restored(
     assert saved.training is not None
     before, config = config_of(saved, file, where.plugins), from_resolved(saved.config, overrides)
     check_changes(before, config, in_epoch=saved.training["batch"] > 0)
-    known = Preprocessing.from_dict(saved.preprocessing)
+    try:
+        known = Preprocessing.from_dict(saved.preprocessing)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
     run = Running(prepared(config, where, ranks, display, known), where, directory, display)
     changed = check_data(saved, run.splits, force)
     restore(run, file, saved.training)

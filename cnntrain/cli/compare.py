@@ -11,6 +11,7 @@ import typer
 from cnntrain.cli.options import AsJson, Picture
 from cnntrain.cli.output import print_json
 from cnntrain.reports.text import percent, table
+from cnntrain.text import printable
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
@@ -50,4 +51,4 @@ def _cell(key: str, value: Any) -> str:
         return f"{value:,.1f}"
     if type(value) is int and key.rpartition(".")[2] != "seed":
         return f"{value:,}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(str(value))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cnntrain import registry
 from cnntrain.config.document import MAX_DEPTH, Allowance, Document, Place, parse, plain, read, write
 from cnntrain.config.schema import Config
 from cnntrain.errors import ConfigError, Position, Problem
@@ -138,9 +139,11 @@ def _apply(document: Document, override: str) -> None:
     last = place[-1]
     if isinstance(holder, list) and not (isinstance(last, int) and last < len(holder)):
         raise ConfigError([Problem(f"override `{override}`: {_list_help(place, holder)}")])
+    key_of = last if isinstance(holder, list) else str(last)
+    place = (*place[:-1], key_of)
     _forget(document, place)
     document.places[place] = where
-    holder[last if isinstance(holder, list) else str(last)] = value
+    holder[key_of] = value
 
 
 def _holder(document: Document, place: Place, override: str, where: Position) -> Any:
@@ -162,11 +165,18 @@ def _holder(document: Document, place: Place, override: str, where: Position) ->
             inner = here[part] = {}
         elif inner == following:
             inner = here[part] = {inner: {}}
+        if not isinstance(inner, dict | list) and (argument := _alone(part)):
+            inner = here[part] = {argument: inner}
         if not isinstance(inner, dict | list):
             name = ".".join(map(str, place[:depth]))
             raise ConfigError([Problem(f"override `{override}`: `{name}` is {inner!r}, which has no parts")])
         here = inner
     return here
+
+
+def _alone(name: int | str) -> str | None:
+    """The argument that is given where a registered name has a value alone: `max_pool: 2` is its `pool_size`."""
+    return next((kind[name].first for kind in registry.ALL.values() if isinstance(name, str) and name in kind), None)
 
 
 def _list_help(place: Place, items: list[Any]) -> str:

@@ -53,8 +53,12 @@ def _name_and_arguments(kind: str, written: Any) -> tuple[str, Any]:
     if isinstance(written, dict) and written:
         keys = ", ".join(f"`{key}`" for key in written)
         raise_all(kind, [problem(f"one {kind} has one key, this has {keys}; indent its arguments, or write two items")])
-    raise_all(kind, [problem(f"a {kind} is a name or `name: {{arguments}}`, not {short(written)}")])
+    raise_all(kind, [problem(f"{_one(kind)} is a name or `name: {{arguments}}`, not {short(written)}")])
     raise AssertionError
+
+
+def _one(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _shorthand(entry: registry.Entry, value: Any) -> dict[str, Any]:

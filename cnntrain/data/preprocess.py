@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 from cnntrain.constant import constant
+from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnntrain.data.images import Images
+
+
+# No image has so many rows, columns or channels.
+SIDE = 2**16
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Preprocessing:
     def of(cls, images: Images, normalize: bool) -> Preprocessing:
         """What the training images ask for; without `normalize`, pixels stay in 0..1."""
         channels, height, width = images.pixels.shape[1:]
+        if max(channels, height, width) >= SIDE:
+            raise DataError(f"images of {height}x{width}x{channels} are refused; each must be below {SIDE:,}")
         if not normalize:
             return cls((channels, height, width), (0.0,) * channels, (1.0,) * channels)
         scale = 255.0 if images.pixels.dtype == np.uint8 else 1.0
@@ -47,8 +54,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `to_dict`; raises `ValueError` for what that never gives."""
-        shape, mean, std = (tuple(values[name]) for name in ("shape", "mean", "std"))
-        are_sides = len(shape) == 3 and all(type(side) is int and 0 < side < 2**16 for side in shape)
+        shape, mean, std = (tuple(values.get(name, ())) for name in ("shape", "mean", "std"))
+        are_sides = len(shape) == 3 and all(type(side) is int and 0 < side < SIDE for side in shape)
         are_numbers = all(isinstance(value, float) and math.isfinite(value) for value in (*mean, *std))
         if not (are_sides and are_numbers and len(mean) == len(std) == shape[0] and all(std)):
             raise ValueError("its preprocessing is not one of images")

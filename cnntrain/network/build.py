@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from cnntrain.config.schema import Config
 from cnntrain.network import layers  # noqa: F401  (registers the vocabulary)
+from cnntrain.network.activations import NAMES, make_activation
 from cnntrain.network.stack import Budget, Input, Misfit, Shape, stack
 
 if TYPE_CHECKING:
@@ -47,4 +48,9 @@ def _stack(config: Config, shape: Shape, classes: int, budget: Budget) -> "nn.Se
         raise config.error(
             place, f"the network ends with shape {output}, but the data has {classes} classes; end it with `softmax`"
         )
+    *_, last = network.modules()
+    if isinstance(last, tuple(type(make_activation(name)) for name in NAMES if name != "linear")):
+        place = ("network", len(config.network) - 1)
+        said = f"the network ends with {type(last).__name__}, but the loss takes logits, which nothing bounds"
+        raise config.error(place, f"{said}; end it with `softmax`, or leave that activation away")
     return network

@@ -6,7 +6,7 @@ Shapes: images are (batch, channels, height, width).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,34 @@ class ConvPool(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows of it."""
         return f"{tuple(self.weight.shape)}, pool={self.pool}"
+
+
+class Pointwise(nn.Conv2d):
+    """torch's Conv2d with a kernel of 1x1 and a stride; on a CPU it takes only the pixels that it meets.
+
+    For few channels in channels_last, torch's own backward pass there writes where it should not.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, filters, height', width')."""
+        if not images.is_cpu:
+            return super().forward(images)
+        # "same" goes without a stride.
+        height, width = cast("tuple[int, int]", self.padding)
+        if height or width:
+            images = functional.pad(images, [width, width, height, height])
+        met = images[:, :, :: self.stride[0], :: self.stride[1]]
+        return functional.conv2d(met, self.weight, self.bias, groups=self.groups)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's GroupNorm; in channels_last its backward pass ends the process where its input needs no gradient."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        is_safe = values.requires_grad or not (values.is_cpu and torch.is_grad_enabled())
+        # A single channel is contiguous in either layout, and would be left in its own.
+        return super().forward(values if is_safe else values.clone(memory_format=torch.contiguous_format))
 
 
 class Flatten(nn.Flatten):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,10 @@ STYLE: Any = {
     "font.size": 10,
 }
 TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
+# Fewer values than these are all shown.
+MANY = 20
+# From this share of the most on, a cell is too dark for black letters.
+DARK = 0.6
 # What systems bring along for the scripts that matplotlib's own font lacks.
 FONTS = [
     "Noto Sans CJK JP",
@@ -68,7 +73,7 @@ def _accuracy(rows: Rows) -> bytes:
 def _low(accuracies: Sequence[float]) -> float:
     """A lower end that shows the later epochs, where differences are small."""
     later = sorted(accuracies)
-    return max(0.0, 100 * later[len(later) // 5] - 2)
+    return max(0.0, 100 * later[len(later) // 5 if len(later) > MANY else 0] - 2)
 
 
 def _loss(rows: Rows) -> bytes:
@@ -107,7 +112,7 @@ def gradients(rows: Rows) -> dict[str, bytes]:
     if not rows.diagnostics:
         return {}
     return {
-        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights, last batch"),
+        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights, last batch (0: the first)"),
         "weights": _norms(rows, "weight_norm", "Norm of each layer's weights"),
     }
 
@@ -117,11 +122,14 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
         layers = list(dict.fromkeys(str(row["layer"]) for row in rows.diagnostics))
         for index, layer in enumerate(layers):
             own = [row for row in rows.diagnostics if row["layer"] == layer]
-            values = [float(row[column] or 0) for row in own]
+            # A norm of 0, as behind a layer that begins with zeros, has no place on such an axis, and is left out.
+            values = [float(row[column] or "nan") or float("nan") for row in own]
             # From the input (dark) to the output (bright).
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
             axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
+            if sum(map(math.isfinite, values)) == 1:
+                axes.lines[-1].set_marker("o")
         if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
             axes.set_yscale("log")
 
@@ -139,8 +147,10 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
     side = max(4.0, min(9.0, 0.5 * len(classes) + 1))
     wrong = [[0 if i == j else count for j, count in enumerate(row)] for i, row in enumerate(matrix)]
 
+    most = max(1, *(count for row in wrong for count in row))
+
     def draw(axes: Axes) -> None:
-        axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1, *(count for row in wrong for count in row)))
+        axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=most)
         axes.grid(visible=False)
         names = [_plain(name) for name in classes]
         axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
@@ -151,7 +161,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
             for i, row in enumerate(matrix):
                 for j, count in enumerate(row):
                     if count:
-                        axes.text(j, i, str(count), ha="center", va="center", fontsize=8, alpha=0.45 if i == j else 1)
+                        colour = "white" if wrong[i][j] > DARK * most else "black"
+                        shade = 0.45 if i == j else 1
+                        axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=colour, alpha=shade)
 
     return _figure("Test images by truth and prediction", draw, size=(side, side))
 

@@ -74,6 +74,6 @@ def _value(name: str, text: str) -> float | str | None:
     if not text and name not in FINITE:
         return None
     number = float(text)
-    if name in FINITE and not math.isfinite(number):
+    if not (math.isfinite(number) or name not in FINITE) or (name.endswith("_accuracy") and not 0 <= number <= 1):
         raise ValueError(f"`{name}` is {number}")
     return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from cnntrain.config.schema import Config
@@ -12,7 +13,6 @@ from cnntrain.errors import UsageError
 from cnntrain.network.activations import NAMES as ACTIVATIONS
 from cnntrain.registry import ALL, Entry, Registry
 from cnntrain.reports.settings import settings
-from cnntrain.strict import did_you_mean
 
 REFERENCE = "#/$defs/{model}"
 
@@ -26,7 +26,9 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     found = [f"{head}\n\n{text}" for names, head, text in told if name in names]
     if not found:
         known = sorted({known for names, *_ in told for known in names})
-        raise UsageError(f"nothing is called `{name}`{did_you_mean(name, known)}")
+        near = get_close_matches(name, known, n=1)
+        said = f"did you mean `{near[0]}`?" if near else "`cnntrain layers` lists all names"
+        raise UsageError(f"nothing is called `{name}`; {said}")
     return "\n\n".join(found)
 
 
@@ -37,8 +39,10 @@ def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], st
             yield {name}, _signature(registry[name]), inspect.getdoc(registry[name].factory)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
-    for path, default, text in settings():
-        yield {path, path.rpartition(".")[2]}, _key(path, default), text
+    every = list(settings())
+    for path, default, text in every:
+        inner = [f"  {_key(key, value)}\n      {said}" for key, value, said in every if key.startswith(f"{path}.")]
+        yield {path, path.rpartition(".")[2]}, _key(path, default), "\n".join([text, *inner])
 
 
 def _keys() -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PositiveInt
 
 from cnntrain.errors import UsageError
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class _Best(BaseModel):
-    epoch: int
-    validation_accuracy: float
-    test_accuracy: float
+    epoch: PositiveInt
+    validation_accuracy: Share
+    test_accuracy: Share
 
 
 class _Verdict(BaseModel):
@@ -22,17 +24,18 @@ class _Verdict(BaseModel):
 
 
 class _Images(BaseModel):
-    train: int
-    validation: int
-    test: int
+    train: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
 
 
 class _Summary(BaseModel):
     """What others read of it; there may be more."""
 
+    run_dir: str
     stopped: str
     changes: list[str]
-    epochs: int
+    epochs: PositiveInt
     best: _Best
     verdict: _Verdict
     seconds: float

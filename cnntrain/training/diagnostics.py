@@ -28,6 +28,8 @@ GAP = 0.02
 FALL = 0.005
 # So many wrong training images are too many to speak of overfitting, or of nothing at all.
 UNDERFIT = 0.1
+# With more wrong than so many, hardly anything was learned, wherever the loss is going.
+LITTLE = 0.5
 
 
 def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
@@ -116,7 +118,8 @@ def _not_overfitting(history: Sequence[EpochResult], gap: float) -> str:
             f"`data.augment`, `dropout`, or `training.l2`"
         )
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
-    if is_falling and last.learning_rate > 0.01 * max(result.learning_rate for result in history):
+    is_moving = last.learning_rate > 0.01 * max(result.learning_rate for result in history)
+    if training_error <= LITTLE and is_falling and is_moving:
         return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
     if training_error > UNDERFIT:
         return (

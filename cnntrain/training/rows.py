@@ -32,6 +32,8 @@ class EpochResult:
 class LayerHealth:
     """Euclidean norms of a layer's weights, and of their gradient in the last batch of an epoch (0: the very first).
 
+    The weights are those after that batch.
+
     The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips.
     """
 

@@ -12,10 +12,12 @@ from typing import Annotated, Protocol
 from pydantic import Field
 
 from cnntrain.registry import schedules
-from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt
+from cnntrain.strict import LARGEST, NonNegativeFloat, PositiveInt
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1)]
+LastFactor = Annotated[float, Field(ge=1e-30, le=1)]
+Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
 
 
 class Schedule(Protocol):
@@ -156,8 +158,8 @@ def one_cycle(
     epochs: int,
     /,
     pct_start: Fraction = 0.3,
-    div_factor: PositiveFloat = 25.0,
-    final_div_factor: PositiveFloat = 1e4,
+    div_factor: Divisor = 25.0,
+    final_div_factor: Divisor = 1e4,
 ) -> Schedule:
     """Up from 1/`div_factor` to 1, then down to nearly nothing (Smith and Topin 2018).
 
@@ -176,7 +178,7 @@ def one_cycle(
 
 
 @schedules.register("halve_on_plateau")
-def halve_on_plateau(epochs: int, /, patience: PositiveInt = 10, stop_at: Factor = 1 / 128) -> Schedule:
+def halve_on_plateau(epochs: int, /, patience: PositiveInt = 10, stop_at: LastFactor = 1 / 128) -> Schedule:
     """Halved when validation accuracy has not risen for `patience` epochs; training ends at `stop_at`.
 
     The rule of the book: chapter 3, "How to choose a neural network's hyper-parameters?".

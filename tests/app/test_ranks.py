@@ -120,7 +120,7 @@ def test_an_error_that_nobody_foresaw_keeps_its_words(rank, number):
 def test_a_device_that_is_not_there_for_each_rank_is_refused(rank, monkeypatch, chosen, name, said):
     rank(5)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: pytest.fail(f"there is no GPU {number}"))
     monkeypatch.setattr(ranks.devices, "choose", lambda name: chosen)
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(UsageError, match=said), joined(name):

@@ -109,6 +109,20 @@ def test_what_nobody_foresaw_ends_one_run_alone(tiny, tmp_path, monkeypatch, cap
     assert "something odd" in capsys.readouterr().err
 
 
+def test_an_end_at_once_closes_all(tiny, tmp_path):
+    class Ending(Silent):
+        def say(self, line):
+            if "epoch 1/2" in line:
+                raise KeyboardInterrupt
+
+    # Whoever keeps the error keeps all that was under way.
+    with pytest.raises(KeyboardInterrupt) as caught:
+        seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2, Ending())
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    assert not list((tmp_path / "runs").glob("*/.owner"))
+    del caught
+
+
 def test_a_lane_keeps_its_random_numbers():
     torch.manual_seed(1)
     alone = torch.rand(4)

@@ -214,7 +214,7 @@ def test_top_level(problems, key, message):
         ("label_smoothing: 1", "`label_smoothing` should be less than 1, not 1"),
         ("shuffle: no", "`shuffle` should be 'always', 'once' or 'never', not 'no'"),
         ("schedule: step", "`step_size` is missing"),
-        ("optimizer: [sgd]", "a optimizer is a name or `name: {arguments}`, not ['sgd']"),
+        ("optimizer: [sgd]", "an optimizer is a name or `name: {arguments}`, not ['sgd']"),
         ("early_stopping: true", "`early_stopping` takes a mapping, not True"),
         ("lr: 0.1", None),
         ("epochs: 99999999999999999999999999", None),

@@ -437,6 +437,9 @@ def test_a_mistake_in_yaml_of_the_base(write):
         ("training.checkpoint_every.steps=3", ["training", "checkpoint_every"], {"steps": 3}),
         ("training.checkpoint_every.minutes=3", ["training", "checkpoint_every"], {"minutes": 3.0}),
         ("data.source.npz.path=x", ["data", "source", "npz", "path"], "x"),
+        ("network.1.max_pool.stride=1", ["network", 1, "max_pool", "stride"], 1),
+        ("network.1.max_pool.stride=1", ["network", 1, "max_pool", "kernel_size"], 2),
+        ("network.1.max_pool.kernel_size=3", ["network", 1, "max_pool", "kernel_size"], 3),
     ],
 )
 def test_overrides(write, override, place, expected):
@@ -518,7 +521,6 @@ def test_no_key_or_no_value(write, override):
         ("network.999999999=softmax", "`network` has items 0 to 2, no `999999999`"),
         ("seed.x=3", "`seed` is 1, which has no parts"),
         ("network.2.x=3", "`network.2` is 'softmax', which has no parts"),
-        ("network.1.max_pool.stride=1", "`network.1.max_pool` is 2, which has no parts"),
     ],
 )
 def test_places_that_are_not_there(write, override, expected):
@@ -551,6 +553,10 @@ def test_an_item_of_an_empty_list(write):
         ("network.0.conv.filter=16", 23, "unknown key `filter`; did you mean `filters`?"),
         ("network=[sofmax]", 9, "unknown layer `sofmax`; did you mean `softmax`?"),
         ("extends=base.yaml", 9, "unknown key `extends`; known: "),
+        ("data.5=3", 8, "unknown key `5`; known: "),
+        ("epochs=5", 8, "unknown key `epochs`; did you mean `training.epochs`?"),
+        ("network.1.max_pool.strid=1", 26, "unknown key `strid`; did you mean `stride`?"),
+        ("data.source=MNIST", 13, "unknown data source `MNIST`; did you mean `mnist`?"),
         ("\u00b2=3", 3, "unknown key `\u00b2`; known: "),
         ("a." * 60 + "b=1", 123, "an override's key has at most 60 parts"),
     ],

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cnntrain.data.images import Folders
+from cnntrain.data.images import Folders, Images
+from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.arrays import npz
 from cnntrain.errors import DataError
 
@@ -135,3 +136,21 @@ def test_any_damage_to_the_zip_file_is_one_message(tmp_path):
         except DataError as error:
             refused += str(path) in str(error)
     assert refused > 100
+
+
+def test_a_single_array(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, np.zeros((3, 4, 4)))
+    with pytest.raises(DataError, match="x.npz: a single array; save images and labels in one with numpy.savez"):
+        npz(Folders(tmp_path, tmp_path), "x.npz")
+
+
+def test_a_side_that_no_checkpoint_takes(tmp_path):
+    for side, is_taken in ((2**16 - 1, True), (2**16, False)):
+        images = Images(np.zeros((2, 1, 1, side), np.uint8), np.zeros(2, np.int64))
+        if is_taken:
+            known = Preprocessing.of(images, normalize=False)
+            assert Preprocessing.from_dict(known.to_dict()) == known
+        else:
+            with pytest.raises(DataError, match="images of 1x65536x1 are refused; each must be below 65,536"):
+                Preprocessing.of(images, normalize=False)

@@ -167,4 +167,12 @@ def test_a_best_checkpoint_is_made_again_from_the_last(run, damage):
         assert "best.pt is damaged or missing" in (run / "log.txt").read_text()
 
 
+def test_a_best_checkpoint_that_is_made_again_is_the_same(rising):
+    run = rising(1000)
+    before = checkpoint.load(run)
+    (run / "checkpoints" / "best.pt").unlink()
+    resume_run(run, [], Where(device="cpu"))
+    assert_same(vars(checkpoint.load(run)), vars(before))
+
+
 ROWS: list[Row] = [("checkpoint cut off or changed", fuzz)]

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from contextlib import closing
 
 import pytest
 
@@ -128,6 +129,13 @@ def test_what_can_not_be_resumed_is_begun_again(cnntrain, run):
     ]
 
 
+def test_where_no_checkpoint_is_whole_it_can_not_go_on(cnntrain, run):
+    for file in (run / "checkpoints").iterdir():
+        cut(file)
+    (run / "metrics.csv").unlink()
+    assert json.loads(cnntrain("doctor", run, "--json").out)["status"] == "can't go on"
+
+
 def test_epochs_without_a_state_can_not_go_on(cnntrain, run):
     for file in (run / "checkpoints").iterdir():
         file.unlink()
@@ -159,9 +167,12 @@ def test_a_run_with_a_plugin(cnntrain, tmp_path, monkeypatch):
         "fix": f"cnntrain train --resume {run} --plugin {plugin}",
     }
     registry.layers._entries = before
-    fixes = {problem["fix"] for problem in json.loads(cnntrain("doctor", run, "--json").out)["problems"]}
+    problems = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
     # Nothing else would help, but for the summary.
-    assert fixes == {"name the plugins that the run was trained with: --plugin FILE", f"cnntrain train --resume {run}"}
+    name_them = "name the plugins that the run was trained with: --plugin FILE"
+    resume = f"cnntrain train --resume {run}"
+    assert [problem["fix"] for problem in problems] == [name_them] * (len(problems) - 1) + [resume]
+    assert problems[-2]["what"].startswith(f"{run / 'config.yaml'}:")
 
 
 def test_a_config_that_is_damaged_beside_a_plugin_that_nothing_needs(cnntrain, tmp_path, monkeypatch):
@@ -211,6 +222,13 @@ def test_a_sealed_state_with_rows_that_are_none(cnntrain, run, name, row):
     assert shlex.split(problem["fix"])[-1] == str(run / "checkpoints" / "previous.pt")
 
 
+def test_rows_that_are_gone_are_counted(cnntrain, run):
+    (run / "metrics.csv").unlink()
+    [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
+    last = run / "checkpoints" / "last.pt"
+    assert problem["what"] == f"{run / 'metrics.csv'}: has 0 rows, not 4, compared with {last}"
+
+
 def test_a_config_alone_is_mended_by_hand(cnntrain, tmp_path):
     RunDirectory.create(tmp_path / "run", "network: [sofmax]\n").close()
     [problem] = json.loads(cnntrain("doctor", tmp_path / "run", "--json").out)["problems"]
@@ -225,9 +243,19 @@ def test_what_a_killed_process_leaves_is_noted(cnntrain, run):
         "process 123 on somewhere ended without closing this run",
         f"{run / 'checkpoints' / '.last.pt.abc.part'}: half-written, left behind",
     ]
-    assert json.loads(cnntrain("doctor", run, "--json").out)["notes"] == notes
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    assert (found["notes"], found["sound"]) == (notes, True)
     outcome = cnntrain("doctor", run)
     assert (outcome.code, outcome.out.splitlines()[1:]) == (0, [*(f"note: {note}" for note in notes), "sound"])
+
+
+def test_files_are_not_compared_while_they_are_written(cnntrain, run):
+    drop_a_row(run / "metrics.csv")
+    with closing(RunDirectory.open(run)):
+        outcome = cnntrain("doctor", run)
+    said = ["note: files were not compared with each other, as they are being written", "sound"]
+    assert (outcome.code, outcome.out.splitlines()[1:]) == (0, said)
+    assert cnntrain("doctor", run).code == 2
 
 
 def test_a_summary_that_is_nested_without_end(cnntrain, run):
@@ -256,6 +284,22 @@ def _other():
     return CONFIG, "seed=1", "training.epochs=1"
 
 
+def test_the_best_checkpoint_alone_is_nothing_to_go_on_from_and_nothing_in_the_way(cnntrain, run):
+    for name in ("checkpoints/last.pt", "checkpoints/previous.pt", "metrics.csv", "diagnostics.csv", "summary.json"):
+        (run / name).unlink()
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    assert (found["status"] == "can't go on") == (not found["sound"])
+
+
+def test_where_the_checkpoint_before_is_damaged_and_the_last_is_gone_something_mends_it(cnntrain, run):
+    (run / "checkpoints" / "last.pt").unlink()
+    cut(run / "checkpoints" / "previous.pt")
+    (run / "metrics.csv").unlink()
+    found = json.loads(cnntrain("doctor", run, "--json").out)
+    fixes = [problem["fix"] for problem in found["problems"]]
+    assert f"begin again with: cnntrain train '{run / 'config.yaml'}'" in fixes
+
+
 def test_a_run_before_its_first_checkpoint(cnntrain, tmp_path):
     RunDirectory.create(tmp_path / "run", to_yaml(config_of())).close()
     outcome = cnntrain("doctor", tmp_path / "run")
@@ -279,6 +323,9 @@ def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
     shutil.copy(whole() / "summary.json", tmp_path / "run")
     said = cnntrain("doctor", tmp_path / "run").out
     assert f"problem: {tmp_path / 'run' / 'summary.json'}: there, though the run is not finished" in said
+    shutil.copy(whole() / "metrics.csv", tmp_path / "run")
+    said = cnntrain("doctor", tmp_path / "run").out
+    assert f"problem: {tmp_path / 'run' / 'metrics.csv'}: has 4 rows, not 0, compared with " in said
     go_on(tmp_path / "run", config_of())
     assert_same_runs(whole(), tmp_path / "run")
 

@@ -7,6 +7,7 @@ from torch import nn
 import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
 from cnntrain import registry
 from cnntrain.config.load import from_resolved, load
+from cnntrain.data.preprocess import channels_last
 from cnntrain.errors import ConfigError
 from cnntrain.network.activations import NAMES, make_activation
 from cnntrain.network.build import build, check
@@ -507,7 +508,22 @@ def test_a_last_layer_without_the_classes(tmp_path, layers, line, output):
 def test_a_last_layer_of_another_kind_with_the_classes():
     assert sent_through(network(["flatten", {"dense": 3}]), IMAGE) == (3,)
     assert sent_through(network([{"conv": 3}, "global_avg_pool"]), IMAGE) == (3,)
-    assert sent_through(network([{"fully_connected": 3}]), IMAGE) == (3,)
+    linear = {"fully_connected": {"units": 3, "activation": "linear"}}
+    assert sent_through(network([linear]), IMAGE) == (3,)
+
+
+@pytest.mark.parametrize(
+    ("last", "name"),
+    [
+        ({"fully_connected": 3}, "Sigmoid"),
+        ({"dense": {"units": 3, "activation": "relu"}}, "ReLU"),
+        ({"activation": "log_sigmoid"}, "LogSigmoid"),
+    ],
+)
+def test_logits_have_no_activation(last, name):
+    said = rf"network\.2: the network ends with {name}, but the loss takes logits, .*; end it with `softmax`"
+    with pytest.raises(ConfigError, match=said):
+        network(["flatten", {"dense": 3}, last])
 
 
 def test_a_misfit_of_the_base_points_into_it(tmp_path):
@@ -597,6 +613,38 @@ def test_another_seed_gives_other_weights():
     drawn = [name for name in one if name.endswith("weight") and one[name].dim() > 1]
     assert len(drawn) == 5
     assert not any(torch.equal(one[name], other[name]) for name in drawn)
+
+
+@pytest.mark.parametrize("padding", [0, 1, [1, 0]])
+@pytest.mark.parametrize("stride", [2, 3, [1, 2]])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_strided_1x1_convolutions_are_torchs(channels, stride, padding):
+    # Some of these end the process in torch's own backward pass on a CPU, in channels_last.
+    layer = {"conv": {"filters": 2, "kernel_size": 1, "stride": stride, "padding": padding}}
+    ours = network([layer, "flatten", "softmax"], (channels, 8, 9))
+    theirs = nn.Conv2d(channels, 2, 1, stride, padding).double()
+    theirs.load_state_dict(ours[0].state_dict())
+    for _ in range(20):
+        images = torch.rand(8, channels, 8, 9)
+        weights = torch.rand_like(theirs(images.double()).float())
+        ours.zero_grad()
+        theirs.zero_grad()
+        (ours[0](channels_last(images)) * weights).sum().backward()
+        (theirs(images.double()) * weights).sum().backward()
+        for parameter, other in zip(ours[0].parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad, other.grad.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_group_norm_of_the_images_themselves(channels):
+    # In channels_last torch's own backward pass ends the process.
+    ours = network([{"group_norm": 1}, "flatten", "softmax"], (channels, 6, 6))
+    images = torch.rand(5, channels, 6, 6)
+    (ours[0](channels_last(images)) * images).sum().backward()
+    normed = (images - images.mean((1, 2, 3), keepdim=True)) / images.var((1, 2, 3), correction=0, keepdim=True).add(
+        1e-5
+    ).sqrt()
+    torch.testing.assert_close(ours[0].weight.grad, (normed * images).sum((0, 2, 3)))
 
 
 @pytest.mark.parametrize(

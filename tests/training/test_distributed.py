@@ -255,6 +255,17 @@ def group(group_of_one):
     return of
 
 
+def test_batch_norm_within_blocks_is_shared_and_keeps_its_settings(group):
+    network = nn.Sequential(nn.Sequential(nn.BatchNorm1d(3, eps=0.5, momentum=0.25)), nn.Linear(3, 2))
+    alone = copy.deepcopy(network)
+    values = torch.randn(8, 3)
+    shared = group(0, 1).parallel(network)
+    assert isinstance(network[0][0], _SharedBatchNorm)
+    for is_training in (True, False):
+        torch.testing.assert_close(shared.train(is_training)(values), alone.train(is_training)(values))
+    torch.testing.assert_close(network.state_dict(), alone.state_dict())
+
+
 @pytest.mark.parametrize(
     ("count", "shares"),
     [

@@ -238,6 +238,20 @@ def test_full_batches_are_compiled_for_their_size(monkeypatch):
     assert run and not any(run)
 
 
+def test_what_was_compiled_is_what_is_trained(monkeypatch):
+    sizes = []
+
+    def compiled(network, dynamic):
+        return lambda images: sizes.append(len(images)) or network(images)
+
+    monkeypatch.setattr(engines.torch, "compile", compiled)
+    engine = choose("compiled", replace(step_of(), clip_grad_norm=None), CPU)
+    for size in (8, 8, 5):
+        engine.run([torch.arange(size)], [1.0], Totals.zero(CPU), keeps_gradients=True)
+    # The first is the rehearsal's.
+    assert sizes == [8, 8, 8, 5]
+
+
 # --- on a GPU
 
 

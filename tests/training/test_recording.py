@@ -193,6 +193,23 @@ def test_a_state_that_was_restored_is_recorded_anew(capture):
     assert_same(graph.step, plain.step)
 
 
+def test_what_is_recorded_once_is_launched_again_and_let_go_once_recording_fails(capture, monkeypatch):
+    graph, _ = after_one_step()
+    made, recording = [], engines.Recording
+    monkeypatch.setattr(engines, "Recording", lambda step, *shape: made.append(shape) or recording(step, *shape))
+
+    def run(count):
+        graph.run(torch.arange(8 * count).split(8), [1.0] * count, Totals.zero(CPU), keeps_gradients=False)
+
+    for count in (1, 3, 1, 3):
+        run(count)
+    assert made == [(1, 8), (3, 8)]
+    graph.step.network.register_forward_hook(lambda module, args, logits: logits * logits.isfinite().all().item())
+    run(2)
+    # Each holds memory of the device.
+    assert not graph._recordings
+
+
 def test_what_waits_for_the_device_is_trained_in_plain_steps(capture):
     graph, plain = after_one_step()
     for engine in (graph, plain):

@@ -134,6 +134,13 @@ def test_a_finished_run_goes_on_with_more_epochs(tiny, tmp_path):
     assert load_config(tmp_path / "run" / "config.yaml").training.epochs == 3
 
 
+def test_a_finished_run_that_goes_on_has_no_summary_until_its_end(tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
+    with pytest.raises(Interrupted):
+        resume_run(tmp_path / "run", ["training.epochs=3"], Where(), InterruptAt("epoch 2/"))
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
 def test_who_stopped_early_in_the_last_epoch_says_so_again(tiny, tmp_path):
     config = load_config(tiny, ["training.early_stopping={patience: 2, min_delta: 1.0}"])
     run = tmp_path / "run"
@@ -212,6 +219,8 @@ def test_what_lets_a_run_go_on_that_stopped_early_is_named(cnntrain, tiny, tmp_p
     )
     outcome = cnntrain("train", "--resume", tmp_path / "run", "training.early_stopping=null")
     assert "all 3 epochs are done" in outcome.err
+    said = "finished already: all 3 epochs are done; add training.epochs=N to go on"
+    assert said in cnntrain("train", "--resume", tmp_path / "run").err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run that goes on with other settings keeps what it learned, and ends as those settings say."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -65,15 +66,29 @@ def test_who_stopped_with_the_best_weights_in_the_best_epoch_goes_on_as_if_it_ha
     assert resume_run(run, ["training.epochs=2"], Where())["changes"] == []
 
 
-def test_best_weights_that_are_gone_are_asked_for_before_anything_is_written(tiny, tmp_path):
+@pytest.mark.parametrize(
+    "spoil", [lambda best: best.unlink(), lambda best: shutil.copy(best.with_name("last.pt"), best)]
+)
+def test_best_weights_that_are_gone_are_asked_for_before_anything_is_written(spoil, tiny, tmp_path):
     run = tmp_path / "run"
     train_run(load_config(tiny, ["training.epochs=1"]), run, Where())
     resume_run(run, [*EMPTYING, "training.epochs=2"], Where())
-    (run / "checkpoints" / "best.pt").unlink()
+    spoil(run / "checkpoints" / "best.pt")
     before = content(run)
     with pytest.raises(UsageError, match=r"best\.pt: is damaged, missing, or not of epoch 1, .*without `restore_best`"):
         resume_run(run, [STOPPING, "training.epochs=3"], Where())
     assert content(run) == before
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_best_weights_that_the_state_has_need_no_best_checkpoint(known, tiny, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        # In the second epoch the first one's weights are kept apart; at the end of the first they are the network's.
+        at = InterruptAt(55 if known else "epoch 1/")
+        train_run(load_config(tiny, [STOPPING] if known else []), run, Where(), at)
+    (run / "checkpoints" / "best.pt").unlink()
+    assert resume_run(run, [] if known else [STOPPING], Where())["epochs"] == 3
 
 
 def test_a_rollback_does_not_bring_old_best_weights_back(tmp_path):
@@ -118,6 +133,7 @@ def test_a_run_can_be_ended_where_it_is(stopping, tiny, tmp_path):
     assert not (run / "summary.json").exists()
     summary = resume_run(run, ["training.epochs=2"], Where())
     assert (summary["epochs"], summary["stopped"]) == (2, "all 2 epochs are done")
+    assert saved(run).training["stopped"] == "all 2 epochs are done"
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
     assert len(rows(run)) == 2
     assert_same(saved(run).weights, saved(run, "best").weights if stopping else before.weights)
@@ -151,6 +167,28 @@ def test_a_run_that_stopped_early_does_not_go_on_for_what_changes_nothing(same, 
     again = resume_run(run, [same], Where())
     assert again["epochs"] == summary["epochs"] == 2
     assert again["changes"] == []
+
+
+def test_going_on_with_nothing_to_mend_writes_no_checkpoint(tiny, tmp_path):
+    run = tmp_path / "run"
+    train_run(load_config(tiny, ["training.epochs=2"]), run, Where())
+    files = [run / "checkpoints" / f"{name}.pt" for name in ("last", "previous", "best")]
+    before = [file.read_bytes() for file in files]
+    resume_run(run, [], Where())
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_who_goes_on_is_warned_of_a_config_edited_by_hand_and_of_nothing_else(tiny, tmp_path):
+    run = tmp_path / "run"
+    train_run(load_config(tiny, ["training.epochs=1"]), run, Where())
+    path, hand, own = run / "config.yaml", Told(), Told()
+    path.write_text(path.read_text().replace("epochs: 1", "epochs: 7"))
+    resume_run(run, [], Where(), hand)
+    assert hand.warnings == [f"{path} was not the checkpoint's config, which counts; it is written anew"]
+    # The second time the best epoch is not the last.
+    for epochs in (2, 3):
+        resume_run(run, [*EMPTYING, f"training.epochs={epochs}"], Where(), own)
+    assert own.warnings == []
 
 
 def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):

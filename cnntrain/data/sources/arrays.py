@@ -41,6 +41,10 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
     except DataError:
         raise
     except Exception as error:
+        with file.open("rb") as opened:
+            is_single = opened.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+        if is_single and "allow_pickle" not in str(error):
+            raise DataError(f"{file}: a single array; save images and labels in one with numpy.savez") from error
         if "allow_pickle" in str(error):
             raise HostileDataError(f"{file}: refused, for it holds pickled objects, which could run code") from error
         # A damaged zip file, or an array in it, fails in any of a dozen ways.

@@ -31,9 +31,11 @@ def conv(
 ) -> "nn.Module":
     """torch's Conv2d, with an activation behind it.
 
-    (channels, height, width) -> (filters, (height + 2 padding - kernel) // stride + 1, ...)
+    (channels, height, width) -> (filters, (height + 2 padding - dilation (kernel - 1) - 1) // stride + 1, ...)
     """
     from torch import nn
+
+    from cnntrain.network.modules import Pointwise
 
     channels = given.channels
     if channels % groups or filters % groups:
@@ -47,9 +49,8 @@ def conv(
     if border == "same":
         # Of a copy that an even kernel costs, and that nobody can do anything about.
         warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
-    layer = nn.Conv2d(
-        channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias
-    )
+    kind = Pointwise if kernel == (1, 1) and pair(stride) != (1, 1) else nn.Conv2d
+    layer = kind(channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias)
     area = kernel[0] * kernel[1]
     fans = Fans(channels // groups * area, filters // groups * area, activation)
     given.fill(layer.weight, layer.bias, fans, init)

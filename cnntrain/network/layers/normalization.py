@@ -22,11 +22,11 @@ def batch_norm(given: Input, /, momentum: Probability = 0.1, eps: PositiveFloat 
 @layers.register("group_norm")
 def group_norm(given: Input, /, groups: PositiveInt, eps: PositiveFloat = 1e-5) -> "nn.Module":
     """Each group of channels to mean 0 and variance 1 within its image (Wu and He 2018)."""
-    from torch import nn
+    from cnntrain.network.modules import GroupNorm
 
     if given.shape[0] % groups:
         raise ValueError(f"`groups: {groups}` must divide its {given.shape[0]} channels")
-    return nn.GroupNorm(groups, given.shape[0], eps=eps)
+    return GroupNorm(groups, given.shape[0], eps=eps)
 
 
 @layers.register("layer_norm")
