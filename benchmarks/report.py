@@ -218,6 +218,7 @@ left out; where fewer than five are left, there is no figure. cnntrain is timed 
 {besides(cases["W4-128"])}
 
 {shares(results)}
+
 ## Starts and memory
 
 {starts(started)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,13 +26,14 @@ COLUMNS = 11
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts images."""
+    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`."""
 
     vote: str
     images: int
     accuracy: float
     alone: dict[str, float]
     wrong: int
+    mistakes: list[dict[str, Any]]
 
 
 def ensemble(
@@ -61,7 +62,9 @@ def ensemble(
         captions = [f"{names[test.labels[i]]}\nsaid {names[voted[i]]}" for i in wrong]
         atomic.write(picture, grid(to_unit(torch.from_numpy(test.pixels[wrong])).numpy(), COLUMNS, captions))
     accuracy = (len(test) - len(wrong)) / len(test)
-    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong))
+    names = models[0].classes
+    mistakes = [{"index": int(i), "class": names[test.labels[i]], "said": names[voted[i]]} for i in wrong]
+    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong), mistakes)
 
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:

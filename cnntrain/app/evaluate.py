@@ -40,7 +40,18 @@ def evaluate_checkpoint(
     logits = model.logits(images)
     report = report_on(model.classes, images.labels, logits)
     result = score(logits, torch.from_numpy(images.labels).to(logits.device))
-    return {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy, **report}
+    figures = {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
+    return {**figures, **report, "mistakes": mistakes(model.classes, images.labels, logits.softmax(1).cpu())}
+
+
+def mistakes(classes: list[str], truth: Any, probabilities: torch.Tensor) -> list[dict[str, Any]]:
+    """Each image that is taken for another class, by its place among the images, from 0, with its probability."""
+    likeliest = probabilities.max(1)
+    sure, said = likeliest.values.tolist(), likeliest.indices.numpy()
+    return [
+        {"index": int(i), "class": classes[truth[i]], "said": classes[said[i]], "probability": sure[i]}
+        for i in np.flatnonzero(said != truth)
+    ]
 
 
 def _source(model: Model, data: str, display: Display) -> Config:

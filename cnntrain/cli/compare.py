@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnntrain.cli.options import AsJson, Picture
+from cnntrain.cli.options import AsJson, Picture, expanded
 from cnntrain.cli.output import print_json
 from cnntrain.reports.text import percent, table
 from cnntrain.text import printable
@@ -20,7 +20,7 @@ NAME = "compare"
 
 
 def run(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.", callback=expanded)],
     picture: Annotated[Path, Picture(help="Where to draw their curves.")] = Path("compare.png"),
     as_json: AsJson = False,
 ) -> None:

@@ -8,14 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet
+from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet, expanded
 from cnntrain.cli.output import print_json
 
 NAME = "ensemble"
 
 
 def run(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories or checkpoint files.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories or checkpoint files.", callback=expanded)
+    ],
     vote: Annotated[
         Literal["plurality", "mean"], typer.Option(help="One vote a network, or the mean of their probabilities.")
     ] = "plurality",

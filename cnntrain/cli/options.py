@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,15 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values in the place of the config's.")
 ]
+
+
+def expanded(paths: list[Path]) -> list[Path]:
+    """What globs match, for shells that leave them as they are; anything else stays as it is."""
+    found: list[Path] = []
+    for path in paths:
+        matches = [] if path.exists() else [Path(match) for match in sorted(glob(str(path)))]
+        found += matches or [path]
+    return found
 
 
 def _is_png(path: Path | None) -> Path | None:

@@ -47,6 +47,12 @@ def _print(found: Probed) -> None:
         gradient = "" if layer.gradient is None else f"{layer.gradient:.3g}"
         rows.append((layer.name, f"{layer.mean:.3g}", f"{layer.std:.3g}", *shares, gradient))
     typer.echo(f"at initialization, over {found.images} training images:\n{table(rows)}\n")
+    gradients = [layer.gradient for layer in found.layers if layer.gradient is not None]
+    if len(gradients) > 1 and gradients[-1] and not any(gradients[:-1]):
+        typer.echo(
+            "the last layer's weights begin at zero, so that no gradient passes below it yet, and all logits are its "
+            "bias; give that layer an `init` of its own, such as lecun, to see more\n"
+        )
     rows = [("all weights times", "logits times", f"c^{found.depth}", "confidence", "loss")]
     for one in found.scaling:
         ratio = "-" if one.ratio is None else f"{one.ratio:.4g}"

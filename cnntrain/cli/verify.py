@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
+from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet, expanded
 from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import ClaimNotMet, UsageError
@@ -20,7 +20,9 @@ NAME = "verify"
 
 
 def run(
-    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG...", help="YAML files with `expect:`.")],
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="YAML files with `expect:`.", callback=expanded)
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Train with the seeds 0 to N - 1.")] = 3,
     jobs: Jobs = None,
     data_dir: DataDir = None,

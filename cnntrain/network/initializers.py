@@ -88,7 +88,10 @@ def book(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
 
 @initializers.register("book_corrected")
 def book_corrected(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """As the book's text says that it should be: n_in in the place of n_out (Nielsen, chapters 3 and 6)."""
+    """As the book's text says that it should be: n_in in the place of n_out (Nielsen, chapters 3 and 6).
+
+    Zeros in the softmax layer, as there.
+    """
     _book(weight, bias, fans.inputs, fans.activation)
 
 

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.cells import cell_len
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from cnntrain import registry
+from cnntrain.app.configure import load_config
 from cnntrain.app.evaluate import report_on
-from cnntrain.data.images import Dataset, Images
+from cnntrain.cli.evaluate import _print
+from cnntrain.data import splits
+from cnntrain.data.images import Dataset, Folders, Images
+from cnntrain.data.sources.digits import digits
+from cnntrain.reports.text import table
 
 
 def test_agrees_with_what_training_said(cnntrain, trained):
@@ -26,6 +32,39 @@ def test_agrees_with_what_training_said(cnntrain, trained):
         for index, row in enumerate(report["classes"]):
             assert row["recall"] == pytest.approx(matrix[index, index] / max(1, matrix[index].sum()))
             assert row["precision"] == pytest.approx(matrix[index, index] / max(1, matrix[:, index].sum()))
+
+
+def test_every_mistake_is_listed(cnntrain, trained):
+    report = json.loads(cnntrain("eval", trained, "--json").out)
+    names = [row["class"] for row in report["classes"]]
+    truth = digits(Folders.standard(None))
+    test = splits.split(truth, load_config(trained / "config.yaml").data).test
+    assert len(report["mistakes"]) == round((1 - report["accuracy"]) * report["images"]) > 0
+    left = np.array(report["confusion_matrix"])
+    for one in report["mistakes"]:
+        assert names[test.labels[one["index"]]] == one["class"] != one["said"]
+        assert 0.1 <= one["probability"] <= 1
+        left[names.index(one["class"]), names.index(one["said"])] -= 1
+    assert np.array_equal(left, np.diag(left.diagonal()))
+
+
+def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
+    row = {"precision": 1.0, "recall": 0.5, "images": 3}
+    classes = [{"class": "\u732b\u79d1", **row}, {"class": "dog", **row}]
+    _print(
+        {
+            "split": "test",
+            "images": 6,
+            "loss": 1.0,
+            "accuracy": 0.5,
+            "classes": classes,
+            "confusion_matrix": [[3, 0]] * 2,
+        }
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("\u732b", "dog"))]
+    assert [cell_len(line) for line in lines[:2]] == [cell_len(lines[0])] * 2
+    assert [cell_len(line) for line in lines[2:]] == [cell_len(lines[2])] * 2
+    assert [cell_len(line) for line in table([("\u732b\u79d1", "1"), ("dog", "2")]).splitlines()] == [7, 7]
 
 
 def test_counts_as_scikit_learn_does():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cnntrain.app.report import _mistakes
@@ -411,3 +412,36 @@ def test_names_that_matplotlib_would_read_otherwise(monkeypatch):
     assert [text.replace("\\$", "$") for text in shown] == ["$a_1$ and $", "\u3042"]
     assert all(not is_math_text(text) for text in shown)
     assert [text.get_text() for text in overlay.get_legend().get_texts()] == ["./_run", r"\$x\$"]
+
+
+def test_a_norm_of_zero_has_no_place_on_an_axis_of_powers(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_figure", lambda title, draw: drawn.append((title, draw)))
+    norms = [(0, "a", 0.0), (1, "a", 2.0), (0, "b", 1.0), (1, "b", 3.0)]
+    plots.gradients(
+        Rows([], [{"epoch": e, "layer": name, "weight_norm": 1.0, "gradient_norm": norm} for e, name, norm in norms])
+    )
+    axes = Figure().add_subplot()
+    drawn[0][1](axes)
+    one, other = axes.lines
+    assert np.isnan(one.get_ydata()[0]) and one.get_ydata()[1] == 2.0 and one.get_marker() == "o"
+    assert list(other.get_ydata()) == [1.0, 3.0] and other.get_marker() == "None"
+
+
+def test_counts_can_be_read_on_dark_cells(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_figure", lambda title, draw, size: drawn.append(draw))
+    plots.confusion([[50, 9], [1, 40]], ["a", "b"])
+    axes = Figure().add_subplot()
+    drawn[0](axes)
+    assert {text.get_text(): text.get_color() for text in axes.texts} == {
+        "50": "black",
+        "9": "white",
+        "1": "black",
+        "40": "black",
+    }
+
+
+def test_few_epochs_are_all_shown():
+    assert plots._low([0.5, 0.9, 0.91, 0.92, 0.93]) == 48.0
+    assert plots._low([0.5, *[0.9] * 30]) == 88.0

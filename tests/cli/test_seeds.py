@@ -278,6 +278,11 @@ def test_configs_without_claims_are_left_out(cnntrain, tiny, here):
     assert not (here / "runs" / "tiny").exists()
 
 
+def labels_of_test(run):
+    model = load_model(run, Where(device="cpu"))
+    return own_images(model, "test", Folders.standard(None), Silent()).labels
+
+
 def test_ensemble(cnntrain, tiny, here):
     assert cnntrain("train", tiny, "--seeds", "0-2", "-q").code == 0
     runs = [f"runs/tiny/seed-{n}" for n in range(3)]
@@ -289,7 +294,15 @@ def test_ensemble(cnntrain, tiny, here):
         assert (here / "ensemble-errors.png").stat().st_size > 1000
     one = json.loads(cnntrain("eval", runs[1], "--json").out)
     assert result["alone"][runs[1]] == pytest.approx(one["accuracy"])
-    assert "images wrong" in cnntrain("ensemble", *runs).out
+    assert [one["index"] for one in one["mistakes"]] != [one["index"] for one in result["mistakes"]]
+    labels = labels_of_test(here / runs[0])
+    assert all(str(labels[one["index"]]) == one["class"] != one["said"] for one in result["mistakes"])
+    assert len(result["mistakes"]) == result["wrong"]
+    # A shell may leave a glob as it is.
+    assert "images wrong" in cnntrain("ensemble", *runs).out == cnntrain("ensemble", "runs/tiny/seed-*").out
+    assert cnntrain("compare", "runs/tiny/seed-[01]").out == cnntrain("compare", *runs[:2]).out
+    nothing = cnntrain("compare", "runs/none/seed-*")
+    assert nothing.code == 2 and "runs/none/seed-*" in nothing.err
     again = cnntrain("ensemble", *runs, f"{runs[1]}/checkpoints/best.pt")
     assert (again.code, again.err) == (2, f"error: {runs[1]}: is named twice, and would have two votes\n")
 
