@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 # Sizes and counts: what torch takes as one, with room to multiply a few.
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
-# What torch can take as a float32, with room to multiply a few.
-LARGEST = 1e30
+# What is a number in float32 too.
+LARGEST = 3e38
 PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]

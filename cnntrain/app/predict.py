@@ -123,9 +123,10 @@ def _pixels(path: Path, shape: tuple[int, int, int], ground: str, conversions: C
 
 
 def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:
-    images = to_unit(torch.from_numpy(np.stack(pixels)).to(model.device))
+    stored = np.stack(pixels)
     if invert:
-        images[:, :3] = 1 - images[:, :3]
+        stored[:, :3] = 255 - stored[:, :3]
+    images = to_unit(torch.from_numpy(stored).to(model.device))
     with torch.inference_mode():
         probabilities = model.network.eval()(model.preprocessing.normalize(images)).softmax(1)
     best = probabilities.topk(min(top_k, len(model.classes)))

@@ -158,8 +158,7 @@ class Dropout(nn.Dropout):
         """Any shape -> the same shape."""
         if not (self.training and values.is_cpu and has_fine_steps(self.p)):
             return super().forward(values)
-        # By the rate that they are drawn at, or the mean would be off by what it was rounded.
-        return values * kept(values, self.p).mul_(1 / (1 - round(self.p * STEPS) / STEPS))
+        return values * kept(values, self.p).mul_(1 / (1 - self.p))
 
 
 class BookDropout(nn.Module):

@@ -30,8 +30,6 @@ STYLE: Any = {
     "font.size": 10,
 }
 TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
-# Fewer values than these are all shown.
-MANY = 20
 # From this share of the most on, a cell is too dark for black letters.
 DARK = 0.6
 # What systems bring along for the scripts that matplotlib's own font lacks.
@@ -73,7 +71,7 @@ def _accuracy(rows: Rows) -> bytes:
 def _low(accuracies: Sequence[float]) -> float:
     """A lower end that shows the later epochs, where differences are small."""
     later = sorted(accuracies)
-    return max(0.0, 100 * later[len(later) // 5 if len(later) > MANY else 0] - 2)
+    return max(0.0, 100 * later[len(later) // 5] - 2)
 
 
 def _loss(rows: Rows) -> bytes:

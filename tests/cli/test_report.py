@@ -440,8 +440,3 @@ def test_counts_can_be_read_on_dark_cells(monkeypatch):
         "1": "black",
         "40": "black",
     }
-
-
-def test_few_epochs_are_all_shown():
-    assert plots._low([0.5, 0.9, 0.91, 0.92, 0.93]) == 48.0
-    assert plots._low([0.5, *[0.9] * 30]) == 88.0

@@ -68,8 +68,10 @@ def test_updates_within_the_backward_pass_are_torchs():
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])
 def test_updates_equal_a_plain_loop(smoothing):
     # The order of augmentations matters.
-    augmentations = [lambda images: images * 0.5, lambda images: images + 0.125]
+    augmentations = [lambda images: images.double() * 0.5, lambda images: images + 0.125]
     step = replace(step_of(), label_smoothing=smoothing, augmentations=augmentations)
+    # What float32 rounds depends on the processor.
+    step.network.double()
     network = copy.deepcopy(step.network)
     optimizer = torch.optim.SGD(
         [
@@ -81,7 +83,7 @@ def test_updates_equal_a_plain_loop(smoothing):
     for indices in torch.arange(64).split(8)[:5]:
         images, labels = step.images.gather(indices)
         optimizer.zero_grad()
-        logs = network(step.images.preprocessing.normalize(images * 0.5 + 0.125)).log_softmax(1)
+        logs = network(step.images.preprocessing.normalize(images.double() * 0.5 + 0.125)).log_softmax(1)
         aims = functional.one_hot(labels, 10) * (1 - smoothing) + smoothing / 10
         (-(aims * logs).sum() / len(labels)).backward()
         optimizer.step()
@@ -188,12 +190,6 @@ def test_a_rate_of_0_drops_nothing():
 
 def test_a_rate_near_1_does_not_wrap_around():
     assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
-
-
-def test_dropout_scales_by_the_rate_that_it_draws_at():
-    torch.manual_seed(0)
-    scale = Dropout(0.3).train()(torch.ones(100)).max()
-    assert scale == torch.tensor(1 / (1 - 19661 / 2**16)) != torch.tensor(1 / 0.7)
 
 
 @pytest.mark.parametrize("p", [1e-6, 0.99999])
