@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +15,9 @@ from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
-from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import as_csv, left_by, writer_of
+from cnntrain.run.summary import parsed
 from cnntrain.training.rows import EpochResult, LayerHealth
 
 NAME_PLUGINS = "name the plugins that the run was trained with: --plugin FILE"
@@ -77,14 +77,9 @@ class _Patient:
 
     def _read(self, name: str, file: Path) -> None:
         try:
-            saved = checkpoint.load(file)
-            _told(saved.training)
+            self.saved[name] = checkpoint.load(file)
         except CheckpointError as error:
             self.damage[name] = str(error)
-        except TypeError:
-            self.damage[name] = f"{file}: not a whole checkpoint of this program"
-        else:
-            self.saved[name] = saved
 
     def status(self, writer: str | None) -> str:
         """Finished, being written, or where a resumed run would begin."""
@@ -198,7 +193,7 @@ class _Patient:
             return
         figures = [self.state["epoch"], self._best_row(), self.state["history"][-1]]
         try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
+            summary = parsed(path.read_text(encoding="utf-8"))
             same = [summary[name] for name in FIGURES] == figures
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
@@ -218,7 +213,7 @@ class _Patient:
 
 
 def _told(state: dict[str, Any] | None) -> dict[str, list[Any]]:
-    """The rows that a state knows of each file; raises `TypeError` for what is no such row."""
+    """The rows that a state knows of each file."""
     return {name: [kind(**row) for row in (state or {}).get(key, ())] for name, (key, kind) in ROWS.items()}
 
 

@@ -13,7 +13,7 @@ from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
 from cnntrain.errors import CheckpointError, ConfigError, DataError, UsageError
 from cnntrain.run import checkpoint
-from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.state import State
 

@@ -11,7 +11,7 @@ from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
-from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.state import State
 

@@ -16,7 +16,7 @@ from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.reports.text import table
 from cnntrain.run import checkpoint
-from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.content import Checkpoint
 
 Format = Literal["safetensors", "npz"]
 
@@ -64,7 +64,8 @@ def _metadata(saved: Checkpoint) -> dict[str, str]:
 
 
 def _safetensors(saved: Checkpoint) -> bytes:
-    weights = {name: tensor.contiguous() for name, tensor in saved.weights.items()}
+    # Two names may share one tensor, which such a file can't say.
+    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in saved.weights.items()}
     # Readers of such files take "pt" for torch's order of dimensions.
     return safetensors.torch.save(weights, {"format": "pt", **_metadata(saved)})
 

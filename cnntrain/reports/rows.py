@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,8 @@ METRICS = (
 DIAGNOSTICS = ("epoch", "layer", "weight_norm", "gradient_norm")
 # What is not a number in them.
 WORDS = {"best", "layer"}
-# What every row has, whatever became of the losses.
-FINITE = {"epoch", "sample_accuracy", "validation_accuracy"}
+# The most that what every row has can be, whatever became of the losses.
+MOST = {"epoch": 2**31, "sample_accuracy": 1, "validation_accuracy": 1}
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def _read(path: Path, columns: Sequence[str]) -> list[Row]:
 def _value(name: str, text: str) -> float | str | None:
     if name in WORDS:
         return text
-    if not text and name not in FINITE:
+    if not text and name not in MOST:
         return None
     number = float(text)
-    if not (math.isfinite(number) or name not in FINITE) or (name.endswith("_accuracy") and not 0 <= number <= 1):
+    if name in MOST and not 0 <= number <= MOST[name]:
         raise ValueError(f"`{name}` is {number}")
     return number

@@ -12,36 +12,19 @@ import pickle
 import struct
 import warnings
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cnntrain import atomic
 from cnntrain.errors import CheckpointError, is_out_of_memory
-from cnntrain.text import is_printable
+from cnntrain.run.content import Checkpoint, is_sound
 
 FORMAT = "cnntrain checkpoint 1"
-# What is read of a state before it is restored, which finds the rest out.
-_STATE = {"epoch": int, "batch": int, "stopped": str, "history": list, "health": list, "best_weights": dict}
 _COMMENT = b"sha256:"
 _COMMENT_LENGTH = len(_COMMENT) + 64
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a file holds; `training` is all state to resume from, and is absent from `best.pt`."""
-
-    config: dict[str, Any]
-    classes: list[str]
-    preprocessing: dict[str, Any]
-    weights: dict[str, Tensor]
-    result: dict[str, Any] | None
-    data: dict[str, str]
-    plugins: dict[str, str]
-    training: dict[str, Any] | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -77,30 +60,9 @@ def load(path: Path) -> Checkpoint:
         saved = Checkpoint(**content)
     except TypeError as error:
         raise CheckpointError(f"{file}: not a whole checkpoint of this program") from error
-    if not _is_sound(saved):
+    if not is_sound(saved):
         raise CheckpointError(f"{file}: not a whole checkpoint of this program")
     return saved
-
-
-def _is_sound(saved: Checkpoint) -> bool:
-    """Whether everything is of the kind that it should be: the seal tells of damage, not of malice."""
-    mappings = (saved.config, saved.preprocessing, saved.weights, saved.data, saved.plugins)
-    return (
-        all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in mappings)
-        and isinstance(saved.classes, list)
-        and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
-        and all(_is_plain(tensor) for tensor in saved.weights.values())
-        and (saved.result is None or _has(saved.result, {"epoch": int}))
-        and (saved.training is None or _has(saved.training, _STATE))
-    )
-
-
-def _has(values: object, kinds: dict[str, type]) -> bool:
-    return isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in kinds.items())
-
-
-def _is_plain(tensor: object) -> bool:
-    return isinstance(tensor, Tensor) and tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_complex())
 
 
 def _unpacked(data: bytes, file: Path) -> Any:

@@ -29,7 +29,7 @@ from cnntrain.errors import UsageError
 from cnntrain.run import checkpoint
 
 if TYPE_CHECKING:
-    from cnntrain.run.checkpoint import Checkpoint
+    from cnntrain.run.content import Checkpoint
 
 
 # What makes a folder unfit for a run; a full disk is a failure of another kind, and says so itself.

@@ -52,12 +52,17 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     """
     file = path / "summary.json"
     try:
-        summary: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        _Summary.model_validate(summary, strict=True)
+        return parsed(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
         raise damaged(file) from error
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The content of a `summary.json`; raises `ValueError` or `RecursionError` where it is none."""
+    summary: dict[str, Any] = json.loads(text)
+    _Summary.model_validate(summary, strict=True)
     return summary
 
 

@@ -121,6 +121,12 @@ def test_invert(cnntrain, trained, digits, tmp_path):
     assert [row["class"] for row in plain] == [row["class"] for row in inverted]
 
 
+def test_a_standard_input_that_is_closed(cnntrain, trained, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    outcome = cnntrain("predict", trained, "-")
+    assert (outcome.code, outcome.err) == (2, "error: standard input is closed, and `-` reads paths from there\n")
+
+
 def test_ink_on_nothing_is_dark_on_light(cnntrain, trained, digits, tmp_path):
     for path in digits.iterdir():
         ink = Image.open(path).convert("L")

@@ -146,7 +146,19 @@ def test_damaged_files(command, name, content, cnntrain, run, monkeypatch):
     assert (mended if content else "holds no finished epoch, so there is nothing to report") in outcome.err
 
 
-FIGURES = ["stopped", "changes", "epochs", "best", "verdict", "seconds", "seed", "device", "parameters", "images"]
+FIGURES = [
+    "run_dir",
+    "stopped",
+    "changes",
+    "epochs",
+    "best",
+    "verdict",
+    "seconds",
+    "seed",
+    "device",
+    "parameters",
+    "images",
+]
 PARTS = [("best", "epoch"), ("best", "validation_accuracy"), ("best", "test_accuracy"), ("verdict", "text")]
 PARTS += [("images", "train"), ("images", "validation"), ("images", "test")]
 
@@ -160,9 +172,30 @@ def test_a_summary_that_lacks_a_figure_is_damage(cnntrain, run, place):
     for command in ("report", "compare"):
         outcome = cnntrain(command, run)
         assert (outcome.code, "summary.json: damaged" in outcome.err) == (2, True)
+    assert "summary.json: damaged" in cnntrain("doctor", run).out
 
 
-@pytest.mark.parametrize("value", ["", "nan", "inf"])
+@pytest.mark.parametrize(
+    ("place", "value"), [(("images", "test"), 0), (("best", "test_accuracy"), 1.5), (("epochs",), -1)]
+)
+def test_a_summary_of_what_can_not_be_is_damage(cnntrain, run, place, value):
+    summary = json.loads((run / "summary.json").read_text())
+    holder = summary if len(place) == 1 else summary[place[0]]
+    holder[place[-1]] = value
+    (run / "summary.json").write_text(json.dumps(summary))
+    outcome = cnntrain("compare", run)
+    assert (outcome.code, "summary.json: damaged" in outcome.err) == (2, True)
+
+
+def test_what_stands_in_a_summary_does_not_act_on_the_terminal(cnntrain, run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "device": "\x1b[31mred"}))
+    out = cnntrain("compare", run).out
+    assert "\\x1b[31mred" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize("value", ["", "nan", "inf", "1e308"])
 @pytest.mark.parametrize("name", ["epoch", "validation_accuracy"])
 @pytest.mark.parametrize("command", ["report", "compare"])
 def test_epochs_without_a_figure_are_damage(command, name, value, cnntrain, run, monkeypatch):

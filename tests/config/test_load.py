@@ -553,6 +553,13 @@ def test_an_item_of_an_empty_list(write):
         ("network.0.conv.filter=16", 23, "unknown key `filter`; did you mean `filters`?"),
         ("network=[sofmax]", 9, "unknown layer `sofmax`; did you mean `softmax`?"),
         ("extends=base.yaml", 9, "unknown key `extends`; known: "),
+        (
+            "training.optimizer.sgd.learning_rate=1e39",
+            38,
+            f"`learning_rate` should be less than or equal to 3{'0' * 38}, not 1e+39",
+        ),
+        ("training.schedule={one_cycle: {div_factor: 1e-200}}", 19, "`div_factor` should be greater than or equal to"),
+        ("training.schedule={halve_on_plateau: {stop_at: 1e-310}}", 19, "`stop_at` should be greater than or equal"),
         ("data.5=3", 8, "unknown key `5`; known: "),
         ("epochs=5", 8, "unknown key `epochs`; did you mean `training.epochs`?"),
         ("network.1.max_pool.strid=1", 26, "unknown key `strid`; did you mean `stride`?"),

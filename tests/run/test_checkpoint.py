@@ -11,7 +11,7 @@ import torch
 from cnntrain import atomic
 from cnntrain.errors import CheckpointError
 from cnntrain.run import checkpoint
-from cnntrain.run.checkpoint import Checkpoint
+from cnntrain.run.content import Checkpoint
 
 
 def example():
@@ -122,6 +122,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         {"weights": {"w": torch.zeros(2).to_sparse()}},
         {"weights": {"w": torch.zeros(2, dtype=torch.complex64)}},
         {"weights": {"w": [0.0]}},
+        {"weights": {"w": torch.zeros(1).expand(10**6, 10**6)}},
+        {"weights": {"w": torch.zeros(2, requires_grad=True)}},
+        {"weights": {"w": torch.zeros(2).to(torch.float8_e5m2)}},
+        {"config": {"network": b"softmax"}},
+        {"preprocessing": {"shape": torch.zeros(3)}},
         {"config": {1: 2}},
         {"plugins": {1: ""}},
         {"data": ["train"]},
@@ -133,6 +138,29 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 )
 def test_what_is_sealed_but_not_of_its_kind(tmp_path, change):
     checkpoint.save(tmp_path / "x.pt", replace(example(), **change))
+    with pytest.raises(CheckpointError, match=r"x\.pt: not a whole checkpoint of this program$"):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: -1} for name in ("epoch", "batch", "step", "rollbacks")),
+        *({name: "1"} for name in ("epoch", "step", "seconds", "learning_rate", "best_accuracy", "history")),
+        {"stopping": {"best": "high", "epochs": 0}},
+        {"stopping": None},
+        {"history": []},
+        {"history": [{"epoch": 1}]},
+        {"health": [{"epoch": 1, "layer": "a", "weight_norm": torch.zeros(1), "gradient_norm": 0.0}]},
+        {"best_weights": {"w": torch.zeros(1).expand(10**6, 10**6)}},
+        {"changes": (1,)},
+    ],
+)
+def test_a_sealed_state_that_is_none(trained, tmp_path, change):
+    saved = checkpoint.load(trained / "checkpoints" / "last.pt")
+    checkpoint.save(tmp_path / "x.pt", saved)
+    assert checkpoint.load(tmp_path / "x.pt").training["epoch"] > 0
+    checkpoint.save(tmp_path / "x.pt", replace(saved, training={**saved.training, **change}))
     with pytest.raises(CheckpointError, match=r"x\.pt: not a whole checkpoint of this program$"):
         checkpoint.load(tmp_path / "x.pt")
 

@@ -1,0 +1,115 @@
+"""What a checkpoint holds, and whether it is of the kind that it should be: a seal tells of damage, not of malice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, create_model
+from torch import Tensor
+
+from cnntrain.text import is_printable
+from cnntrain.training.rows import EpochResult, LayerHealth
+
+# What weights and statistics are made of.
+_KINDS = {
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds; `training` is all state to resume from, and is absent from `best.pt`."""
+
+    config: dict[str, Any]
+    classes: list[str]
+    preprocessing: dict[str, Any]
+    weights: dict[str, Tensor]
+    result: dict[str, Any] | None
+    data: dict[str, str]
+    plugins: dict[str, str]
+    training: dict[str, Any] | None = None
+
+
+def _row(kind: type) -> Any:
+    """A row of that kind as plain data."""
+    named: dict[str, Any] = {name: (type_, ...) for name, type_ in get_type_hints(kind).items()}
+    return create_model(kind.__name__, __base__=_Plain, **named)
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+class _Stopping(_Plain):
+    best: float
+    epochs: NonNegativeInt
+
+
+class _State(_Plain):
+    """What of a state is plain data; restoring it finds the rest out."""
+
+    epoch: NonNegativeInt
+    batch: NonNegativeInt
+    step: NonNegativeInt
+    rollbacks: NonNegativeInt
+    seconds: float
+    learning_rate: float
+    best_accuracy: float
+    stopped: str
+    stopping: _Stopping
+    history: list[_row(EpochResult)]  # type: ignore[valid-type]
+    health: list[_row(LayerHealth)]  # type: ignore[valid-type]
+    best_weights: dict[str, Tensor]
+    changes: tuple[str, ...] = ()
+
+
+def is_sound(saved: Checkpoint) -> bool:
+    """Whether everything is of the kind that it should be."""
+    mappings = (saved.config, saved.preprocessing, saved.weights, saved.data, saved.plugins)
+    return (
+        all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in mappings)
+        and isinstance(saved.classes, list)
+        and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
+        and all(_is_plain(tensor) for tensor in saved.weights.values())
+        and (saved.result is None or _has(saved.result, {"epoch": int}))
+        and (saved.training is None or _is_state(saved.training))
+        and _can_be_told([saved.config, saved.preprocessing])
+    )
+
+
+def _is_state(values: dict[str, Any]) -> bool:
+    try:
+        state = _State.model_validate(values)
+    except ValidationError:
+        return False
+    # pydantic takes a tensor for a number.
+    rows = [values["history"], values["health"], values["stopping"]]
+    are_plain = _can_be_told(rows) and all(map(_is_plain, state.best_weights.values()))
+    return are_plain and bool(state.history) == bool(state.epoch)
+
+
+def _can_be_told(values: object) -> bool:
+    try:
+        json.dumps(values)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _has(values: object, kinds: dict[str, type]) -> bool:
+    return isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in kinds.items())
+
+
+def _is_plain(tensor: object) -> bool:
+    """Whether it has values of its own, each of which is there: one could be shown as a million."""
+    return (
+        isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and tensor.dtype in _KINDS
+        and not (tensor.is_meta or tensor.requires_grad)
+        and tensor.nbytes <= tensor.untyped_storage().nbytes()
+    )
