@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -10,6 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, create_model
 from torch import Tensor
 
+from cnntrain.config.document import plain
+from cnntrain.errors import ConfigError
 from cnntrain.text import is_printable
 from cnntrain.training.rows import EpochResult, LayerHealth
 
@@ -77,7 +79,8 @@ def is_sound(saved: Checkpoint) -> bool:
         and all(_is_plain(tensor) for tensor in saved.weights.values())
         and (saved.result is None or _has(saved.result, {"epoch": int}))
         and (saved.training is None or _is_state(saved.training))
-        and _can_be_told([saved.config, saved.preprocessing])
+        and all(isinstance(each, list) and _are_scalars(each) for each in saved.preprocessing.values())
+        and _is_config(saved.config)
     )
 
 
@@ -87,15 +90,20 @@ def _is_state(values: dict[str, Any]) -> bool:
     except ValidationError:
         return False
     # pydantic takes a tensor for a number.
-    rows = [values["history"], values["health"], values["stopping"]]
-    are_plain = _can_be_told(rows) and all(map(_is_plain, state.best_weights.values()))
+    rows = [*values["history"], *values["health"], values["stopping"]]
+    are_plain = all(_are_scalars(row.values()) for row in rows) and all(map(_is_plain, state.best_weights.values()))
     return are_plain and bool(state.history) == bool(state.epoch)
 
 
-def _can_be_told(values: object) -> bool:
+def _are_scalars(values: Iterable[object]) -> bool:
+    return all(value is None or isinstance(value, int | float | str) for value in values)
+
+
+def _is_config(values: dict[str, Any]) -> bool:
+    """Whether it is one as far as its kinds go; its parts may be shared, and so be far more than what is stored."""
     try:
-        json.dumps(values)
-    except (TypeError, ValueError, RecursionError):
+        plain(values)
+    except ConfigError:
         return False
     return True
 
