@@ -1,9 +1,10 @@
-"""Reading files for which nobody vouches: so much of them and no more, and never waiting for ever."""
+"""Files as users name them, and reading those for which nobody vouches: so much and no more, never waiting for ever."""
 
 from __future__ import annotations
 
 import errno
 import os
+from glob import glob
 from pathlib import Path
 
 
@@ -20,6 +21,12 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return content
+
+
+def matching(text: str) -> list[Path]:
+    """What a glob matches, sorted, for shells that leave it as it is; anything else stays the path that it is."""
+    matches = [] if Path(text).exists() else sorted(glob(text, recursive=True))
+    return [Path(match) for match in matches] or [Path(text)]
 
 
 def _without_waiting(path: str, flags: int) -> int:

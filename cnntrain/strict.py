@@ -30,7 +30,7 @@ def pair(size: int | list[int]) -> tuple[int, int]:
 
 def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     """The end of a sentence that names the nearest of `known`, or all of them."""
-    near = _nearest(wrong, tuple(known))
+    near = nearest(wrong, tuple(known))
     if near:
         return f"; did you mean `{near}`?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
@@ -38,7 +38,8 @@ def did_you_mean(wrong: str, known: Sequence[str]) -> str:
 
 # A name is often wrong wherever it stands.
 @lru_cache
-def _nearest(wrong: str, known: tuple[str, ...]) -> str:
+def nearest(wrong: str, known: tuple[str, ...]) -> str:
+    """The one of `known` that `wrong` was most likely meant to be, or nothing."""
     by_letters = {name.lower(): name for name in known}
     near = get_close_matches(wrong.lower(), by_letters, n=1)
     return by_letters[near[0]] if near else ""

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from cnntrain.data.images import Tells
 
-class Display(Protocol):
+
+class Display(Tells, Protocol):
     """Lines to say, and how far the work is."""
-
-    def say(self, line: str) -> None:
-        """Tell a line."""
-        ...
 
     def warn(self, line: str) -> None:
         """Tell a line that asks for attention."""
-        ...
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        """`done` of `total` pieces of `what` are done."""
         ...
 
 

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from cnntrain.data.convert import CHANNELS
 from cnntrain.data.preprocess import to_unit
 from cnntrain.data.sources.pictures import fitted, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
+from cnntrain.files import matching
 
 BATCH = 256
 
@@ -80,10 +80,8 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
             paths += pictures_in(Path(text))
-        elif Path(text).exists() or not (matches := sorted(glob(text, recursive=True))):
-            paths.append(Path(text))
         else:
-            paths += [Path(match) for match in matches]
+            paths += matching(text)
     if not paths:
         raise UsageError(f"there are no images in {', '.join(inputs)}")
     return paths

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from cnntrain.files import matching
 
 DataDir = Annotated[
     Path | None,
@@ -26,12 +27,8 @@ Overrides = Annotated[
 
 
 def expanded(paths: list[Path]) -> list[Path]:
-    """What globs match, for shells that leave them as they are; anything else stays as it is."""
-    found: list[Path] = []
-    for path in paths:
-        matches = [] if path.exists() else [Path(match) for match in sorted(glob(str(path)))]
-        found += matches or [path]
-    return found
+    """The paths, with what globs among them match."""
+    return [match for path in paths for match in matching(str(path))]
 
 
 def _is_png(path: Path | None) -> Path | None:

@@ -175,7 +175,7 @@ def _holder(document: Document, place: Place, override: str, where: Position) ->
 
 
 def _alone(name: int | str) -> str | None:
-    """The argument that is given where a registered name has a value alone: `max_pool: 2` is its `pool_size`."""
+    """The argument that is given where a registered name has a value alone: `max_pool: 2` is its `kernel_size`."""
     return next((kind[name].first for kind in registry.ALL.values() if isinstance(name, str) and name in kind), None)
 
 

@@ -64,6 +64,11 @@ class Pointwise(nn.Conv2d):
         return functional.conv2d(met, self.weight, self.bias, groups=self.groups)
 
 
+def kind_of_conv(kernel: tuple[int, int], stride: tuple[int, int]) -> type[nn.Conv2d]:
+    """torch's Conv2d, or ours where torch's is not safe."""
+    return Pointwise if kernel == (1, 1) != stride else nn.Conv2d
+
+
 class GroupNorm(nn.GroupNorm):
     """torch's GroupNorm; in channels_last its backward pass ends the process where its input needs no gradient."""
 

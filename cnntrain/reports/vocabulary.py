@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from cnntrain.config.schema import Config
@@ -13,6 +12,7 @@ from cnntrain.errors import UsageError
 from cnntrain.network.activations import NAMES as ACTIVATIONS
 from cnntrain.registry import ALL, Entry, Registry
 from cnntrain.reports.settings import settings
+from cnntrain.strict import nearest
 
 REFERENCE = "#/$defs/{model}"
 
@@ -26,8 +26,8 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     found = [f"{head}\n\n{text}" for names, head, text in told if name in names]
     if not found:
         known = sorted({known for names, *_ in told for known in names})
-        near = get_close_matches(name, known, n=1)
-        said = f"did you mean `{near[0]}`?" if near else "`cnntrain layers` lists all names"
+        near = nearest(name, tuple(known))
+        said = f"did you mean `{near}`?" if near else "`cnntrain layers` lists all names"
         raise UsageError(f"nothing is called `{name}`; {said}")
     return "\n\n".join(found)
 
