@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -126,8 +125,6 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
             axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
-            if sum(map(math.isfinite, values)) == 1:
-                axes.lines[-1].set_marker("o")
         if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
             axes.set_yscale("log")
 
@@ -205,7 +202,7 @@ def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> by
         draw(axes)
         for line in axes.get_lines():
             # A single epoch makes no line.
-            if np.size(line.get_xdata()) == 1:
+            if np.isfinite(np.asarray(line.get_ydata(), float)).sum() == 1:
                 line.set_marker("o")
         axes.set_title(title, fontsize=11)
         if not axes.get_xlabel():

@@ -448,14 +448,9 @@ def test_names_that_matplotlib_would_read_otherwise(monkeypatch):
 
 
 def test_a_norm_of_zero_has_no_place_on_an_axis_of_powers(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plots, "_figure", lambda title, draw: drawn.append((title, draw)))
     norms = [(0, "a", 0.0), (1, "a", 2.0), (0, "b", 1.0), (1, "b", 3.0)]
-    plots.gradients(
-        Rows([], [{"epoch": e, "layer": name, "weight_norm": 1.0, "gradient_norm": norm} for e, name, norm in norms])
-    )
-    axes = Figure().add_subplot()
-    drawn[0][1](axes)
+    rows = [{"epoch": e, "layer": name, "weight_norm": 1.0, "gradient_norm": norm} for e, name, norm in norms]
+    axes, _ = axes_of(monkeypatch, lambda: plots.gradients(Rows([], rows)))
     one, other = axes.lines
     assert np.isnan(one.get_ydata()[0]) and one.get_ydata()[1] == 2.0 and one.get_marker() == "o"
     assert list(other.get_ydata()) == [1.0, 3.0] and other.get_marker() == "None"
