@@ -25,8 +25,9 @@ def prepared(
     splits = splits_of(config)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
-    network = build(config, preprocessing.shape, len(splits.classes)).to(device)
-    return prepare(config, network, Feeds(train, test, test, test), Alone(device))
+    classes = len(splits.classes)
+    network = build(config, preprocessing.shape, classes).to(device)
+    return prepare(config, network, classes, Feeds(train, test, test, test), Alone(device))
 
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:

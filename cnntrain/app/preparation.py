@@ -49,7 +49,8 @@ def prepared(
         dataset = _on_disk(dataset, folders)
     splits = split(dataset, config.data)
     preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
-    network = build(config, preprocessing.shape, len(splits.classes)).to(ranks.device)
+    classes = len(splits.classes)
+    network = build(config, preprocessing.shape, classes).to(ranks.device)
     place = Streamed if is_streamed else Resident
 
     def placed(images: Images) -> Resident:
@@ -65,7 +66,7 @@ def prepared(
         part(splits.validation),
         part(splits.test),
     )
-    plan, state = prepare(config, network, feeds, ranks)
+    plan, state = prepare(config, network, classes, feeds, ranks)
     return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed)
 
 

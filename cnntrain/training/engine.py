@@ -92,27 +92,27 @@ class Traced(Engine):
             return
         # Whatever is no part of a step is done for all of them at once.
         images, labels = self.step.gather(torch.cat(list(batches)))
-        each = zip(torch.split(images, self._size), torch.split(labels, self._size), factors, strict=True)
-        logits = [self._run_one(some, truth, factor, totals.loss) for some, truth, factor in each]
-        totals.count(torch.cat(logits), labels)
+        offsets = self.step.offsets(labels, self._size)
+        each = zip(torch.split(images, self._size), torch.split(offsets, self._size), factors, strict=True)
+        logits = torch.cat([self._run_one(some, offset, factor) for some, offset, factor in each])
+        totals.add(self.step.losses(logits, labels, len(batches)), logits, labels)
 
-    def _run_one(self, images: Tensor, labels: Tensor, factor: float, total: Tensor) -> Tensor:
-        """A step on gathered images, whose losses are added to the total; gives the logits."""
+    def _run_one(self, images: Tensor, offsets: Tensor, factor: float) -> Tensor:
+        """A step on gathered images; gives the logits."""
         for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = group["initial_lr"] * factor
             rate.fill_(group["lr"])
         if self._program is None:
-            return self._write_down(images, labels, total)
+            return self._write_down(images, offsets)
         with torch.no_grad():
-            return self._program(images, labels, total)
+            return self._program(images, offsets)
 
-    def _write_down(self, images: Tensor, labels: Tensor, total: Tensor) -> Tensor:
+    def _write_down(self, images: Tensor, offsets: Tensor) -> Tensor:
         """Carry the step out, and see whether it was the same as the one before."""
-        tracer = Tracer([images, labels, total])
+        tracer = Tracer([images, offsets])
         updates = {layer: tracer.as_one(update) for layer, update in self.step.updates.items()}
         with learning_at(self.step, self._rates), tracer:
-            loss, logits = replace(self.step, updates=updates).learn(images, labels, keeps_gradients=False)
-            total.add_(loss, alpha=len(labels))
+            logits = replace(self.step, updates=updates).learn(images, offsets, keeps_gradients=False)
             tracer.give(logits)
         before, self._trace = self._trace, tracer.trace
         if not tracer.trace.is_foreseeable or (before and not before.is_same(tracer.trace)):

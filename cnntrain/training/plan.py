@@ -53,7 +53,7 @@ class Plan:
         return math.ceil(len(self.feeds.train) / self.config.training.batch_size)
 
 
-def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
+def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
     """A network on its device, ready to be trained from the beginning."""
     training = config.training
     if training.batch_size < ranks.size:
@@ -79,6 +79,7 @@ def prepare(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> t
         parallel,
         optimizer,
         feeds.train,
+        classes,
         augmentations,
         training.label_smoothing,
         training.clip_grad_norm,

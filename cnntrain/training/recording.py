@@ -142,14 +142,15 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
     count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
     for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
         images, labels = step.gather(some.flatten())
-        learned = []
-        for batch, truth, of_groups in zip(
-            torch.split(images, size), torch.split(labels, size), rates_of_some, strict=True
+        offsets, learned = step.offsets(labels, size), []
+        for batch, offset, of_groups in zip(
+            torch.split(images, size), torch.split(offsets, size), rates_of_some, strict=True
         ):
             with learning_at(step, of_groups.unbind()):
-                learned.append(step.learn(batch, truth, keeps_gradients=True))
-        losses, logits = zip(*learned, strict=True)
-        totals.add(torch.stack(losses).mean(), torch.cat(logits), labels)
+                learned.append(step.learn(batch, offset, keeps_gradients=True))
+        logits = torch.cat(learned)
+        # One addition for all: on a GPU each takes as long as a larger operation.
+        totals.add(step.losses(logits, labels, len(learned)).sum(0, keepdim=True), logits, labels)
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from cnntrain.constant import constant
 from cnntrain.network.modules import Linear, Update
+from cnntrain.training.loss import gradient_of, losses_of, offsets_of
 from cnntrain.training.optimizers import descend, index_of_group
 
 if TYPE_CHECKING:
@@ -36,13 +35,11 @@ class Totals:
         """Nothing summed yet."""
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count images by their mean loss (), their logits (images, classes) and labels (images,)."""
-        self.loss.add_(loss, alpha=len(labels))
-        self.count(logits, labels)
-
-    def count(self, logits: Tensor, labels: Tensor) -> None:
-        """Count the right answers alone, by logits (images, classes) and labels (images,)."""
+    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count images by the sums of their losses (any number,), logits (images, classes) and labels (images,)."""
+        # One by one, for so they are rounded the same however many come at once.
+        for loss in losses.unbind():
+            self.loss += loss
         self.correct += (logits.argmax(1) == labels).sum()
 
 
@@ -57,6 +54,7 @@ class Step:
     network: nn.Module
     optimizer: Optimizer
     images: Resident
+    classes: int
     augmentations: Sequence[Augmentation]
     label_smoothing: float
     clip_grad_norm: float | None
@@ -66,16 +64,24 @@ class Step:
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`; see `learn`."""
         images, labels = self.gather(indices)
-        loss, logits = self.learn(images, labels, keeps_gradients)
-        totals.add(loss, logits, labels)
+        logits = self.learn(images, self.offsets(labels, len(labels)), keeps_gradients)
+        totals.add(self.losses(logits, labels), logits, labels)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images, as the network takes them where nothing augments them, and labels."""
         images, labels = self.images.gather(indices)
         return (images if self.augmentations else self.images.preprocessing.normalize(images)), labels
 
-    def learn(self, images: Tensor, labels: Tensor, keeps_gradients: bool) -> tuple[Tensor, Tensor]:
-        """One update from gathered images; gives their mean loss () and logits (batch, classes) before it.
+    def offsets(self, labels: Tensor, batch_size: int) -> Tensor:
+        """What `learn` is to know of the labels (images,) of one or more batches: (images, classes)."""
+        return offsets_of(labels, self.classes, self.label_smoothing, batch_size)
+
+    def losses(self, logits: Tensor, labels: Tensor, batches: int = 1) -> Tensor:
+        """The summed loss of each of so many equal batches (batches,), by logits (images, classes)."""
+        return losses_of(logits, labels, self.label_smoothing).view(batches, -1).sum(1)
+
+    def learn(self, images: Tensor, offsets: Tensor, keeps_gradients: bool) -> Tensor:
+        """One update from gathered images; gives their logits (batch, classes) before it.
 
         With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
         """
@@ -86,14 +92,12 @@ class Step:
         self.optimizer.zero_grad()
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
-                logits = self.network(images).float()
-            loss = functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-            # torch would make the one anew in every step.
-            loss.backward(constant(1.0, self.device))  # type: ignore[no-untyped-call]
+                logits: Tensor = self.network(images).float()
+            logits.backward(gradient_of(logits.detach(), offsets))  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()
-        return loss.detach(), logits.detach()
+        return logits.detach()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:

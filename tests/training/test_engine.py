@@ -48,7 +48,7 @@ def step_of(optimizer="sgd", device=CPU, dropout=0.5):
         group["initial_lr"] = group["lr"]
     images = resident(256)
     images = type(images)(images.pixels.to(device), images.labels.to(device), images.preprocessing)
-    return Step(network, made, images, [], 0.0, 1.0)
+    return Step(network, made, images, 10, [], 0.0, 1.0)
 
 
 def assert_same(one, other, equal=torch.equal):
@@ -160,7 +160,7 @@ def test_the_fastest_on_a_cpu_is_one_by_one():
 
 def test_a_gpu_is_told_why_it_gets_no_graph():
     step = step_of()
-    step = Step(step.network, torch.optim.Adagrad(step.network.parameters()), step.images, [], 0.0, None)
+    step = Step(step.network, torch.optim.Adagrad(step.network.parameters()), step.images, 10, [], 0.0, None)
     chosen = choose("auto", step, torch.device("cuda"))
     assert type(chosen) is Engine
     assert chosen.remark == "plain steps, no CUDA graph: Adagrad is not known to work in one"

@@ -45,7 +45,7 @@ def resident(count=64):
 def step_of(clip_grad_norm=None, **settings):
     network = build(from_resolved({"network": NETWORK}), SHAPE, 10).train()
     optimizer = sgd(Trainable(network, 0.01), 0.1, **settings)
-    return choose("auto", Step(network, optimizer, resident(), [], 0.0, clip_grad_norm), CPU).step
+    return choose("auto", Step(network, optimizer, resident(), 10, [], 0.0, clip_grad_norm), CPU).step
 
 
 def trained(step, steps=5, **options):
@@ -220,8 +220,8 @@ def test_layers_compute_in_the_precision_asked_for():
     assert loss.dtype == torch.float32
     assert 0 < abs(loss / their_loss - 1) < 0.01
     assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
-    learned = half.learn(*half.gather(torch.arange(8)), keeps_gradients=True)
-    assert [value.dtype for value in learned] == [torch.float32, torch.float32]
+    images, labels = half.gather(torch.arange(8))
+    assert half.learn(images, half.offsets(labels, 8), keeps_gradients=True).dtype == torch.float32
 
 
 def test_half_precision_updates_no_layer_early():

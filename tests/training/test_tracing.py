@@ -50,7 +50,8 @@ def pair(optimizer="sgd", augmentations=(), **changes):
         torch.manual_seed(0)
         made = step_of(optimizer)
         clip_grad_norm, precision = changes.get("clip_grad_norm"), changes.get("precision", torch.float32)
-        step = Step(made.network, made.optimizer, made.images, augmentations, 0.1, clip_grad_norm, precision=precision)
+        settings = (10, augmentations, 0.1, clip_grad_norm)
+        step = Step(made.network, made.optimizer, made.images, *settings, precision=precision)
         if changes.get("within_backward"):
             step.updates.update(updates_of(step))
         engines.append(kind(step))
