@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -28,9 +28,9 @@ def pair(size: int | list[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def did_you_mean(wrong: str, known: Sequence[str]) -> str:
-    """The end of a sentence that names the nearest of `known`, or all of them."""
-    near = nearest(wrong, tuple(known))
+def did_you_mean(wrong: str, known: Sequence[str], place: str = "") -> str:
+    """The end of a sentence that names the `place` where it belongs, else the nearest of `known`, or all of them."""
+    near = place or nearest(wrong, tuple(known))
     if near:
         return f"; did you mean `{near}`?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
@@ -116,19 +116,24 @@ def short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _elsewhere(model: type[BaseModel], key: str) -> str:
-    """The end of a sentence that names the section of `model` which has a key of that name, if one has."""
-    for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, Strict) and key in section.model_fields:
-            return f"; did you mean `{name}.{key}`?"
-    return ""
-
-
 class Strict(BaseModel):
     """Frozen, no coercion, no unknown keys; all errors of a mapping are reported together."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def place_of(cls, key: str, data: dict[Any, Any]) -> str:
+        """The dotted path from here to where a key of that name belongs in `data`, or nothing."""
+        for name, field in cls.model_fields.items():
+            # What may be left out is a union with None.
+            for section in get_args(field.annotation) or (field.annotation,):
+                if isinstance(section, type) and issubclass(section, Strict):
+                    below = data.get(name)
+                    inside = section.place_of(key, below if isinstance(below, dict) else {})
+                    path = key if key in section.model_fields else inside
+                    if path:
+                        return f"{name}.{path}"
+        return ""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -137,7 +142,7 @@ class Strict(BaseModel):
             return handler(data)
         known = list(cls.model_fields)
         found = [
-            problem(f"unknown key `{key}`{_elsewhere(cls, str(key)) or did_you_mean(str(key), known)}", (str(key),))
+            problem(f"unknown key `{key}`{did_you_mean(str(key), known, cls.place_of(str(key), data))}", (str(key),))
             for key in data
             if key not in known
         ]

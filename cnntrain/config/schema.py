@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
 
+from cnntrain import registry
 from cnntrain.config.document import Document, Place
 from cnntrain.config.spec import (
     AugmentationSpec,
@@ -166,6 +167,22 @@ class TrainingConfig(Strict):
         "stop", description="at a value that isn't finite: stop, or begin the epoch again with half the learning rate"
     )
     deterministic: bool = Field(False, description="the same bits on a GPU too, at some cost; a CPU gives them anyway")
+
+    @classmethod
+    def place_of(cls, key: str, data: dict[Any, Any]) -> str:
+        """The dotted path from here to where a key of that name belongs in `data`, or nothing."""
+        return (
+            super().place_of(key, data)
+            or _argument("optimizer", registry.optimizers, data.get("optimizer", "sgd"), key)
+            or _argument("schedule", registry.schedules, data.get("schedule", "constant"), key)
+        )
+
+
+def _argument(field: str, known: registry.Registry, chosen: Any, key: str) -> str:
+    """`optimizer.sgd.momentum`, where the one that is `chosen` takes the key."""
+    name = next(iter(chosen), None) if isinstance(chosen, dict) else chosen
+    takes_it = isinstance(name, str) and name in known and key in known[name].arguments.model_fields
+    return f"{field}.{name}.{key}" if takes_it else ""
 
 
 class ClaimConfig(Strict):

@@ -65,8 +65,11 @@ class Resident:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in their order, ready for the network."""
-        for pixels, labels in zip(torch.split(self.pixels, size), torch.split(self.labels, size), strict=True):
-            yield self.preprocessing.normalize(to_unit(pixels)), labels
+        everything = torch.arange(len(self))
+        self.expect(torch.split(everything, size))
+        for indices in torch.split(everything.to(self.labels.device), size):
+            images, labels = self.gather(indices)
+            yield self.preprocessing.normalize(images), labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +101,6 @@ class Streamed(Resident):
     def stored(self, indices: Tensor) -> Tensor:
         """Pixels as they are stored, on the device."""
         return self.ahead.read(indices)
-
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, in their order, ready for the network."""
-        everything = torch.split(torch.arange(len(self)), size)
-        self.expect(everything)
-        for indices, labels in zip(everything, torch.split(self.labels, size), strict=True):
-            yield self.preprocessing.normalize(to_unit(self.stored(indices))), labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,6 +127,9 @@ def test_the_expanded_set_is_five_one_pixel_shifts(kind):
     expected = [moved(image, *by) for by in [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)] for image in IMAGES.pixels]
     assert np.allclose(images.numpy(), np.stack(expected) / 255)
     assert labels.tolist() == IMAGES.labels.tolist() * 5
+    parts, labels_of_parts = zip(*shifted.batches(4), strict=True)
+    assert torch.equal(torch.cat(parts), images)
+    assert torch.equal(torch.cat(labels_of_parts), labels)
 
 
 @pytest.mark.parametrize("shuffle", ["always", "once"])
