@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnntrain.app import device as devices
-from cnntrain.app.led import is_led, local_rank
+from cnntrain.app.launched import is_launched, local_rank
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
@@ -65,11 +65,11 @@ def joined(device: str) -> Iterator[Alone]:
     On the way out, an error that is the same in all ranks is left to rank 0, and one that a single
     rank meets is told under its number.
     """
-    if is_led() and device != "cpu" and local_rank() < torch.cuda.device_count():
+    if is_launched() and device != "cpu" and local_rank() < torch.cuda.device_count():
         # Whatever is tried out on a GPU is tried out on this rank's own.
         torch.cuda.set_device(local_rank())
     chosen = devices.choose(device)
-    if not is_led():
+    if not is_launched():
         yield Alone(chosen)
         return
     ranks = Group(_own(chosen, device))

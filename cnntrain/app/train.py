@@ -215,7 +215,7 @@ def _count_parameters(state: State) -> int:
 def _train(run: Running) -> Training:
     with explained(run.directory, _resume_command(run)):
         _introduce(run)
-        listened = nullcontext(run.request) if run.request else listening(is_led=run.state.ranks.size > 1)
+        listened = nullcontext(run.request) if run.request else listening(is_launched=run.state.ranks.size > 1)
         with devices.deterministic(run.config.training.deterministic), listened as request:
             yield from _iterate(run, request)
         return _finish(run)

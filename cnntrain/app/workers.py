@@ -51,21 +51,21 @@ class _Worker:
 
     seed: int
     process: BaseProcess
-    ear: Connection
+    pipe: Connection
     is_to_end: bool = False
 
     def listen(self, told: Told) -> None:
         """Take what it has said."""
         try:
-            while not self.ear.closed and self.ear.poll():
-                told.hear(*self.ear.recv())
+            while not self.pipe.closed and self.pipe.poll():
+                told.hear(*self.pipe.recv())
         except (EOFError, OSError):  # it has ended, perhaps in the middle of a word
-            self.ear.close()
+            self.pipe.close()
 
-    def bury(self, told: Told) -> None:
-        """A process that ends without a word has died of something it couldn't report."""
+    def reap(self, told: Told) -> None:
+        """See to its end: where it came without a word, the process has died of something it couldn't report."""
         self.process.join()
-        self.ear.close()
+        self.pipe.close()
         if self.seed in told.summaries or self.seed in told.failures or self.seed in told.paused:
             return
         code = self.process.exitcode or 0
@@ -104,7 +104,7 @@ class _Queue:
             has_ended = not self.worker.process.is_alive()
             self.worker.listen(told)
             if has_ended:
-                self.worker.bury(told)
+                self.worker.reap(told)
                 self.worker = None
 
     def end(self) -> None:
@@ -116,29 +116,29 @@ class _Queue:
 
 def _start(share: Share, config: Config, root: Path, where: Where) -> _Worker:
     context = multiprocessing.get_context("spawn")
-    ear, mouth = context.Pipe(duplex=False)
-    arguments = (resolved(config), root / f"seed-{share.seed}", where, share, mouth)
+    reader, writer = context.Pipe(duplex=False)
+    arguments = (resolved(config), root / f"seed-{share.seed}", where, share, writer)
     process = context.Process(target=_run_one, args=arguments, name=f"seed {share.seed}")
     process.start()
     # The process has the only other end, so that the pipe ends with it.
-    mouth.close()
-    return _Worker(share.seed, process, ear)
+    writer.close()
+    return _Worker(share.seed, process, reader)
 
 
 def _wait(workers: Sequence[_Worker]) -> None:
     """Until one says something or ends; not for long, as a signal may come meanwhile."""
-    ears = [worker.ear for worker in workers if not worker.ear.closed]
-    wait([*ears, *(worker.process.sentinel for worker in workers)], timeout=REPORT_SECONDS)
+    pipes = [worker.pipe for worker in workers if not worker.pipe.closed]
+    wait([*pipes, *(worker.process.sentinel for worker in workers)], timeout=REPORT_SECONDS)
 
 
 @dataclass
-class _Mouth:
-    """What a process says to its parent."""
+class _Parent:
+    """Who has started this process, and hears of its run through a pipe."""
 
     pipe: Connection
     is_orphan: bool = False
 
-    def say(self, *message: Any) -> None:
+    def tell(self, *message: Any) -> None:
         try:
             self.pipe.send(message)
         except OSError:
@@ -156,11 +156,11 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     if hasattr(os, "setsid"):
         # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
         os.setsid()
-    mouth = _Mouth(pipe)
-    with reported(share.seed, mouth.say):
+    parent = _Parent(pipe)
+    with reported(share.seed, parent.tell):
         import_plugins(where.plugins)
-        run = begun(from_resolved(values), run_dir, where, Relay(share.seed, mouth.say), request=None)
+        run = begun(from_resolved(values), run_dir, where, Relay(share.seed, parent.tell), request=None)
         try:
-            mouth.say("summary", share.seed, finished(run, float(share.until)))
+            parent.tell("summary", share.seed, finished(run, float(share.until)))
         except Paused:
-            mouth.say("paused", share.seed)
+            parent.tell("paused", share.seed)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.app.led import is_first, is_led, local_size
+from cnntrain.app.launched import is_first, is_launched, local_size
 from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
 from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
@@ -57,7 +57,7 @@ def run(
     from cnntrain.app.configure import load_config
 
     config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
-    if devices and devices > 1 and not is_led():
+    if devices and devices > 1 and not is_launched():
         from cnntrain.app.ranks import launch
 
         raise typer.Exit(launch(devices, sys.argv[1:]))
@@ -108,9 +108,9 @@ def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: s
 
 def _check_devices(devices: int | None, seeds: str | None) -> None:
     """Raise `UsageError` where ranks can't be, or are already, started."""
-    if seeds is not None and (devices or is_led()):
+    if seeds is not None and (devices or is_launched()):
         raise UsageError("`--seeds` trains a network in each process, `--devices` or torchrun one in all; choose one")
-    if devices and is_led() and devices != local_size():
+    if devices and is_launched() and devices != local_size():
         raise UsageError("torchrun has started the processes already; leave `--devices` away")
 
 

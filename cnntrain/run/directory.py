@@ -222,10 +222,10 @@ def _sweep(folder: Path, unfinished: str) -> None:
     """Remove what killed processes left, renamed first: a living one finds its folder gone, never half empty."""
     left = [path for path in folder.glob(f"{glob.escape(unfinished)}*{atomic.PART}") if path.is_dir()]
     if left:
-        with tempfile.TemporaryDirectory(atomic.PART, unfinished, folder, ignore_cleanup_errors=True) as grave:
+        with tempfile.TemporaryDirectory(atomic.PART, unfinished, folder, ignore_cleanup_errors=True) as removed:
             for old in left:
                 with suppress(OSError):  # another took it away
-                    old.rename(Path(grave) / old.name)
+                    old.rename(Path(removed) / old.name)
 
 
 def _unfit(path: Path, what: str, error: OSError) -> Exception:

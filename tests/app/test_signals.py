@@ -56,9 +56,9 @@ def test_the_second_signal_does_what_it_did_before():
     assert {number: signal.getsignal(number) for number in before} == before
 
 
-def test_who_is_led_only_remembers():
+def test_who_is_launched_only_remembers():
     before = signal.getsignal(signal.SIGINT)
-    with listening(is_led=True) as request:
+    with listening(is_launched=True) as request:
         interrupt()
         os.kill(os.getpid(), signal.SIGHUP)
         assert request.signal == "SIGHUP"

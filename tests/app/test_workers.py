@@ -15,7 +15,7 @@ import pytest
 from cnntrain.app.display import Silent
 from cnntrain.app.seed import Told
 from cnntrain.app.shares import Share
-from cnntrain.app.workers import _Mouth, _Queue, _Worker
+from cnntrain.app.workers import _Parent, _Queue, _Worker
 from tests.faults.cases import wait_for
 
 
@@ -23,13 +23,13 @@ def test_an_orphan_asks_itself_once():
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
     try:
-        ear, pipe = Pipe(duplex=False)
-        mouth = _Mouth(pipe)
-        mouth.say("say", 0, "a line")
-        assert (ear.recv(), heard) == (("say", 0, "a line"), [])
-        ear.close()
+        reader, writer = Pipe(duplex=False)
+        parent = _Parent(writer)
+        parent.tell("say", 0, "a line")
+        assert (reader.recv(), heard) == (("say", 0, "a line"), [])
+        reader.close()
         for _ in range(3):
-            mouth.say("say", 0, "another")
+            parent.tell("say", 0, "another")
         assert heard == ["SIGTERM"]
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -41,26 +41,26 @@ def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(s
     told, queue = Told(Silent(), 2), _Queue([Share(1, Fraction(1))])
     told.hear("paused", 1)
     assert queue.next_share([0], told) == Share(1, Fraction(1))
-    ear, mouth = Pipe(duplex=False)
-    os.write(mouth.fileno(), said)
-    mouth.close()
+    reader, writer = Pipe(duplex=False)
+    os.write(writer.fileno(), said)
+    writer.close()
     process = get_context("spawn").Process(target=os._exit, args=(9,))
     process.start()
-    queue.worker = _Worker(1, process, ear)
+    queue.worker = _Worker(1, process, reader)
     process.join()
     queue.hear(told)
-    assert queue.worker is None and ear.closed
+    assert queue.worker is None and reader.closed
     assert told.failures[1].why == "its process ended with 9; the same command goes on where it stopped"
 
 
 def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
-    told, (ear, mouth) = Told(Silent(), 2), Pipe(duplex=False)
+    told, (reader, writer) = Told(Silent(), 2), Pipe(duplex=False)
     process = get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
-    queue = _Queue([], _Worker(1, process, ear))
+    queue = _Queue([], _Worker(1, process, reader))
     queue.end()
     process.join()
-    mouth.close()
+    writer.close()
     queue.hear(told)
     assert told.failures[1].why == "interrupted; the same command goes on where it stopped"
 
@@ -78,13 +78,13 @@ class Ending:
 
     exitcode = 0
 
-    def __init__(self, mouth, *words):
-        self.mouth, self.words = mouth, words
+    def __init__(self, pipe, *words):
+        self.pipe, self.words = pipe, words
 
     def is_alive(self):
         for word in self.words:
-            self.mouth.send(word)
-        self.mouth.close()
+            self.pipe.send(word)
+        self.pipe.close()
         return False
 
     def join(self):
@@ -92,8 +92,8 @@ class Ending:
 
 
 def test_the_last_words_of_a_process_are_heard():
-    told, (ear, mouth) = Told(Silent(), 1), Pipe(duplex=False)
-    queue = _Queue([], _Worker(1, Ending(mouth, ("progress", 1, 8, 8), ("summary", 1, {"seed": 1})), ear))
+    told, (reader, writer) = Told(Silent(), 1), Pipe(duplex=False)
+    queue = _Queue([], _Worker(1, Ending(writer, ("progress", 1, 8, 8), ("summary", 1, {"seed": 1})), reader))
     queue.hear(told)
     assert (told.done, told.summaries, told.failures) == ({1: (8, 8)}, {1: {"seed": 1}}, {})
 

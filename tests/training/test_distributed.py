@@ -21,7 +21,7 @@ from torch import nn
 from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.led import WORDS
+from cnntrain.app.launched import WORDS
 from cnntrain.app.preparation import prepared
 from cnntrain.app.ranks import Unwritten, joined
 from cnntrain.app.train import resume_run, train_run

@@ -6,14 +6,14 @@ import os
 WORDS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
-def is_led() -> bool:
+def is_launched() -> bool:
     """Whether this process is a rank."""
     return set(os.environ) >= WORDS
 
 
 def is_first() -> bool:
     """Whether this process speaks for all: it is rank 0, or alone."""
-    return not is_led() or os.environ["RANK"] == "0"
+    return not is_launched() or os.environ["RANK"] == "0"
 
 
 def local_rank() -> int:

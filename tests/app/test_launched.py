@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnntrain.app.led import is_first, is_led, local_rank, local_size
+from cnntrain.app.launched import is_first, is_launched, local_rank, local_size
 from cnntrain.cli.train import _check_devices
 from cnntrain.errors import UsageError
 
@@ -24,7 +24,7 @@ def said(monkeypatch):
 
 
 def test_a_rank(said):
-    assert (is_led(), is_first(), local_rank(), local_size()) == (True, False, 1, 4)
+    assert (is_launched(), is_first(), local_rank(), local_size()) == (True, False, 1, 4)
     said.setenv("RANK", "0")
     assert is_first()
 
@@ -32,7 +32,7 @@ def test_a_rank(said):
 @pytest.mark.parametrize("missing", WORDS)
 def test_a_process_alone(said, missing):
     said.delenv(missing)
-    assert (is_led(), is_first()) == (False, True)
+    assert (is_launched(), is_first()) == (False, True)
 
 
 def test_torchrun_and_devices_must_agree(said):
