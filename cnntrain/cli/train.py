@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,26 +19,32 @@ NAME = "train"
 MOST_SEEDS = 10_000
 
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, and values in the place of its own."),
+]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")]
+Force = Annotated[bool, typer.Option("--force", help="Resume though the data has changed.")]
+RunDir = Annotated[Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
+]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="Train one network on so many GPUs, or CPU processes, at once.")
+]
+
+
 def run(
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, and values in the place of its own."),
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Resume though the data has changed.")] = False,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")
-    ] = None,
+    arguments: Words = None,
+    resume: Resume = None,
+    force: Force = False,
+    run_dir: RunDir = None,
     data_dir: DataDir = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
-    ] = None,
+    seeds: Seeds = None,
     jobs: Jobs = None,
     device: Device = "auto",
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="Train one network on so many GPUs, or CPU processes, at once.")
-    ] = None,
+    devices: Devices = None,
     plugins: Plugins = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -49,49 +55,57 @@ def run(
 
     cnntrain train --resume runs/digits/20260101-120000
     """
-    given = arguments or []
-    _check(given, resume, run_dir, seeds, jobs)
-    if force and resume is None:
-        raise UsageError("`--force` goes with `--resume`")
+    words = arguments or []
+    _check(words, resume, force, run_dir, seeds, jobs)
     _check_devices(devices, seeds)
     from cnntrain.app.configure import load_config
 
-    config = None if resume else load_config(Path(given[0]), given[1:], plugins or [])
+    config = None if resume else load_config(Path(words[0]), words[1:], plugins or [])
     if devices and devices > 1 and not is_launched():
-        from cnntrain.app.ranks import launch
-
-        raise typer.Exit(launch(devices, sys.argv[1:]))
+        _launch(devices)
     from cnntrain.app.report import report_after_training
+    from cnntrain.app.seeds import train_seeds
     from cnntrain.app.train import resume_run, train_run
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
-    from cnntrain.run.directory import default_path
 
     where = Where(data_dir, device, plugins or [])
     with Terminal(quiet) as display:
         if config is None:
             assert resume is not None
-            summaries = [resume_run(resume, given, where, display, force)]
+            runs = [resume_run(resume, words, where, display, force)]
         elif seeds is None:
-            place = run_dir or default_path(Path(given[0]).stem)
-            summaries = [train_run(config, place, where, display, or_beside=run_dir is None)]
+            runs = [train_run(config, run_dir or _place(words[0]), where, display, or_beside=run_dir is None)]
         else:
-            from cnntrain.app.seeds import train_seeds
-
-            root = run_dir or Path("runs") / Path(given[0]).stem
-            summaries = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
-        if not is_first():
-            return
-        if seeds is None:
-            report_after_training(Path(summaries[0]["run_dir"]), where, display)
-    if as_json:
-        print_json(summaries[0] if seeds is None else {"runs": summaries})
-    else:
-        typer.echo("\n".join(summary["run_dir"] for summary in summaries))
+            root = run_dir or Path("runs") / Path(words[0]).stem
+            runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
+        if seeds is None and is_first():
+            report_after_training(Path(runs[0]["run_dir"]), where, display)
+    if is_first() and as_json:
+        print_json(runs[0] if seeds is None else {"runs": runs})
+    elif is_first():
+        typer.echo("\n".join(run["run_dir"] for run in runs))
 
 
-def _check(given: list[str], resume: Path | None, run_dir: Path | None, seeds: str | None, jobs: int | None) -> None:
+def _launch(devices: int) -> NoReturn:
+    """Do all of this in so many processes."""
+    from cnntrain.app.ranks import launch
+
+    raise typer.Exit(launch(devices, sys.argv[1:]))
+
+
+def _place(config: str) -> Path:
+    from cnntrain.run.directory import default_path
+
+    return default_path(Path(config).stem)
+
+
+def _check(
+    given: list[str], resume: Path | None, force: bool, run_dir: Path | None, seeds: str | None, jobs: int | None
+) -> None:
     """Raise `UsageError` for what does not go together."""
+    if force and resume is None:
+        raise UsageError("`--force` goes with `--resume`")
     if resume is None and not given:
         raise UsageError("name a config, as in `cnntrain train configs/digits.yaml`, or a run with `--resume RUN_DIR`")
     if resume is not None and run_dir is not None:
