@@ -255,6 +255,7 @@ def _keep(run: Running, result: EpochResult) -> None:
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
     run.write_rows()
+    run.show_row(result)
     run.say(epoch_line(result, run.config.training.epochs))
 
 

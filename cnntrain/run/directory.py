@@ -1,6 +1,6 @@
 """A run's folder: named, locked, and written whole file by whole file.
 
-`config.yaml`, `metrics.csv`, `checkpoints/best.pt`, `last.pt` and `previous.pt`, `summary.json`, `log.txt`.
+`config.yaml`, `metrics.csv`, `checkpoints/best.pt`, `last.pt` and `previous.pt`, `summary.json`, `log.txt`, `events.*`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.run import checkpoint
+from cnntrain.run.events import Events
 
 if TYPE_CHECKING:
     from cnntrain.run.content import Checkpoint
@@ -83,6 +84,7 @@ class RunDirectory:
             raise _unfit(path, "can't be written to", error) from error
         for folder in (path, path / "checkpoints", path / "plots"):
             atomic.sweep(folder)
+        self._events = Events(path)
 
     @classmethod
     def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
@@ -191,8 +193,16 @@ class RunDirectory:
             torn = file.read(1) not in (b"", b"\n")
             file.write(b"\n" * torn + line.encode("utf-8", "replace") + b"\n")
 
+    def add_events(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Show TensorBoard the figures after an epoch, where it is installed."""
+        try:
+            self._events.add(epoch, figures)
+        except ImportError as error:
+            self.log(f"nothing for TensorBoard: {error}")
+
     def close(self) -> None:
         """Let other processes open it."""
+        self._events.close()
         with suppress(OSError):
             self._owner.unlink()
         self._lock.release()
