@@ -36,12 +36,14 @@ def run(
 
 
 def _print(found: Comparison) -> None:
+    """A table with a column for each run, or a line where there are many."""
     names = list(found.figures)
     rows: list[list[str]] = [["", *names]]
     for section in (found.differences, found.figures):
         keys = next(iter(section.values()))
         rows += [[key, *(_cell(key, section[name][key]) for name in names)] for key in keys]
-    typer.echo(table(rows))
+    is_wide = len(names) > len(rows)
+    typer.echo(table(list(zip(*rows, strict=True)) if is_wide else rows))
 
 
 def _cell(key: str, value: Any) -> str:

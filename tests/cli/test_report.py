@@ -285,6 +285,21 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: no finished run: it has no `summary.json`\n")
 
 
+def test_many_runs_have_a_line_each(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"run-{number}" for number in range(len(COMPARED) + 2)]
+    for name in names:
+        shutil.copytree(run, name)
+    head, *lines, _ = cnntrain("compare", *names).out.splitlines()
+    assert head.split() == COMPARED
+    assert [line.split()[0] for line in lines] == names
+    accuracy = json.loads((run / "summary.json").read_text())["best"]["test_accuracy"]
+    assert {line.split()[1] for line in lines} == {f"{100 * accuracy:.2f}"}
+    # A line more than runs.
+    turned = cnntrain("compare", *names[:-1]).out.splitlines()
+    assert turned[0].split() == names[:-1]
+
+
 def test_a_grid_has_a_place_for_every_image_and_caption():
     images = np.stack([np.full((1, 4, 4), value, np.float32) for value in (0.0, 0.5, 1.0)])
     sheet = np.asarray(Image.open(io.BytesIO(pictures.grid(images, 2, ["a very long caption", "b", "c\nd"]))))
