@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 @cache
-def constant(values: float | tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
-    """A number (), or numbers (rows, columns), on a device.
+def constant(values: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    """Numbers (rows, columns) on a device.
 
     Sent there once, since a CUDA graph can't be recorded while anything is.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, LiteralString
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
@@ -28,9 +28,9 @@ def pair(size: int | list[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def did_you_mean(wrong: str, known: Sequence[str], place: str = "") -> str:
-    """The end of a sentence that names the `place` where it belongs, else the nearest of `known`, or all of them."""
-    near = place or nearest(wrong, tuple(known))
+def did_you_mean(wrong: str, known: Sequence[str]) -> str:
+    """The end of a sentence that names the nearest of `known`, or all of them."""
+    near = nearest(wrong, tuple(known))
     if near:
         return f"; did you mean `{near}`?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
@@ -45,10 +45,16 @@ def nearest(wrong: str, known: tuple[str, ...]) -> str:
     return by_letters[near[0]] if near else ""
 
 
-def problem(message: str, location: Sequence[int | str] = (), value: object = None) -> InitErrorDetails:
+# The types of errors that are worded already: of a key that a section does not have, and of all else.
+UNKNOWN_KEY, WORDED = "cnntrain unknown key", "cnntrain"
+
+
+def problem(
+    message: str, location: Sequence[int | str] = (), value: object = None, kind: LiteralString = WORDED
+) -> InitErrorDetails:
     """One error with a message of ours, at a place below the value that is being validated."""
     # pydantic fills `{name}` in a template; a message that quotes the user's text must pass as it is.
-    error = PydanticCustomError("cnntrain", "{message}", {"message": message})
+    error = PydanticCustomError(kind, "{message}", {"message": message})
     return InitErrorDetails(type=error, loc=tuple(location), input=value)
 
 
@@ -69,7 +75,7 @@ def _wording(error: ErrorDetails) -> str:
     match error["type"]:
         case "missing":
             return f"`{name}` is missing"
-        case "cnntrain":
+        case kind if kind in (WORDED, UNKNOWN_KEY):
             return error["msg"]
         case "model_type" | "dict_type":
             return f"`{name}` takes a mapping, not {short(error['input'])}"
@@ -93,7 +99,8 @@ def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[Ini
         if len(e["loc"]) == 2 and _is_branch(e, data.get(e["loc"][0])):
             branches.setdefault(str(e["loc"][0]), []).append(e)
         else:
-            found.append(problem(_wording(e), e["loc"], e["input"]))
+            kind: LiteralString = UNKNOWN_KEY if e["type"] == UNKNOWN_KEY else WORDED
+            found.append(problem(_wording(e), e["loc"], e["input"], kind))
     told = {e["loc"][0] for e in found}
     for name, alternatives in branches.items():
         if name in told:  # another branch takes a value of this kind, and says what is wrong inside it
@@ -106,7 +113,7 @@ def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[Ini
 def _is_branch(error: ErrorDetails, value: object) -> bool:
     """Whether `error` says that `value` as a whole is not what one branch of a union takes."""
     if not isinstance(value, dict | list):
-        return error["type"] != "cnntrain"
+        return error["type"] not in (WORDED, UNKNOWN_KEY)
     return error["input"] is value and error["type"].endswith(("_type", "literal_error"))
 
 
@@ -121,20 +128,6 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    @classmethod
-    def place_of(cls, key: str, data: dict[Any, Any]) -> str:
-        """The dotted path from here to where a key of that name belongs in `data`, or nothing."""
-        for name, field in cls.model_fields.items():
-            # What may be left out is a union with None.
-            for section in get_args(field.annotation) or (field.annotation,):
-                if isinstance(section, type) and issubclass(section, Strict):
-                    below = data.get(name)
-                    inside = section.place_of(key, below if isinstance(below, dict) else {})
-                    path = key if key in section.model_fields else inside
-                    if path:
-                        return f"{name}.{path}"
-        return ""
-
     @model_validator(mode="wrap")
     @classmethod
     def _report_unknown_keys_too(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
@@ -142,7 +135,7 @@ class Strict(BaseModel):
             return handler(data)
         known = list(cls.model_fields)
         found = [
-            problem(f"unknown key `{key}`{did_you_mean(str(key), known, cls.place_of(str(key), data))}", (str(key),))
+            problem(f"unknown key `{key}`{did_you_mean(str(key), known)}", (str(key),), kind=UNKNOWN_KEY)
             for key in data
             if key not in known
         ]

@@ -132,7 +132,7 @@ class Unwritten(RunDirectory):
     def _leave(self, *content: Any) -> None:
         """Rank 0 does it."""
 
-    save_best = save_last = write_rows = add_events = log = close = _leave  # type: ignore[assignment]
+    save_best = save_last = write_rows = write_events = log = close = _leave  # type: ignore[assignment]
     write_config = write_summary = forget_summary = write = go_back_to = _leave  # type: ignore[assignment]
 
 

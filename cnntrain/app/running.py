@@ -13,7 +13,6 @@ from cnntrain.config.schema import Config
 from cnntrain.data.splits import Splits
 from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import RunDirectory
-from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
 
 
@@ -77,8 +76,5 @@ class Running:
         """Bring the tables to where the state is."""
         self.directory.write_rows("metrics.csv", self.state.history)
         self.directory.write_rows("diagnostics.csv", self.state.health)
-
-    def show_row(self, result: EpochResult) -> None:
-        """Let TensorBoard draw what the tables have got last."""
-        figures = {name: value for name, value in asdict(result).items() if isinstance(value, float)}
-        self.directory.add_events(result.epoch, figures)
+        figures = [asdict(result).items() for result in self.state.history]
+        self.directory.write_events([{name: value for name, value in row if type(value) is float} for row in figures])

@@ -22,14 +22,14 @@ class Request:
 
 
 @contextmanager
-def listening(is_launched: bool = False) -> Iterator[Request]:
+def listening(may_hear_twice: bool = False) -> Iterator[Request]:
     """Remember the first signal instead of ending by it; the second does what it did before.
 
     A process that a launcher has started may get each signal twice, from the terminal and from the
     launcher: it only remembers, and the launcher sees to an end at once.
     """
     request = Request()
-    with handling(lambda name: setattr(request, "signal", name), once=not is_launched):
+    with handling(lambda name: setattr(request, "signal", name), once=not may_hear_twice):
         yield request
 
 

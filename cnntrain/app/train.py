@@ -15,6 +15,7 @@ from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
+from cnntrain.app.launched import is_launched
 from cnntrain.app.mending import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
@@ -215,7 +216,7 @@ def _count_parameters(state: State) -> int:
 def _train(run: Running) -> Training:
     with explained(run.directory, _resume_command(run)):
         _introduce(run)
-        listened = nullcontext(run.request) if run.request else listening(is_launched=run.state.ranks.size > 1)
+        listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_launched())
         with devices.deterministic(run.config.training.deterministic), listened as request:
             yield from _iterate(run, request)
         return _finish(run)
@@ -232,6 +233,8 @@ def _iterate(run: Running, request: Request) -> Iterator[float]:
             interval.begin(run.state.step)
         elif isinstance(item, Remark):
             run.say(item.text)
+            # A rank can have one alone, and below all ask each other.
+            continue
         else:
             epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
             run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")
@@ -255,7 +258,6 @@ def _keep(run: Running, result: EpochResult) -> None:
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
     run.write_rows()
-    run.show_row(result)
     run.say(epoch_line(result, run.config.training.epochs))
 
 

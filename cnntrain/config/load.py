@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from cnntrain import registry
 from cnntrain.config.document import MAX_DEPTH, Allowance, Document, Place, parse, plain, read, write
-from cnntrain.config.schema import Config
+from cnntrain.config.schema import Config, place_of
 from cnntrain.errors import ConfigError, Position, Problem
+from cnntrain.strict import UNKNOWN_KEY
 
 MAX_FILES = 20
 # Of what may be extended: messages show a file's lines, and a stranger's config shall not choose any file.
@@ -54,10 +56,19 @@ def _validate(document: Document) -> Config:
     try:
         config = Config.model_validate(document.value)
     except ValidationError as error:
-        found = [_problem(document, e["loc"], e["msg"]) for e in error.errors()]
+        found = [_problem(document, e["loc"], _told(e, document.value)) for e in error.errors()]
         raise ConfigError(sorted(found, key=_reading_order)) from error
     config._document = document
     return config
+
+
+def _told(error: ErrorDetails, config: dict[str, Any]) -> str:
+    """What an error says, and of a key that stands in the wrong place, where it belongs."""
+    key = str(error["loc"][-1]) if error["type"] == UNKNOWN_KEY else ""
+    place = key and place_of(key, config)
+    if not place:
+        return error["msg"]
+    return f"unknown key `{key}`; " + (f"did you mean `{place}`?" if "." in place else "it belongs to the top level")
 
 
 def _problem(document: Document, place: Place, message: str) -> Problem:

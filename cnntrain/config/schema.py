@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
 from pydantic_core import CoreSchema
@@ -168,22 +168,6 @@ class TrainingConfig(Strict):
     )
     deterministic: bool = Field(False, description="the same bits on a GPU too, at some cost; a CPU gives them anyway")
 
-    @classmethod
-    def place_of(cls, key: str, data: dict[Any, Any]) -> str:
-        """The dotted path from here to where a key of that name belongs in `data`, or nothing."""
-        return (
-            super().place_of(key, data)
-            or _argument("optimizer", registry.optimizers, data.get("optimizer", "sgd"), key)
-            or _argument("schedule", registry.schedules, data.get("schedule", "constant"), key)
-        )
-
-
-def _argument(field: str, known: registry.Registry, chosen: Any, key: str) -> str:
-    """`optimizer.sgd.momentum`, where the one that is `chosen` takes the key."""
-    name = next(iter(chosen), None) if isinstance(chosen, dict) else chosen
-    takes_it = isinstance(name, str) and name in known and key in known[name].arguments.model_fields
-    return f"{field}.{name}.{key}" if takes_it else ""
-
 
 class ClaimConfig(Strict):
     """A figure that a config expects of itself."""
@@ -227,3 +211,35 @@ class Config(Strict):
         position = self._document.position(place)
         where = "" if position else ".".join(map(str, place)) + ": "
         return ConfigError([Problem(where + message, position)])
+
+
+# Keys whose value is one name with its arguments.
+_ONE_OF = {
+    "source": registry.sources,
+    "optimizer": registry.optimizers,
+    "schedule": registry.schedules,
+    "init": registry.initializers,
+}
+
+
+def place_of(key: str, config: dict[Any, Any], section: type[Strict] = Config) -> str:
+    """The dotted path to where a key of that name belongs in a config, or in a `section` of it; or nothing."""
+    if key in section.model_fields:
+        return key
+    for name, field in section.model_fields.items():
+        written = config.get(name, field.default)
+        path = _argument(key, _ONE_OF[name], written) if name in _ONE_OF else ""
+        # What may be left out is a union with None.
+        for inner in get_args(field.annotation) or (field.annotation,):
+            if isinstance(inner, type) and issubclass(inner, Strict):
+                path = place_of(key, written if isinstance(written, dict) else {}, inner)
+        if path:
+            return f"{name}.{path}"
+    return ""
+
+
+def _argument(key: str, known: registry.Registry, written: Any) -> str:
+    """`sgd.momentum`, where it is an argument of what is written."""
+    name = next(iter(written), None) if isinstance(written, dict) else written
+    takes_it = isinstance(name, str) and name in known and key in known[name].arguments.model_fields
+    return f"{name}.{key}" if takes_it else ""

@@ -11,6 +11,8 @@ from cnntrain import registry
 from cnntrain.strict import Strict, problem, problems, raise_all, short
 
 KIND = "x-cnntrain-kind"
+# What stands in lists.
+LISTED = ("layer", "augmentation")
 
 
 class Spec(BaseModel):
@@ -52,7 +54,8 @@ def _name_and_arguments(kind: str, written: Any) -> tuple[str, Any]:
         return name, {} if arguments is None else arguments
     if isinstance(written, dict) and written:
         keys = ", ".join(f"`{key}`" for key in written)
-        raise_all(kind, [problem(f"one {kind} has one key, this has {keys}; indent its arguments, or write two items")])
+        advice = "indent its arguments" + ", or write two items" * (kind in LISTED)
+        raise_all(kind, [problem(f"one {kind} has one key, this has {keys}; {advice}")])
     raise_all(kind, [problem(f"{_one(kind)} is a name or `name: {{arguments}}`, not {short(written)}")])
     raise AssertionError
 

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
     Of a family, as of one folder of images, only the newest entry is kept. Processes that ask at
     once wait for the first. Raises `DataError` where the cache can't be written to.
     """
+    if getattr(current_process(), "_inheriting", False):
+        # One of the processes that decode for the script, which holds the lock, is importing it, and has come to here.
+        raise DataError('a script that is not the command line must begin with `if __name__ == "__main__":`')
     place = cache / "pixels" / f"{_short(family)}-{_short(key)}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run's folder: named, locked, and written whole file by whole file.
+"""A run's folder: named, locked, and written whole file by whole file, but for what is appended to: log and events.
 
 `config.yaml`, `metrics.csv`, `checkpoints/best.pt`, `last.pt` and `previous.pt`, `summary.json`, `log.txt`, `events.*`.
 """
@@ -193,16 +193,18 @@ class RunDirectory:
             torn = file.read(1) not in (b"", b"\n")
             file.write(b"\n" * torn + line.encode("utf-8", "replace") + b"\n")
 
-    def add_events(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Show TensorBoard the figures after an epoch, where it is installed."""
+    def write_events(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Show TensorBoard the figures after each epoch, where it is installed."""
         try:
-            self._events.add(epoch, figures)
+            self._events.bring_to(rows)
         except ImportError as error:
             self.log(f"nothing for TensorBoard: {error}")
 
     def close(self) -> None:
         """Let other processes open it."""
-        self._events.close()
+        # What can't be written has been told of.
+        with suppress(OSError):
+            self._events.close()
         with suppress(OSError):
             self._owner.unlink()
         self._lock.release()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import time, time_ns
@@ -10,45 +11,51 @@ from typing import Any
 
 from cnntrain import atomic
 
+NAME = "events.out.tfevents."
+
 
 class Events:
-    """A run's event files, one for each process that has trained it; the first figures make it.
+    """A run's event file. Each process that trains the run writes one of its own, with all epochs, in place of others'.
 
-    TensorBoard drops from earlier files what they have of the epoch that a file begins with, and of later ones.
+    So what a process that died was ahead with, or had not written yet, is neither double nor missing.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / f"events.out.tfevents.{time_ns()}"
+        self._folder = folder
+        self._path = folder / f"{NAME}{time_ns()}"
         self._writer: Any = None
-        self._is_wanted = find_spec("tensorboard") is not None
+        self._written = 0
+        self._is_usable = find_spec("tensorboard") is not None
 
-    def add(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Write the figures after an epoch under their names; raises `ImportError` where tensorboard can't be used."""
-        if not self._is_wanted:
+    def bring_to(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Write what is new of the figures after each epoch; raises `ImportError` where tensorboard can't be used."""
+        if not self._is_usable or len(rows) == self._written:
             return
         with atomic.naming(self._path):
             if self._writer is None:
-                self._begin(epoch)
-            self._write(step=epoch, summary=_summary(figures))
+                self._begin()
+            for epoch, figures in enumerate(rows[self._written :], self._written + 1):
+                self._write(step=epoch, summary=_summary(figures))
             self._writer.flush()
+            self._written = len(rows)
+            for older in self._folder.glob(f"{NAME}*"):
+                if older != self._path:
+                    with suppress(OSError):  # where a system does not let go of a file that somebody reads
+                        older.unlink()
 
     def close(self) -> None:
         """Nothing is added any more."""
         if self._writer is not None:
             self._writer.close()
 
-    def _begin(self, epoch: int) -> None:
-        # Until it is known that it works.
-        self._is_wanted = False
+    def _begin(self) -> None:
         try:
-            from tensorboard.compat.proto.event_pb2 import SessionLog
             from tensorboard.summary.writer.record_writer import RecordWriter
         except Exception as error:  # as of protobuf, where its version is another than tensorboard's
+            self._is_usable = False
             raise ImportError(f"tensorboard can't be imported: {error}") from error
-        self._is_wanted = True
         self._writer = RecordWriter(self._path.open("wb"))
         self._write(file_version="brain.Event:2")
-        self._write(step=epoch, session_log=SessionLog(status=SessionLog.START))
 
     def _write(self, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -58,7 +58,7 @@ def test_the_second_signal_does_what_it_did_before():
 
 def test_who_is_launched_only_remembers():
     before = signal.getsignal(signal.SIGINT)
-    with listening(is_launched=True) as request:
+    with listening(may_hear_twice=True) as request:
         interrupt()
         os.kill(os.getpid(), signal.SIGHUP)
         assert request.signal == "SIGHUP"
