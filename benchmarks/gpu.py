@@ -96,6 +96,12 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
     return {"epoch": epoch, "first_step_seconds": first, "peak_mib": taken / 2**20}
 
 
+def with_chosen_convolutions(measure: Callable[[], Figures]) -> Figures:
+    """The figures where cuDNN tries its convolutions and takes the fastest, which may be others from run to run."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        return measure()
+
+
 def kernels(workload: str, batch_size: int, device: torch.device = CUDA) -> Figures:
     """How many kernels a step has, on a CPU operations; the microseconds in them, and those of each of the longest."""
     is_cpu = device.type == "cpu"
@@ -140,14 +146,14 @@ def peer_seconds(peer: str, workload: str, batch_size: int) -> float:
 
 
 def seconds_in_turns(workload: str, batch_size: int, networks: int, device: torch.device = CUDA) -> float:
-    """An epoch of so many networks that take turns, as `cnntrain train --seeds` trains them; the first is a warm-up."""
+    """An epoch of so many networks that take turns, as `cnntrain train --seeds` trains them; two are a warm-up."""
     lanes = [Lane(device) for _ in range(networks)]
     trainings = []
     for lane in lanes:
         with lane.turn():
             trainings.append(loop.train(*prepared(workload, batch_size, device=device)))
     seconds = 0.0
-    for _ in range(2):
+    for _ in range(3):
         began = perf_counter()
         _take_turns(lanes, trainings, lambda item: isinstance(item, loop.Progress) and item.batch == item.batches)
         _wait_for(device)
@@ -215,6 +221,8 @@ def measurements() -> Iterator[tuple[str, str, Callable[[], Figures]]]:
             yield from _case(workload, batch_size)
     for workload in ("W3", "W4"):
         yield "more", f"kernels of {workload}-10", partial(kernels, workload, 10)
+        graph = partial(epoch_figures, workload, 10, "graph")
+        yield "more", f"{workload}-10, convolutions chosen by trial", partial(with_chosen_convolutions, graph)
     yield "more", "in turns", lambda: {str(count): seconds_in_turns("W4", 10, count) for count in (1, 5)}
     yield from _case("W5", 512)
     yield "more", "W5-512 bfloat16 graph", partial(epoch_figures, "W5", 512, "graph", "bfloat16")

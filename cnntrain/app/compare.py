@@ -19,16 +19,24 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 
 @dataclass(frozen=True)
 class Comparison:
-    """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1)."""
+    """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
+
+    `unfinished` runs are left out.
+    """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
+    unfinished: list[str]
 
 
 def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
     """Compare finished runs, and draw their validation accuracies into `picture`."""
-    summaries = {str(run): _summary(run) for run in runs}
-    configs = {str(run): _flat(read(run / "config.yaml").value) for run in runs}
+    found = {str(run): _summary(run) for run in runs}
+    summaries = {run: summary for run, summary in found.items() if summary}
+    unfinished = [run for run in found if run not in summaries]
+    if not summaries:
+        raise UsageError(f"{', '.join(unfinished)}: no finished run: it has no `summary.json`")
+    configs = {run: _flat(read(Path(run) / "config.yaml").value) for run in summaries}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
@@ -43,14 +51,15 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
         }
         for run, summary in summaries.items()
     }
-    rows = {str(run): Rows.read(run) for run in runs}
+    rows = {run: Rows.read(Path(run)) for run in summaries}
     atomic.write(picture, plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)"))
-    return Comparison(differences, figures)
+    return Comparison(differences, figures, unfinished)
 
 
-def _summary(run: Path) -> dict[str, Any]:
+def _summary(run: Path) -> dict[str, Any] | None:
+    """The summary of a run, or nothing of one that has not ended, or has diverged."""
     summary = read_summary(run)
-    if summary is None:
+    if summary is None and not (run / "config.yaml").is_file():
         raise UsageError(f"{run}: no finished run: it has no `summary.json`")
     return summary
 

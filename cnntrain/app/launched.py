@@ -3,12 +3,12 @@
 import os
 
 # What torch's launcher says to each process that it starts.
-WORDS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
 def is_launched() -> bool:
     """Whether this process is a rank."""
-    return set(os.environ) >= WORDS
+    return set(os.environ) >= VARIABLES
 
 
 def is_first() -> bool:

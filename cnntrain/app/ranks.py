@@ -118,7 +118,7 @@ def _is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "Connection", "NCCL"))
 
 
-class Unwritten(RunDirectory):
+class ReadOnlyRunDirectory(RunDirectory):
     """A run directory as the other ranks see it: read, but never written to."""
 
     def __init__(self, path: Path) -> None:
@@ -138,4 +138,4 @@ class Unwritten(RunDirectory):
 
 def directory_of(ranks: Alone) -> type[RunDirectory]:
     """What this rank opens a run directory as."""
-    return Unwritten if ranks.rank else RunDirectory
+    return ReadOnlyRunDirectory if ranks.rank else RunDirectory

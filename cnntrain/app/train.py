@@ -53,7 +53,7 @@ def train_run(
     Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
     no longer finite.
     """
-    return finished(training(config, run_dir, where, display, or_beside=or_beside))
+    return run_to_end(train_stepwise(config, run_dir, where, display, or_beside=or_beside))
 
 
 def resume_run(
@@ -65,10 +65,10 @@ def resume_run(
     cut off before its first checkpoint begins again. A checkpoint of a run in the place of its
     directory goes on from there. Raises `DataError` where the data has changed, unless forced.
     """
-    return finished(resumed(run_dir, overrides, where, display, force))
+    return run_to_end(resume_stepwise(run_dir, overrides, where, display, force))
 
 
-def training(
+def train_stepwise(
     config: Config,
     run_dir: Path,
     where: Where,
@@ -85,7 +85,7 @@ def training(
             return (yield from _begin(Running(given, where, directory, display, request), origin))
 
 
-def resumed(
+def resume_stepwise(
     run_dir: Path,
     overrides: Sequence[str],
     where: Where,
@@ -114,7 +114,7 @@ def resumed(
             return (yield from _train(run))
 
 
-def finished(training: Training, until: float = 1) -> dict[str, Any]:
+def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
     """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
     with closing(training):
         while True:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from cnntrain.app import device as devices
-from cnntrain.app.seed import Relay, Told, begun, reported
+from cnntrain.app.seed import Relay, Told, begin_or_resume, reported
 from cnntrain.app.signals import listening
 from cnntrain.app.train import Training
 from cnntrain.app.where import Where
@@ -23,7 +23,7 @@ def work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, j
             while waiting and len(running) < jobs and not request.signal:
                 seed, config = waiting.pop(0)
                 relay = Relay(seed, told.hear)
-                training = begun(config, root / f"seed-{seed}", where, relay, request)
+                training = begin_or_resume(config, root / f"seed-{seed}", where, relay, request)
                 running[seed] = Lane(devices.choose(where.device)), left.enter_context(closing(training))
             for seed, (lane, training) in list(running.items()):
                 if not _advance(seed, lane, training, told):

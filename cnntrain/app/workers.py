@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app.configure import import_plugins
-from cnntrain.app.seed import REPORT_SECONDS, Relay, Told, begun, reported
+from cnntrain.app.seed import REPORT_SECONDS, Relay, Told, begin_or_resume, reported
 from cnntrain.app.shares import Share, divided
 from cnntrain.app.signals import listening
-from cnntrain.app.train import finished
+from cnntrain.app.train import run_to_end
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
@@ -70,7 +70,7 @@ class _Worker:
             return
         code = self.process.exitcode or 0
         if self.is_to_end and code == -signal.SIGTERM:
-            # It had not begun to listen.
+            # It had not begin_or_resume to listen.
             told.hear("interrupted", self.seed)
             return
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -159,8 +159,8 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     parent = _Parent(pipe)
     with reported(share.seed, parent.tell):
         import_plugins(where.plugins)
-        run = begun(from_resolved(values), run_dir, where, Relay(share.seed, parent.tell), request=None)
+        run = begin_or_resume(from_resolved(values), run_dir, where, Relay(share.seed, parent.tell), request=None)
         try:
-            parent.tell("summary", share.seed, finished(run, float(share.until)))
+            parent.tell("summary", share.seed, run_to_end(run, float(share.until)))
         except Paused:
             parent.tell("paused", share.seed)

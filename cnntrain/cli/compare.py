@@ -33,17 +33,20 @@ def run(
     else:
         _print(found)
         typer.echo(f"curves: {picture}")
+    for run in found.unfinished:
+        typer.echo(f"warning: {printable(run)} is left out, for it has not ended; see its log.txt", err=True)
 
 
 def _print(found: Comparison) -> None:
-    """A table with a column for each run, or a line where there are many."""
-    names = list(found.figures)
-    rows: list[list[str]] = [["", *names]]
-    for section in (found.differences, found.figures):
-        keys = next(iter(section.values()))
-        rows += [[key, *(_cell(key, section[name][key]) for name in names)] for key in keys]
-    is_wide = len(names) > len(rows)
-    typer.echo(table(list(zip(*rows, strict=True)) if is_wide else rows))
+    """A table with a column for each run; where there are many, with a line for each, the best first."""
+    values = {name: found.differences[name] | found.figures[name] for name in found.figures}
+    keys = list(next(iter(values.values())))
+    if len(values) <= len(keys) + 1:
+        rows = [["", *values], *([key, *(_cell(key, own[key]) for own in values.values())] for key in keys)]
+    else:
+        best_first = sorted(values.items(), key=lambda run: -run[1]["validation_accuracy"])
+        rows = [["", *keys], *([name, *(_cell(key, own[key]) for key in keys)] for name, own in best_first)]
+    typer.echo(table(rows))
 
 
 def _cell(key: str, value: Any) -> str:

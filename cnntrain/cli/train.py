@@ -101,20 +101,20 @@ def _place(config: str) -> Path:
 
 
 def _check(
-    given: list[str], resume: Path | None, force: bool, run_dir: Path | None, seeds: str | None, jobs: int | None
+    words: list[str], resume: Path | None, force: bool, run_dir: Path | None, seeds: str | None, jobs: int | None
 ) -> None:
     """Raise `UsageError` for what does not go together."""
     if force and resume is None:
         raise UsageError("`--force` goes with `--resume`")
-    if resume is None and not given:
+    if resume is None and not words:
         raise UsageError("name a config, as in `cnntrain train configs/digits.yaml`, or a run with `--resume RUN_DIR`")
     if resume is not None and run_dir is not None:
         raise UsageError("`--resume` goes on in the run's own directory; leave `--run-dir` away")
-    if resume is not None and given and "=" not in given[0]:
-        raise UsageError(f"`--resume` takes the run's own config; leave `{given[0]}` away")
+    if resume is not None and words and "=" not in words[0]:
+        raise UsageError(f"`--resume` takes the run's own config; leave `{words[0]}` away")
     if resume is not None and seeds is not None:
         raise UsageError("`--resume` goes on with one run; the command with `--seeds` goes on by itself when repeated")
-    if seeds is not None and any(word.startswith("seed=") for word in given[1:]):
+    if seeds is not None and any(word.startswith("seed=") for word in words[1:]):
         raise UsageError("`--seeds` gives each run its seed; leave `seed=` away")
     if jobs is not None and seeds is None:
         raise UsageError("`--jobs` goes with `--seeds`")

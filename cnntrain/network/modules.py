@@ -64,7 +64,7 @@ class Pointwise(nn.Conv2d):
         return functional.conv2d(met, self.weight, self.bias, groups=self.groups)
 
 
-def kind_of_conv(kernel: tuple[int, int], stride: tuple[int, int]) -> type[nn.Conv2d]:
+def safe_conv(kernel: tuple[int, int], stride: tuple[int, int]) -> type[nn.Conv2d]:
     """torch's Conv2d, or ours where torch's is not safe."""
     return Pointwise if kernel == (1, 1) and stride != (1, 1) else nn.Conv2d
 

@@ -31,6 +31,8 @@ STYLE: Any = {
 TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
 # From this share of the most on, a cell is too dark for black letters.
 DARK = 0.6
+# So many lines matplotlib gives a colour of their own; of more, so many of the highest are named.
+COLOURS, HIGHEST = 10, 5
 # What systems bring along for the scripts that matplotlib's own font lacks.
 FONTS = [
     "Noto Sans CJK JP",
@@ -164,14 +166,19 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
 
 
 def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
-    """One column of several runs' metrics in one picture."""
+    """One column of several runs' metrics in one picture; of many, names and colours of those that came highest."""
+    highest = sorted(runs, key=lambda name: max(runs[name].column(column)), reverse=True)
+    named = set(runs if len(runs) <= COLOURS else highest[:HIGHEST])
 
     def draw(axes: Axes) -> None:
         lows = []
         for name, rows in runs.items():
             # matplotlib leaves a label out that begins with `_`.
             label = _plain(f"./{name}" if name.startswith("_") else name)
-            axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], label=label, linewidth=1.3)
+            look: Any = (
+                {"label": label, "linewidth": 1.3} if name in named else {"color": "lightgrey", "linewidth": 0.8}
+            )
+            axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], **look)
             lows.append(_low(rows.column(column)))
         axes.set_ylim(min(lows), None)
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Optimizers that take their learning rate from the device, and keep nothing of their state on the host.
 CAPTURABLE = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
-# What a CUDA graph takes at once, at most.
-STEPS = 50
+# What a CUDA graph takes at once, at most, and what of an epoch is worth no graph of single steps besides.
+STEPS, REST = 50, 4
 # What a CPU takes at once: so many steps, and so many values in their images, 1 MiB, as the cache of a core holds.
 FEW, VALUES = 10, 1 << 18
 # In how many parts an epoch can be left there at least: whoever asks to save or to end waits for one of them.
@@ -92,27 +92,27 @@ class Traced(Engine):
             return
         # Whatever is no part of a step is done for all of them at once.
         images, labels = self.step.gather(torch.cat(list(batches)))
-        offsets = self.step.offsets(labels, self._size)
-        each = zip(torch.split(images, self._size), torch.split(offsets, self._size), factors, strict=True)
-        logits = torch.cat([self._run_one(some, offset, factor) for some, offset, factor in each])
-        totals.add(self.step.losses(logits, labels, len(batches)), logits, labels)
+        minus_targets = self.step.minus_targets(labels, self._size)
+        each = zip(torch.split(images, self._size), torch.split(minus_targets, self._size), factors, strict=True)
+        logits = torch.cat([self._run_one(some, minus_target, factor) for some, minus_target, factor in each])
+        totals.add(self.step.loss_sums(logits, labels, len(batches)), logits, labels)
 
-    def _run_one(self, images: Tensor, offsets: Tensor, factor: float) -> Tensor:
+    def _run_one(self, images: Tensor, minus_targets: Tensor, factor: float) -> Tensor:
         """A step on gathered images; gives the logits."""
         for group, rate in zip(self._groups, self._rates, strict=True):
             group["lr"] = group["initial_lr"] * factor
             rate.fill_(group["lr"])
         if self._program is None:
-            return self._write_down(images, offsets)
+            return self._write_down(images, minus_targets)
         with torch.no_grad():
-            return self._program(images, offsets)
+            return self._program(images, minus_targets)
 
-    def _write_down(self, images: Tensor, offsets: Tensor) -> Tensor:
+    def _write_down(self, images: Tensor, minus_targets: Tensor) -> Tensor:
         """Carry the step out, and see whether it was the same as the one before."""
-        tracer = Tracer([images, offsets])
+        tracer = Tracer([images, minus_targets])
         updates = {layer: tracer.as_one(update) for layer, update in self.step.updates.items()}
         with learning_at(self.step, self._rates), tracer:
-            logits = replace(self.step, updates=updates).learn(images, offsets, keeps_gradients=False)
+            logits = replace(self.step, updates=updates).learn(images, minus_targets, keeps_gradients=False)
             tracer.give(logits)
         before, self._trace = self._trace, tracer.trace
         if not tracer.trace.is_foreseeable or (before and not before.is_same(tracer.trace)):
@@ -129,6 +129,7 @@ class Graph(Engine):
         super().__init__(step)
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._has_failed = False
+        self._are_singles_plain = False
         for group in step.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True
@@ -136,11 +137,13 @@ class Graph(Engine):
     def at_once(self, number: int, left: int, whole: int) -> int:
         """The very first step stands alone, since it makes the optimizer's state, and so does the last of an epoch."""
         size = steps_in_a_graph(whole)
+        self._are_singles_plain = size > 1 and (whole - 1) % size <= REST
         return size if number and left > size and not self._has_failed else 1
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; gradients are kept by a plain step only."""
-        recording = None if keeps_gradients or self._has_failed else self._recorded(batches)
+        is_plain = keeps_gradients or self._has_failed or (len(batches) == 1 and self._are_singles_plain)
+        recording = None if is_plain else self._recorded(batches)
         if recording is None:
             super().run(batches, factors, totals, keeps_gradients)
             return
@@ -201,6 +204,7 @@ def steps_in_a_graph(whole: int) -> int:
     """How many steps of an epoch's `whole` to record as one: the first epoch and another have the fewest launches."""
 
     def launches(size: int) -> int:
+        # All but the last step, and in a run's first epoch the first.
         return sum(divmod(whole - 1, size)) + sum(divmod(whole - 2, size))
 
     return min(range(1, min(STEPS, whole - 2) + 1), key=launches, default=1)

@@ -67,8 +67,9 @@ def train(plan: Plan, state: State) -> Iterator[Progress | Remark | RolledBack |
     """
     state.keeps_anchor = plan.config.training.on_divergence == "rollback"
     while not state.stopped:
+        # Also where nothing is rolled back: what diverges is looked for from there.
         if state.batch == 0 or state.anchor is None:
-            state.drop_anchor()
+            state.set_anchor()
         try:
             yield from _train_epoch(plan, state)
             yield from _finish_epoch(plan, state)
@@ -113,23 +114,37 @@ def _remarks(engine: Engine) -> Iterator[Remark]:
         engine.remark = ""
 
 
-def _batches(plan: Plan, state: State) -> Sequence[Tensor]:
+@dataclass(frozen=True)
+class Batches:
+    """An epoch's batches, indices of images; cut when they are asked for: a GPU would wait for all to be cut."""
+
+    order: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order) / self.size)
+
+    def part(self, first: int, count: int) -> Sequence[Tensor]:
+        """So many batches, from the `first` on."""
+        return torch.split(self.order[first * self.size : (first + count) * self.size], self.size)
+
+
+def _batches(plan: Plan, state: State) -> Batches:
     order = _expect(plan, state)
-    return torch.split(order.to(state.device), plan.config.training.batch_size)
+    return Batches(order.to(state.device), plan.config.training.batch_size)
 
 
 def _expect(plan: Plan, state: State) -> Tensor:
     """Say which images are to come in the epoch, from where the state is; gives the order of all of them."""
     config = plan.config
     order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
-    coming = torch.split(order, config.training.batch_size)[state.batch :]
+    batches = Batches(order, config.training.batch_size)
+    coming = (batches.part(number, 1)[0] for number in range(state.batch, len(batches)))
     plan.feeds.train.expect(state.ranks.own(batch) for batch in coming)
     return order
 
 
-def _train_batches(
-    plan: Plan, state: State, batches: Sequence[Tensor], engine: Engine, is_watched: bool = False
-) -> None:
+def _train_batches(plan: Plan, state: State, batches: Batches, engine: Engine, is_watched: bool = False) -> None:
     """Train on the next batch, or on as many as the engine takes at once."""
     count = engine.at_once(state.step, len(batches) - state.batch, len(batches))
     if state.device.type == "cpu":
@@ -139,9 +154,7 @@ def _train_batches(
     # The health of the layers is read after these.
     keeps_gradients = is_watched or state.step == 0 or state.batch == len(batches) - 1
     # Several ranks take one batch at once.
-    shares, counted = zip(
-        *(state.ranks.share(batch) for batch in batches[state.batch : state.batch + count]), strict=True
-    )
+    shares, counted = zip(*map(state.ranks.share, batches.part(state.batch, count)), strict=True)
     totals = state.totals if all(counted) else Totals.zero(state.device)
     engine.run(shares, factors, totals, keeps_gradients)
     state.learning_rate = state.optimizer.param_groups[-1]["initial_lr"] * factors[-1]
@@ -181,7 +194,7 @@ def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
         raise Diverged(f"{error}, though the learning rate was lowered {ROLLBACKS} times; {_advice(learning_rate)}")
     state.go_back()
     state.rollbacks += 1
-    state.drop_anchor()
+    state.set_anchor()
     # Whoever is in the middle of the epoch goes on with it from its beginning.
     _expect(plan, state)
     return RolledBack(error, state.epoch, LOWERED**state.rollbacks)

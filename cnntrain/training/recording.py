@@ -142,15 +142,15 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
     count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
     for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
         images, labels = step.gather(some.flatten())
-        offsets, learned = step.offsets(labels, size), []
-        for batch, offset, of_groups in zip(
-            torch.split(images, size), torch.split(offsets, size), rates_of_some, strict=True
+        minus_targets, learned = step.minus_targets(labels, size), []
+        for batch, minus_target, of_groups in zip(
+            torch.split(images, size), torch.split(minus_targets, size), rates_of_some, strict=True
         ):
             with learning_at(step, of_groups.unbind()):
-                learned.append(step.learn(batch, offset, keeps_gradients=True))
+                learned.append(step.learn(batch, minus_target, keeps_gradients=True))
         logits = torch.cat(learned)
         # One addition for all: on a GPU each takes as long as a larger operation.
-        totals.add(step.losses(logits, labels, len(learned)).sum(0, keepdim=True), logits, labels)
+        totals.add(step.loss_sums(logits, labels, len(learned)).sum(0, keepdim=True), logits, labels)
 
 
 @contextmanager

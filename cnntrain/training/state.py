@@ -139,7 +139,7 @@ class State:
         self.batch, self.seconds, self.totals, self.anchor = 0, 0.0, Totals.zero(self.device), None
         self.health = [layer for layer in self.health if layer.epoch <= self.epoch]
 
-    def drop_anchor(self) -> None:
+    def set_anchor(self) -> None:
         """Let this be the state that a rollback goes back to."""
         # The old one goes first: there may be no memory for both.
         self.anchor = None

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from cnntrain.network.modules import Linear, Update
-from cnntrain.training.loss import gradient_of, losses_of, offsets_of
+from cnntrain.training.loss import gradient_of, losses_of, minus_targets
 from cnntrain.training.optimizers import descend, index_of_group
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class Totals:
         """Nothing summed yet."""
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
 
-    def add(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count images by the sums of their losses (any number,), logits (images, classes) and labels (images,)."""
+    def add(self, loss_sums: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count images by sums of their losses (any number,), logits (images, classes) and labels (images,)."""
         # One by one, for so they are rounded the same however many come at once.
-        for loss in losses.unbind():
+        for loss in loss_sums.unbind():
             self.loss += loss
         self.correct += (logits.argmax(1) == labels).sum()
 
@@ -64,23 +64,23 @@ class Step:
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
         """One update from the images at `indices` (batch,), counted into `totals`; see `learn`."""
         images, labels = self.gather(indices)
-        logits = self.learn(images, self.offsets(labels, len(labels)), keeps_gradients)
-        totals.add(self.losses(logits, labels), logits, labels)
+        logits = self.learn(images, self.minus_targets(labels, len(labels)), keeps_gradients)
+        totals.add(self.loss_sums(logits, labels), logits, labels)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images, as the network takes them where nothing augments them, and labels."""
         images, labels = self.images.gather(indices)
         return (images if self.augmentations else self.images.preprocessing.normalize(images)), labels
 
-    def offsets(self, labels: Tensor, batch_size: int) -> Tensor:
+    def minus_targets(self, labels: Tensor, batch_size: int) -> Tensor:
         """What `learn` is to know of the labels (images,) of one or more batches: (images, classes)."""
-        return offsets_of(labels, self.classes, self.label_smoothing, batch_size)
+        return minus_targets(labels, self.classes, self.label_smoothing, batch_size)
 
-    def losses(self, logits: Tensor, labels: Tensor, batches: int = 1) -> Tensor:
+    def loss_sums(self, logits: Tensor, labels: Tensor, batches: int = 1) -> Tensor:
         """The summed loss of each of so many equal batches (batches,), by logits (images, classes)."""
         return losses_of(logits, labels, self.label_smoothing).view(batches, -1).sum(1)
 
-    def learn(self, images: Tensor, offsets: Tensor, keeps_gradients: bool) -> Tensor:
+    def learn(self, images: Tensor, minus_targets: Tensor, keeps_gradients: bool) -> Tensor:
         """One update from gathered images; gives their logits (batch, classes) before it.
 
         With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
@@ -93,7 +93,7 @@ class Step:
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
                 logits: Tensor = self.network(images).float()
-            logits.backward(gradient_of(logits.detach(), offsets))  # type: ignore[no-untyped-call]
+            logits.backward(gradient_of(logits.detach(), minus_targets))  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()

@@ -5,11 +5,11 @@ import torch
 import torch.distributed as dist
 
 from cnntrain.app import ranks
-from cnntrain.app.ranks import Unwritten, directory_of, joined
+from cnntrain.app.ranks import ReadOnlyRunDirectory, directory_of, joined
 from cnntrain.errors import Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Alone
-from tests.app.test_led import WORDS
+from tests.app.test_launched import WORDS
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_each_rank_takes_the_gpu_of_its_number_on_its_machine(rank, monkeypatch)
 
 
 def test_rank_0_alone_writes(rank):
-    for number, kind in ((0, RunDirectory), (5, Unwritten)):
+    for number, kind in ((0, RunDirectory), (5, ReadOnlyRunDirectory)):
         rank(number)
         with joined("cpu") as group:
             assert directory_of(group) is kind

@@ -80,9 +80,9 @@ def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path, monkeypatch
     def begun(config, *arguments):
         if config.seed == 1:
             raise UsageError("not this one")
-        return (yield from seed.begun(config, *arguments))
+        return (yield from seed.begin_or_resume(config, *arguments))
 
-    monkeypatch.setattr(turns, "begun", begun)
+    monkeypatch.setattr(turns, "begin_or_resume", begun)
     display = Heard()
     with pytest.raises(CnntrainError, match=r"^seed 1: not this one$") as caught:
         seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2, display)

@@ -8,6 +8,8 @@ import re
 import shlex
 import shutil
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,11 +295,42 @@ def test_many_runs_have_a_line_each(cnntrain, run, tmp_path, monkeypatch):
     head, *lines, _ = cnntrain("compare", *names).out.splitlines()
     assert head.split() == COMPARED
     assert [line.split()[0] for line in lines] == names
-    accuracy = json.loads((run / "summary.json").read_text())["best"]["test_accuracy"]
-    assert {line.split()[1] for line in lines} == {f"{100 * accuracy:.2f}"}
+    summary = json.loads((run / "summary.json").read_text())
+    assert {line.split()[1] for line in lines} == {f"{100 * summary['best']['test_accuracy']:.2f}"}
+    summary["best"]["validation_accuracy"] = 1.0
+    (tmp_path / names[3] / "summary.json").write_text(json.dumps(summary))
+    _, first, second, *_ = cnntrain("compare", *names).out.splitlines()
+    assert (first.split()[0], second.split()[0]) == (names[3], names[0])
     # A line more than runs.
     turned = cnntrain("compare", *names[:-1]).out.splitlines()
     assert turned[0].split() == names[:-1]
+
+
+def test_of_many_runs_the_highest_have_names(run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_figure", lambda title, draw: drawn.append(draw))
+    rows = Rows.read(run)
+    for count in (plots.COLOURS, plots.COLOURS + 10):
+        higher = [{**row, "validation_accuracy": 0.99} for row in rows.metrics]
+        runs = {f"run {number}": rows for number in range(count - 1)} | {"best": replace(rows, metrics=higher)}
+        plots.overlay(runs, "validation_accuracy", "Validation accuracy (%)")
+        axes = Figure().add_subplot()
+        drawn[-1](axes)
+        assert len(axes.get_lines()) == count
+        names = axes.get_legend_handles_labels()[1]
+        assert names == (list(runs) if count == plots.COLOURS else [*list(runs)[: plots.HIGHEST - 1], "best"])
+
+
+def test_runs_that_have_not_ended_are_left_out(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, "diverged")
+    Path("diverged/summary.json").unlink()
+    outcome = cnntrain("compare", "run", "diverged")
+    assert outcome.out == cnntrain("compare", "run").out
+    assert outcome.err == "warning: diverged is left out, for it has not ended; see its log.txt\n"
+    assert json.loads(cnntrain("compare", "run", "diverged", "--json").out)["unfinished"] == ["diverged"]
+    outcome = cnntrain("compare", "diverged")
+    assert (outcome.code, outcome.err) == (2, "error: diverged: no finished run: it has no `summary.json`\n")
 
 
 def test_a_grid_has_a_place_for_every_image_and_caption():

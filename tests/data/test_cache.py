@@ -291,3 +291,20 @@ def test_two_lists_of_one_folder_are_kept_both(tmp_path):
     assert len(made) == 3
     csv_file(folders, "odd.csv")
     assert {path: path.stat().st_mtime_ns for path in entries(tmp_path / "cache")} == made
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    """Each process that decodes for it imports it, and would wait for the lock that it holds."""
+    paint(tmp_path / "photos" / "a", FEW * PIECE_FILES + 1)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from cnntrain.data.sources.decode import decoded\n"
+        f"paths = sorted(Path({str(tmp_path / 'photos')!r}).rglob('*.png'))\n"
+        f"decoded([Path({str(tmp_path)!r})], paths, None, None, Path({str(tmp_path / 'cache')!r}), lambda *told: None)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("cnntrain.errors.DataError: a process that decodes images has died")
+    assert 'must begin with `if __name__ == "__main__":`' in last

@@ -310,10 +310,10 @@ def test_a_run_before_its_first_checkpoint(cnntrain, tmp_path):
 
 
 def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
-    from cnntrain.app.train import training
+    from cnntrain.app.train import train_stepwise
     from cnntrain.app.where import Where
 
-    run = training(config_of(), tmp_path / "run", Where(), None)
+    run = train_stepwise(config_of(), tmp_path / "run", Where(), None)
     assert 0 < next(run) < next(run) < 0.25
     with pytest.raises(Paused):
         run.throw(Paused())

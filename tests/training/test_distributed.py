@@ -21,9 +21,9 @@ from torch import nn
 from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.launched import WORDS
+from cnntrain.app.launched import VARIABLES
 from cnntrain.app.preparation import prepared
-from cnntrain.app.ranks import Unwritten, joined
+from cnntrain.app.ranks import ReadOnlyRunDirectory, joined
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.cores import as_many_as_cores
@@ -211,7 +211,7 @@ def test_a_rank_without_images_counts_for_nothing(monkeypatch):
 
 def test_only_rank_0_writes():
     writers = {name for name, value in vars(RunDirectory).items() if isfunction(value) and name != "__init__"}
-    assert writers <= set(vars(Unwritten))
+    assert writers <= set(vars(ReadOnlyRunDirectory))
 
 
 def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
@@ -376,7 +376,7 @@ def test_devices_go_with_one_network(cnntrain, tiny, monkeypatch):
     # What another program's launcher may leave behind is no rank of ours.
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert cnntrain("train", tiny, "training.epochs=1", "--run-dir", tiny.parent / "run").code == 0
-    for name in WORDS:
+    for name in VARIABLES:
         monkeypatch.setenv(name, "4")
     outcome = cnntrain("train", tiny, "--devices", "2")
     assert outcome.code == 2

@@ -138,7 +138,7 @@ def test_a_state_is_restored_with_all_that_it_counts(tiny):
     assert state.save()["anchor"] is None
     state.keeps_anchor = True
     assert (state.save()["anchor"]["epoch"], state.save()["anchor"]["batch"]) == (1, 0)
-    state.drop_anchor()
+    state.set_anchor()
     assert (state.anchor["batch"], state.anchor["anchor"]) == (7, None)
     state.batch = 0
     assert state.save()["anchor"] is None

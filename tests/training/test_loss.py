@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cnntrain.training.loss import gradient_of, losses_of, offsets_of
+from cnntrain.training.loss import gradient_of, losses_of, minus_targets
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25, 1.0])
@@ -14,16 +14,16 @@ def test_gradient_is_torchs(smoothing, size):
     # Three batches of four, seven classes.
     logits = (torch.randn((12, 7), generator=random, dtype=torch.float64) * size).requires_grad_()
     labels = torch.randint(0, 7, (12,), generator=random)
-    offsets = offsets_of(labels, 7, smoothing, batch_size=4)
-    assert offsets.shape == logits.shape
-    for some, truth, offset in zip(logits.split(4), labels.split(4), offsets.double().split(4), strict=True):
+    aims = minus_targets(labels, 7, smoothing, batch_size=4).double()
+    assert aims.shape == logits.shape
+    for some, truth, aim in zip(logits.split(4), labels.split(4), aims.split(4), strict=True):
         loss = functional.cross_entropy(some, truth, label_smoothing=smoothing)
         (theirs,) = torch.autograd.grad(loss, some)
-        torch.testing.assert_close(gradient_of(some.detach(), offset), theirs, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(gradient_of(some.detach(), aim), theirs, rtol=1e-6, atol=1e-7)
         torch.testing.assert_close(losses_of(some, truth, smoothing).mean(), loss)
 
 
 def test_gradient_of_logits_that_are_not_finite_is_not_finite():
     logits = torch.tensor([[0.0, float("inf")], [0.0, 1.0]])
-    gradient = gradient_of(logits, offsets_of(torch.tensor([0, 1]), 2, 0.0, 2))
+    gradient = gradient_of(logits, minus_targets(torch.tensor([0, 1]), 2, 0.0, 2))
     assert gradient.isfinite().tolist() == [[False, False], [True, True]]

@@ -130,11 +130,23 @@ def test_a_graph_learns_what_plain_steps_learn(capture, optimizer):
     assert graph.remark == ""
     # The very first and the last stand alone, and before the last one those that fill no block.
     assert list(of_graph) == [1, STEPS + 1, 2 * STEPS + 1, *range(2 * STEPS + 2, 2 * STEPS + 4)]
-    assert StandIn.launches == 3
+    # Of those there are too few for a graph of their own.
+    assert StandIn.launches == 2
     for done in (1, *range(2 * STEPS + 2, 2 * STEPS + 4)):
         assert of_graph[done] == of_plain[done]
     blocks = [sum(of_plain[done] for done in range(start, start + STEPS)) / STEPS for start in (2, STEPS + 2)]
     assert [of_graph[STEPS + 1], of_graph[2 * STEPS + 1]] == pytest.approx(blocks)
+    assert_same(graph.step, plain.step)
+
+
+@pytest.mark.parametrize(("whole", "launches"), [(5000, 0), (6000, 1), (3, 1)])
+def test_single_steps_are_recorded_where_an_epoch_has_many(capture, whole, launches):
+    # 49 at once leave 1 over of 5,000, and 21 of 6,000; of 3 there are no others.
+    graph, plain = after_one_step()
+    assert graph.at_once(9, 2, whole) == 1
+    for engine in (graph, plain):
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+    assert StandIn.launches == launches
     assert_same(graph.step, plain.step)
 
 

@@ -221,7 +221,7 @@ def test_layers_compute_in_the_precision_asked_for():
     assert 0 < abs(loss / their_loss - 1) < 0.01
     assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
     images, labels = half.gather(torch.arange(8))
-    assert half.learn(images, half.offsets(labels, 8), keeps_gradients=True).dtype == torch.float32
+    assert half.learn(images, half.minus_targets(labels, 8), keeps_gradients=True).dtype == torch.float32
 
 
 def test_half_precision_updates_no_layer_early():

@@ -71,7 +71,7 @@ def _projection(given: Input, shape: Shape) -> "nn.Module":
     """A 1x1 convolution (or a linear map of features) from the input's shape to `shape`."""
     from torch import nn
 
-    from cnntrain.network.modules import kind_of_conv
+    from cnntrain.network.modules import safe_conv
 
     given.budget.spend(numbers=given.shape[0] * shape[0])
     layer: nn.Conv2d | nn.Linear
@@ -82,7 +82,7 @@ def _projection(given: Input, shape: Shape) -> "nn.Module":
         projected = tuple((side - 1) // step + 1 for side, step in zip(given.shape[1:], stride, strict=True))
         if projected != shape[1:]:
             raise ValueError(f"its layers make {shape} of {given.shape}, and no strided 1x1 convolution does the same")
-        layer = kind_of_conv((1, 1), stride)(given.shape[0], shape[0], 1, stride, bias=False)
+        layer = safe_conv((1, 1), stride)(given.shape[0], shape[0], 1, stride, bias=False)
     else:
         raise ValueError(f"its layers make {shape} of {given.shape}, and no shortcut leads from one to the other")
     given.fill(layer.weight, None, Fans(given.shape[0], shape[0], "linear"), None)

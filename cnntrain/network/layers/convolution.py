@@ -35,7 +35,7 @@ def conv(
     """
     from torch import nn
 
-    from cnntrain.network.modules import kind_of_conv
+    from cnntrain.network.modules import safe_conv
 
     channels = given.channels
     if channels % groups or filters % groups:
@@ -49,7 +49,7 @@ def conv(
     if border == "same":
         # Of a copy that an even kernel costs, and that nobody can do anything about.
         warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
-    kind = kind_of_conv(kernel, pair(stride))
+    kind = safe_conv(kernel, pair(stride))
     layer = kind(channels, filters, kernel, pair(stride), border, dilation=pair(dilation), groups=groups, bias=bias)
     area = kernel[0] * kernel[1]
     fans = Fans(channels // groups * area, filters // groups * area, activation)
