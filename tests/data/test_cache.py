@@ -300,10 +300,10 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "from cnntrain.data.sources.decode import decoded\n"
-        f"paths = sorted(Path({str(tmp_path / 'photos')!r}).rglob('*.png'))\n"
-        f"decoded([Path({str(tmp_path)!r})], paths, None, None, Path({str(tmp_path / 'cache')!r}), lambda *told: None)\n"
+        "paths = sorted(Path('photos').rglob('*.png'))\n"
+        "decoded([Path('photos')], paths, None, None, Path('cache'), lambda *told: None)\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith("cnntrain.errors.DataError: a process that decodes images has died")
