@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import create_model
 
-from cnntrain.strict import Strict, did_you_mean
+from cnntrain.strict import ABBREVIATED, Strict, did_you_mean
 
 Factory = Callable[..., Any]
 
@@ -70,8 +70,15 @@ class Registry:
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
-            raise LookupError(f"unknown {self.kind} `{name}`{did_you_mean(name, list(self))}")
+            advice = self._argument_of(name) or did_you_mean(name, list(self))
+            raise LookupError(f"unknown {self.kind} `{name}`{advice}")
         return self._entries[name]
+
+    def _argument_of(self, name: str) -> str:
+        """The end of a sentence that names who takes an argument of that name, if any does."""
+        argument = ABBREVIATED.get(name, name)
+        takers = (taker for taker in self if argument in self._entries[taker].arguments.model_fields)
+        return next((f"; it is an argument, as in `{taker}: {{{argument}: ...}}`" for taker in takers), "")
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

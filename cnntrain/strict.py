@@ -36,10 +36,16 @@ def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(sorted(known))}" if known else ""
 
 
+# What other programs call them.
+ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay"}
+
+
 # A name is often wrong wherever it stands.
 @lru_cache
 def nearest(wrong: str, known: tuple[str, ...]) -> str:
     """The one of `known` that `wrong` was most likely meant to be, or nothing."""
+    if ABBREVIATED.get(wrong) in known:
+        return ABBREVIATED[wrong]
     by_letters = {name.lower(): name for name in known}
     near = get_close_matches(wrong.lower(), by_letters, n=1)
     return by_letters[near[0]] if near else ""

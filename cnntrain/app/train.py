@@ -31,6 +31,7 @@ from cnntrain.data.splits import duplicates
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
+from cnntrain.run.summary import read_summary
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Alone
 from cnntrain.training.loop import Remark, RolledBack, settle, train
@@ -104,6 +105,9 @@ def resume_stepwise(
                 display.say(note)
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
+                if directory.best.is_file() or read_summary(run_dir):
+                    said = "what it takes to go on, `last.pt` and `previous.pt`, is gone; begin another run"
+                    raise UsageError(f"{directory.last.parent}: {said}, with `init_from: {directory.best}` if need be")
                 config = load(directory.config, overrides)
                 run = Running(prepared(config, where, ranks, display), where, directory, display, request)
                 origin = _transferred(run.given)
@@ -176,7 +180,7 @@ def _restored(
 def _transferred(given: Prepared) -> str | None:
     """Begin with the weights of `init_from`, where the config has it; gives what is to be said of it."""
     source = given.config.init_from
-    return transfer(Path(source), given.state.network) if source is not None else None
+    return transfer(Path(source), given.state.network, given.splits.classes) if source is not None else None
 
 
 def _begin(run: Running, origin: str | None) -> Training:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +22,15 @@ from cnntrain.run.content import Checkpoint
 Format = Literal["safetensors", "npz"]
 
 
-def transfer(source: Path, network: nn.Module) -> str:
+def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     """Copy into `network` every tensor of a checkpoint that matches by name and shape; gives a table of them all.
 
+    What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
     Raises `UsageError` when nothing matches.
     """
-    weights, own = checkpoint.load(source).weights, network.state_dict()
+    saved = checkpoint.load(source)
+    weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
+    is_known = sorted(saved.classes) == sorted(classes)
     rows = [("tensor", "shape", f"taken from {source}?")]
     matching = {}
     for name, tensor in own.items():
@@ -34,6 +38,11 @@ def transfer(source: Path, network: nn.Module) -> str:
             said = "no: it has none of that name"
         elif weights[name].shape != tensor.shape:
             said = f"no: its shape there is {tuple(weights[name].shape)}"
+        elif name in by_class and not is_known:
+            said = "no: it is for other classes there"
+        elif name in by_class and saved.classes != list(classes):
+            matching[name] = weights[name][[saved.classes.index(one) for one in classes]]
+            said = "yes, by the names of classes"
         else:
             matching[name], said = weights[name], "yes"
         rows.append((name, str(tuple(tensor.shape)), said))
@@ -42,6 +51,13 @@ def transfer(source: Path, network: nn.Module) -> str:
         raise UsageError(f"`init_from: {source}`: no tensor matches by name and shape\n{text}")
     network.load_state_dict(matching, strict=False)
     return f"{text}\n{len(matching)} of {len(own)} tensors taken"
+
+
+def _of_classes(network: nn.Module, count: int) -> set[str]:
+    """The parameters of the last layer that has any, where it has one row for each of so many classes."""
+    holders = [(name, list(module.named_parameters(recurse=False))) for name, module in network.named_modules()]
+    name, last = [(name, parameters) for name, parameters in holders if parameters][-1]
+    return {f"{name}.{own}".lstrip(".") for own, _ in last} if all(len(one) == count for _, one in last) else set()
 
 
 def export(source: Path, kind: Format, output: Path | None = None) -> Path:

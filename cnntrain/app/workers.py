@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -119,10 +120,24 @@ def _start(share: Share, config: Config, root: Path, where: Where) -> _Worker:
     reader, writer = context.Pipe(duplex=False)
     arguments = (resolved(config), root / f"seed-{share.seed}", where, share, writer)
     process = context.Process(target=_run_one, args=arguments, name=f"seed {share.seed}")
-    process.start()
+    with _interrupts_held():
+        process.start()
     # The process has the only other end, so that the pipe ends with it.
     writer.close()
     return _Worker(share.seed, process, reader)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from a process that is only just starting: it hears of an end from its parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait(workers: Sequence[_Worker]) -> None:

@@ -14,7 +14,7 @@ from cnntrain import registry
 from cnntrain.config.document import MAX_DEPTH, Allowance, Document, Place, parse, plain, read, write
 from cnntrain.config.schema import Config, place_of
 from cnntrain.errors import ConfigError, Position, Problem
-from cnntrain.strict import UNKNOWN_KEY
+from cnntrain.strict import ABBREVIATED, UNKNOWN_KEY
 
 MAX_FILES = 20
 # Of what may be extended: messages show a file's lines, and a stranger's config shall not choose any file.
@@ -65,7 +65,7 @@ def _validate(document: Document) -> Config:
 def _told(error: ErrorDetails, config: dict[str, Any]) -> str:
     """What an error says, and of a key that stands in the wrong place, where it belongs."""
     key = str(error["loc"][-1]) if error["type"] == UNKNOWN_KEY else ""
-    place = key and place_of(key, config)
+    place = key and place_of(ABBREVIATED.get(key, key), config)
     if not place:
         return error["msg"]
     return f"unknown key `{key}`; " + (f"did you mean `{place}`?" if "." in place else "it belongs to the top level")

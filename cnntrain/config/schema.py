@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
 from pydantic_core import CoreSchema
 
 from cnntrain import registry
@@ -175,6 +175,14 @@ class ClaimConfig(Strict):
     at_least: float = Field(ge=0, le=100, description="percent")
     of: Literal["best", "mean"] = Field("best", description="the best seed by validation accuracy, or all seeds' mean")
     source: str | None = Field(None, description="who says so")
+
+    @field_validator("at_least")
+    @classmethod
+    def _in_percent(cls, at_least: float) -> float:
+        # As a percentage it would claim nothing.
+        if 0 < at_least < 1:
+            raise ValueError(f"`at_least` is in percent: {100 * at_least:g}, not {at_least:g}")
+        return at_least
 
 
 class ExpectConfig(Strict):

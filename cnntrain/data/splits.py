@@ -82,6 +82,11 @@ def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, 
         _check_classes(first, {name: last}, classes)
         _check_mixed(images, last, name, classes)
         return first, last
+    counts = np.bincount(images.labels, minlength=len(classes))
+    single = [name for name, number in zip(classes, counts, strict=True) if number == 1]
+    if single:
+        said = f"{count:,} images can't be drawn evenly from all classes"
+        raise DataError(f"`data.{name}`: {said}, for there is only one of {', '.join(single)}; add images, or a split")
     from sklearn.model_selection import train_test_split
 
     try:

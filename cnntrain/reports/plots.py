@@ -111,7 +111,7 @@ def gradients(rows: Rows) -> dict[str, bytes]:
     if not rows.diagnostics:
         return {}
     return {
-        "gradients": _norms(rows, "gradient_norm", "Gradient norm of each layer's weights, last batch (0: the first)"),
+        "gradients": _norms(rows, "gradient_norm", "Gradient norm by layer, last batch (0: the first)"),
         "weights": _norms(rows, "weight_norm", "Norm of each layer's weights"),
     }
 

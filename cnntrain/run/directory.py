@@ -74,6 +74,7 @@ class RunDirectory:
         try:
             self._lock.acquire(timeout=PATIENCE)
             self.left_by = left_by(path)
+            (path / "checkpoints").mkdir(exist_ok=True)
             atomic.write(self._owner, f"{os.getpid()} on {socket.gethostname()}")
         except Timeout as error:
             owner = left_by(path)

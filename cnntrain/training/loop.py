@@ -189,7 +189,7 @@ def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
     learning_rate = state.learning_rate
     error += _first_not_finite(plan, state)
     if not state.keeps_anchor:
-        raise Diverged(f"{error}; {_advice(learning_rate)}")
+        raise Diverged(f"{error}; {_advice(learning_rate, '`training.on_divergence: rollback`')}")
     if state.rollbacks == ROLLBACKS:
         raise Diverged(f"{error}, though the learning rate was lowered {ROLLBACKS} times; {_advice(learning_rate)}")
     state.go_back()
@@ -218,11 +218,9 @@ def _first_not_finite(plan: Plan, state: State) -> str:
     return f"; first to be not finite: {first}" if first else ""
 
 
-def _advice(learning_rate: float) -> str:
-    return (
-        f"the learning rate was {learning_rate:g}: lower it, or set `training.clip_grad_norm`, "
-        f"`training.warmup_epochs` or `training.on_divergence: rollback`"
-    )
+def _advice(learning_rate: float, *further: str) -> str:
+    *ways, last = ("`training.clip_grad_norm`", "`training.warmup_epochs`", *further)
+    return f"the learning rate was {learning_rate:g}: lower it, or set {', '.join(ways)} or {last}"
 
 
 def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:

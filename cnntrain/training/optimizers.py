@@ -109,6 +109,9 @@ def sgd(
     """Stochastic gradient descent; torch.optim.SGD."""
     from torch.optim import SGD
 
+    if nesterov and not momentum:
+        raise ValueError("`nesterov` needs a `momentum` above 0")
+
     groups = trainable.groups(weight_decay + trainable.l2_gradient)
     return _started_at_once(SGD)(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 from cnntrain.app.configure import load_config
+from cnntrain.app.model import load_model
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
@@ -70,6 +71,24 @@ def test_weights_go_beside_the_checkpoint(cnntrain, trained, tmp_path):
     assert (run / "best.safetensors").is_file() and last.with_suffix(".npz").is_file()
 
 
+def test_what_the_last_layer_has_for_a_class_is_taken_by_its_name(trained, tiny):
+    saved, network = checkpoint.load(trained), load_model(trained, Where(device="cpu")).network
+    order = [3, 1, 0, 2, *range(9, 3, -1)]
+    turned = [saved.classes[number] for number in order]
+    for classes, said in ((turned, "by the names of classes"), ([*"abcdefghij"], "no: it is for other classes there")):
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        told = transfer(trained, network, classes)
+        assert told.count(said) == 2
+        for name, tensor in network.state_dict().items():
+            if "softmax" not in name:
+                assert torch.equal(tensor, saved.weights[name])
+            elif classes is turned:
+                assert torch.equal(tensor, saved.weights[name][order])
+            else:
+                assert not tensor.any()
+
+
 def test_a_bad_checkpoint(cnntrain, tmp_path):
     (tmp_path / "x.pt").write_bytes(b"nothing")
     assert cnntrain("export", tmp_path / "x.pt").code == 2
@@ -97,7 +116,7 @@ def test_a_tensor_of_as_many_numbers_in_another_shape_stays(trained, tmp_path):
     checkpoint.save(tmp_path / "x.pt", saved)
     network = torch.nn.Linear(3, 2)
     before = network.weight.clone()
-    *_, weight, bias, taken = transfer(tmp_path / "x.pt", network).splitlines()
+    *_, weight, bias, taken = transfer(tmp_path / "x.pt", network, saved.classes).splitlines()
     assert weight.split(maxsplit=3) == ["weight", "(2,", "3)", "no: its shape there is (3, 2)"]
     assert bias.split() == ["bias", "(2,)", "yes"]
     assert taken == "1 of 2 tensors taken"

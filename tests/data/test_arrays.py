@@ -77,6 +77,15 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES, "labels": LABELS - 1}, "non-negative"),
         ({"images": IMAGES, "labels": LABELS[:3]}, "label an image"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "whole"),
+        ({"x_train": IMAGES, "y_train": LABELS[:5]}, r"y_train: .*int64\(5,\) for 6 images"),
+        (
+            {"x_train": IMAGES, "y_train": np.eye(6)},
+            r"y_train: .*\(6, 6\) for 6 images; of one-hot rows store `labels.argm",
+        ),
+        (
+            {"x_train": IMAGES, "y_train": LABELS.astype(str)},
+            r"y_train: .*; store integers, and the classes' names under",
+        ),
         ({"images": IMAGES.astype(np.int32), "labels": LABELS}, "store uint8"),
         ({"images": IMAGES.reshape(6, 20), "labels": LABELS}, "shape"),
         ({"pictures": IMAGES, "labels": LABELS}, "x_train"),

@@ -85,7 +85,7 @@ def test_limit():
         (Dataset(NAMES, images(50), test=images(9)), {"validation": 0.001}, "0 of 50 images can't be set apart"),
         (Dataset(NAMES, images(50), test=images(9)), {"validation": 10, "limit": 2}, "no .* is left of c, d, which"),
         (Dataset(NAMES, images(50, 3), test=images(9)), {}, "no training image is left of d, which the test images"),
-        (Dataset(NAMES, images(5)), {}, "can't be drawn evenly"),
+        (Dataset(NAMES, images(5)), {}, "can't be drawn evenly from all classes, for there is only one of b, c, d;"),
     ],
 )
 def test_what_can_not_be(dataset, data, expected):

@@ -208,6 +208,9 @@ def test_rollbacks_come_to_an_end(tmp_path):
         config = config_of(STEEP, "training.optimizer.sgd.learning_rate=1e20")
         train_run(config, tmp_path / "run", Where(device="cpu"), told)
     assert len(told.warnings) == 5
+    last = (tmp_path / "run" / "log.txt").read_text().splitlines()[-1]
+    assert "lower it, or set `training.clip_grad_norm` or `training.warmup_epochs`" in last
+    assert "on_divergence" not in last
 
 
 def soak(random, deadline):

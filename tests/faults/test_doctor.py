@@ -145,6 +145,25 @@ def test_epochs_without_a_state_can_not_go_on(cnntrain, run):
     assert found["problems"] == [{"what": f"{run / 'checkpoints' / 'last.pt'}: missing", "fix": fix}]
 
 
+@pytest.mark.parametrize("left", ["best.pt", "summary.json"])
+def test_a_run_that_lost_its_state_is_not_begun_over_what_is_left(cnntrain, run, left):
+    for file in [*(run / "checkpoints").iterdir(), run / "summary.json"]:
+        if file.name != left:
+            file.unlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    outcome = cnntrain("train", "--resume", run, "training.epochs=9")
+    assert outcome.code == 2
+    assert "is gone; begin another run, with `init_from: " in outcome.err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_had_no_checkpoint_begins_without_its_folder(cnntrain, run):
+    shutil.rmtree(run / "checkpoints")
+    (run / "summary.json").unlink()
+    assert cnntrain("train", "--resume", run).code == 0
+    assert cnntrain("doctor", run).code == 0
+
+
 def test_the_config_of_the_checkpoint_before_does_not_count(cnntrain, run):
     path = run / "config.yaml"
     path.write_text(path.read_text().replace("epochs: 4", "epochs: 9"))

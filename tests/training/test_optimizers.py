@@ -113,6 +113,7 @@ def test_nesterov_without_momentum_is_refused_at_its_place(cnntrain, tiny):
     assert outcome.code == 2
     assert "override:1:" in outcome.err
     assert "omentum" in outcome.err
+    assert "`nesterov` needs a `momentum` above 0" in outcome.err
 
 
 def test_from_resolved_needs_no_file():

@@ -64,7 +64,9 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
 def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images | None:
     for images, labels in names:
         if images in arrays and labels in arrays:
-            return _checked(arrays[images], arrays[labels].reshape(-1), f"{file}: {images}")
+            truth = arrays[labels]
+            _check_labels(truth, len(arrays[images]), f"{file}: {labels}")
+            return _checked(arrays[images], truth.reshape(-1), f"{file}: {images}")
     return None
 
 
@@ -83,13 +85,9 @@ def _check_pairs(arrays: "Arrays", file: Path) -> None:
 def _checked(images: Any, labels: Any, where: str) -> Images:
     import numpy as np
 
-    if (
-        images.size == 0
-        or labels.shape != (len(images),)
-        or labels.dtype.kind not in "iu"
-        or labels.astype(np.int64).min() < 0
-    ):
-        raise DataError(f"{where}: needs one whole non-negative label an image, has {labels.dtype}{labels.shape}")
+    if images.size == 0:
+        asked = "needs one whole non-negative label an image, and has no image"
+        raise DataError(f"{where}: {asked}; leave both arrays of a split without images away")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
         # Not-a-number fails both comparisons.
@@ -98,6 +96,21 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
     elif images.dtype != np.uint8:
         raise DataError(f"{where}: images are {images.dtype}; store uint8, or floats in 0..1")
     return Images(np.ascontiguousarray(_channels_second(images, where)), labels.astype(np.int64))
+
+
+def _check_labels(labels: Any, images: int, where: str) -> None:
+    """Raise `DataError` where they are not one whole number from 0 on for each image, be it in a column."""
+    asked = (
+        f"{where}: needs one whole non-negative label an image, has {labels.dtype}{labels.shape} for {images:,} images"
+    )
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise DataError(f"{asked}; of one-hot rows store `labels.argmax(1)`")
+    if labels.size != images:
+        raise DataError(asked)
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{asked}; store integers, and the classes' names under `classes`")
+    if images and labels.min() < 0:
+        raise DataError(f"{asked}, the least of them {labels.min()}")
 
 
 def _channels_second(images: Any, where: str) -> Any:
