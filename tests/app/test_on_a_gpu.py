@@ -50,7 +50,8 @@ def folder(tmp_path_factory):
     (folder / "c.yaml").write_text(CONFIG)
     _, said, (recorded, launched) = on_gpu(folder, "train", "c.yaml", "--run-dir", "gpu")
     assert "; cuda (a pretended GPU)" in said and "plain steps" not in said
-    assert recorded == 2 and launched > 2
+    # The single steps that it leaves over are too few for one of their own.
+    assert recorded == 1 and launched == 4
     train_run(load_config(folder / "c.yaml", ["training.engine=eager"]), folder / "cpu", Where(device="cpu"))
     return folder
 
@@ -74,7 +75,7 @@ def test_graphs_learn_what_plain_steps_learn(folder):
 def test_a_run_goes_on(folder):
     on_gpu(folder, "train", "c.yaml", "training.epochs=1", "training.schedule=constant", "--run-dir", "begun")
     out, _, (recorded, launched) = on_gpu(folder, "train", "--resume", "begun", "training.epochs=2")
-    assert recorded == 2 and launched > 2
+    assert recorded == 1 and launched == 2
     on_gpu(folder, "train", "c.yaml", "training.schedule=constant", "--run-dir", "straight")
     assert_same_rows(folder / "straight", folder / "begun")
     assert out == "begun\n"
