@@ -71,7 +71,7 @@ class _Worker:
             return
         code = self.process.exitcode or 0
         if self.is_to_end and code == -signal.SIGTERM:
-            # It had not begin_or_resume to listen.
+            # It had not begun to listen.
             told.hear("interrupted", self.seed)
             return
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
