@@ -15,7 +15,7 @@ import pytest
 from cnntrain.app.display import Silent
 from cnntrain.app.seed import Told
 from cnntrain.app.shares import Share
-from cnntrain.app.workers import _Parent, _Queue, _Worker
+from cnntrain.app.workers import _interrupts_held, _Parent, _Queue, _Worker
 from tests.faults.cases import wait_for
 
 
@@ -123,3 +123,13 @@ def test_ctrl_c_is_for_the_parent_which_passes_it_on_once_and_begins_nothing_mor
     for run in runs:
         assert "interrupted by SIGTERM; resume with: " in (run / "log.txt").read_text().splitlines()[-1]
     assert not (tmp_path / "seed-2").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals can't be held here")
+def test_a_process_that_is_only_starting_does_not_hear_ctrl_c():
+    process = get_context("spawn").Process(target=signal.raise_signal, args=(signal.SIGINT,))
+    with _interrupts_held():
+        process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
