@@ -31,7 +31,6 @@ from cnntrain.data.splits import duplicates
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
-from cnntrain.run.summary import read_summary
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Alone
 from cnntrain.training.loop import Remark, RolledBack, settle, train
@@ -105,7 +104,7 @@ def resume_stepwise(
                 display.say(note)
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
-                if directory.best.is_file() or read_summary(run_dir):
+                if directory.best.is_file():
                     said = "what it takes to go on, `last.pt` and `previous.pt`, is gone; begin another run"
                     raise UsageError(f"{directory.last.parent}: {said}, with `init_from: {directory.best}` if need be")
                 config = load(directory.config, overrides)

@@ -238,7 +238,7 @@ def test_a_claim_is_a_percentage(problems, accuracy):
 def test_an_empty_network(problems):
     [(line, column, message)] = problems("seed: 1\nnetwork: []\n")
     assert (line, column) == (2, 1)
-    assert message == "`network` should have at least 1 item, not []"
+    assert "at least 1 item" in message
 
 
 def test_braces_in_what_the_user_wrote(problems):
