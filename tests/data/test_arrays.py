@@ -76,6 +76,7 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES}, "no training images; name the arrays x_train and y_train"),
         ({"images": IMAGES, "labels": LABELS - 1}, "non-negative"),
         ({"images": IMAGES, "labels": LABELS[:3]}, "label an image"),
+        ({"images": IMAGES, "labels": LABELS.astype(np.uint64) + np.uint64(2**63)}, "non-negative"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "whole"),
         ({"x_train": IMAGES, "y_train": LABELS[:5]}, r"y_train: .*int64\(5,\) for 6 images"),
         (

@@ -64,9 +64,10 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
 def _part(arrays: "Arrays", names: list[tuple[str, str]], file: Path) -> Images | None:
     for images, labels in names:
         if images in arrays and labels in arrays:
-            truth = arrays[labels]
-            _check_labels(truth, len(arrays[images]), f"{file}: {labels}")
-            return _checked(arrays[images], truth.reshape(-1), f"{file}: {images}")
+            # Each access reads the array.
+            pixels, truth = arrays[images], arrays[labels]
+            _check_labels(truth, len(pixels), f"{file}: {labels}")
+            return _checked(pixels, truth.reshape(-1), f"{file}: {images}")
     return None
 
 
@@ -109,8 +110,9 @@ def _check_labels(labels: Any, images: int, where: str) -> None:
         raise DataError(asked)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{asked}; store integers, and the classes' names under `classes`")
-    if images and labels.min() < 0:
-        raise DataError(f"{asked}, the least of them {labels.min()}")
+    # As they will be stored: the largest unsigned ones are negative then.
+    if images and labels.astype("int64").min() < 0:
+        raise DataError(f"{asked}, some of them negative or beyond 63 bits")
 
 
 def _channels_second(images: Any, where: str) -> Any:
