@@ -31,11 +31,12 @@ class Comparison:
 
 def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
     """Compare finished runs, and draw their validation accuracies into `picture`."""
-    found = {str(run): _summary(run) for run in runs}
-    summaries = {run: summary for run, summary in found.items() if summary}
+    found = {str(run): read_summary(run) for run in runs}
+    summaries = {run: summary for run, summary in found.items() if summary is not None}
     unfinished = [run for run in found if run not in summaries]
-    if not summaries:
-        raise UsageError(f"{', '.join(unfinished)}: no finished run: it has no `summary.json`")
+    strange = [run for run in unfinished if not (summaries and (Path(run) / "config.yaml").is_file())]
+    if strange:
+        raise UsageError(f"{', '.join(strange)}: no finished run: it has no `summary.json`")
     configs = {run: _flat(read(Path(run) / "config.yaml").value) for run in summaries}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
@@ -54,14 +55,6 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
     rows = {run: Rows.read(Path(run)) for run in summaries}
     atomic.write(picture, plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)"))
     return Comparison(differences, figures, unfinished)
-
-
-def _summary(run: Path) -> dict[str, Any] | None:
-    """The summary of a run, or nothing of one that has not ended, or has diverged."""
-    summary = read_summary(run)
-    if summary is None and not (run / "config.yaml").is_file():
-        raise UsageError(f"{run}: no finished run: it has no `summary.json`")
-    return summary
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

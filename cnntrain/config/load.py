@@ -12,15 +12,13 @@ from pydantic_core import ErrorDetails
 
 from cnntrain import registry
 from cnntrain.config.document import MAX_DEPTH, Allowance, Document, Place, parse, plain, read, write
-from cnntrain.config.schema import Config, place_of
+from cnntrain.config.schema import ONE_OF, Config, place_of
 from cnntrain.errors import ConfigError, Position, Problem
 from cnntrain.strict import ABBREVIATED, UNKNOWN_KEY
 
 MAX_FILES = 20
 # Of what may be extended: messages show a file's lines, and a stranger's config shall not choose any file.
 SUFFIXES = {".yaml", ".yml"}
-# Where a mapping is a name with its arguments, and another name takes its place instead of joining it.
-ONE_OF: set[Place] = {("data", "source"), ("training", "optimizer"), ("training", "schedule"), ("init",)}
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -221,26 +221,27 @@ class Config(Strict):
         return ConfigError([Problem(where + message, position)])
 
 
-# Keys whose value is one name with its arguments.
-_ONE_OF = {
-    "source": registry.sources,
-    "optimizer": registry.optimizers,
-    "schedule": registry.schedules,
-    "init": registry.initializers,
+# Where a mapping is one name with its arguments, and another name takes its place instead of joining it.
+ONE_OF: dict[Place, registry.Registry] = {
+    ("data", "source"): registry.sources,
+    ("training", "optimizer"): registry.optimizers,
+    ("training", "schedule"): registry.schedules,
+    ("init",): registry.initializers,
 }
 
 
-def place_of(key: str, config: dict[Any, Any], section: type[Strict] = Config) -> str:
+def place_of(key: str, config: dict[Any, Any], section: type[Strict] = Config, within: Place = ()) -> str:
     """The dotted path to where a key of that name belongs in a config, or in a `section` of it; or nothing."""
     if key in section.model_fields:
         return key
     for name, field in section.model_fields.items():
         written = config.get(name, field.default)
-        path = _argument(key, _ONE_OF[name], written) if name in _ONE_OF else ""
+        here = (*within, name)
+        path = _argument(key, ONE_OF[here], written) if here in ONE_OF else ""
         # What may be left out is a union with None.
         for inner in get_args(field.annotation) or (field.annotation,):
             if isinstance(inner, type) and issubclass(inner, Strict):
-                path = place_of(key, written if isinstance(written, dict) else {}, inner)
+                path = place_of(key, written if isinstance(written, dict) else {}, inner, here)
         if path:
             return f"{name}.{path}"
     return ""
