@@ -12,6 +12,7 @@ import torch
 
 from cnntrain import atomic
 from cnntrain.app.display import Display, Silent
+from cnntrain.app.mistakes import mistakes
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders
@@ -56,15 +57,13 @@ def ensemble(
         display.progress(done, len(models), "networks")
     voted = decide(torch.stack(probabilities), vote).numpy()
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
-    wrong = np.flatnonzero(voted != test.labels)
-    if picture is not None and len(wrong):
-        names = models[0].classes
-        captions = [f"{names[test.labels[i]]}\nsaid {names[voted[i]]}" for i in wrong]
-        atomic.write(picture, grid(to_unit(torch.from_numpy(test.pixels[wrong])).numpy(), COLUMNS, captions))
+    wrong = mistakes(models[0].classes, test, voted)
+    if picture is not None and wrong:
+        captions = [f"{one['class']}\nsaid {one['said']}" for one in wrong]
+        pixels = test.pixels[np.array([one["index"] for one in wrong])]
+        atomic.write(picture, grid(to_unit(torch.from_numpy(pixels)).numpy(), COLUMNS, captions))
     accuracy = (len(test) - len(wrong)) / len(test)
-    names = models[0].classes
-    mistakes = [{"index": int(i), "class": names[test.labels[i]], "said": names[voted[i]]} for i in wrong]
-    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong), mistakes)
+    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong), wrong)
 
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cnntrain.app.display import Display, Silent
+from cnntrain.app.mistakes import mistakes
 from cnntrain.app.model import Model, SplitName, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.config.document import parse
@@ -41,17 +43,13 @@ def evaluate_checkpoint(
     report = report_on(model.classes, images.labels, logits)
     result = score(logits, torch.from_numpy(images.labels).to(logits.device))
     figures = {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
-    return {**figures, **report, "mistakes": mistakes(model.classes, images.labels, logits.softmax(1).cpu())}
+    return {**figures, **report, "mistakes": mistakes(model.classes, images, *likeliest(logits))}
 
 
-def mistakes(classes: list[str], truth: Any, probabilities: torch.Tensor) -> list[dict[str, Any]]:
-    """Each image that is taken for another class, by its place among the images, from 0, with its probability."""
-    likeliest = probabilities.max(1)
-    sure, said = likeliest.values.tolist(), likeliest.indices.numpy()
-    return [
-        {"index": int(i), "class": classes[truth[i]], "said": classes[said[i]], "probability": sure[i]}
-        for i in np.flatnonzero(said != truth)
-    ]
+def likeliest(logits: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(class, probability in 0..1), by image, of what the network takes it for."""
+    probability, said = logits.softmax(1).max(1)
+    return said.cpu().numpy(), probability.cpu().numpy()
 
 
 def _source(model: Model, data: str, display: Display) -> Config:
@@ -105,7 +103,7 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     if pixels.shape[1:] != shape:
         display.warn(f"images of shape {pixels.shape[1:]} are converted to the network's {shape}")
         pixels = converted(pixels, shape)
-    return Images(pixels, numbers[images.labels])
+    return Images(pixels, numbers[images.labels], images.paths)
 
 
 def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:

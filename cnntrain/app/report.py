@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import report_on
+from cnntrain.app.evaluate import likeliest, report_on
+from cnntrain.app.mistakes import mistakes
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
@@ -26,6 +27,7 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.run.summary import read_summary
+from cnntrain.text import printable
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
@@ -42,12 +44,13 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
         judged = report_on(model.classes, test.labels, logits)
-        drawn = _draw(rows, model, test, logits, judged)
+        worst = _worst(model.classes, test, logits)
+        drawn = _draw(rows, model, test, worst, judged)
         for name, content in drawn.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
-        directory.write("report.html", render(_page(run_dir, summary, judged, drawn, config, command)))
+        directory.write("report.html", render(_page(run_dir, summary, judged, worst, drawn, config, command)))
         said = f"report: {run_dir / 'report.html'}"
         display.say(said)
         directory.log(said)
@@ -69,22 +72,25 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
         raise CnntrainError(f"no report: {where_}{said or type(error).__name__}; {kept}") from error
 
 
-def _draw(rows: Rows, model: Model, test: Images, logits: torch.Tensor, judged: dict[str, Any]) -> dict[str, bytes]:
+def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
+    """The wrongly classified test images, those of which the network was surest first."""
+    return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
+
+
+def _draw(
+    rows: Rows, model: Model, test: Images, worst: list[dict[str, Any]], judged: dict[str, Any]
+) -> dict[str, bytes]:
     drawn = plots.curves(rows)
     drawn["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
-    return {**drawn, **_mistakes(model.classes, test, logits), **_filters(model), **plots.gradients(rows)}
+    return {**drawn, **_mistakes(test, worst), **_filters(model), **plots.gradients(rows)}
 
 
-def _mistakes(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, bytes]:
-    """The wrongly classified test images, those of which the network was surest first."""
-    confidence, predicted = (values.numpy() for values in logits.softmax(1).max(1))
-    wrong = np.flatnonzero(predicted != test.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    if len(worst) == 0:
+def _mistakes(test: Images, worst: list[dict[str, Any]]) -> dict[str, bytes]:
+    if not worst:
         return {}
-    captions = [f"{classes[test.labels[i]]}\nsaid {classes[predicted[i]]}\n{100 * confidence[i]:.1f} %" for i in worst]
-    images = to_unit(torch.from_numpy(test.pixels[worst])).numpy()
-    return {"mistakes": pictures.grid(images, MISTAKE_COLUMNS, captions)}
+    captions = [f"{one['class']}\nsaid {one['said']}\n{100 * one['probability']:.1f} %" for one in worst]
+    pixels = test.pixels[np.array([one["index"] for one in worst])]
+    return {"mistakes": pictures.grid(to_unit(torch.from_numpy(pixels)).numpy(), MISTAKE_COLUMNS, captions)}
 
 
 def _filters(model: Model) -> dict[str, bytes]:
@@ -108,7 +114,13 @@ def _filters(model: Model) -> dict[str, bytes]:
 
 
 def _page(
-    run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], drawn: dict[str, bytes], config: str, command: str
+    run_dir: Path,
+    summary: dict[str, Any],
+    judged: dict[str, Any],
+    worst: list[dict[str, Any]],
+    drawn: dict[str, bytes],
+    config: str,
+    command: str,
 ) -> Page:
     best, images = summary["best"], summary["images"]
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
@@ -127,4 +139,5 @@ def _page(
     verdict = ". ".join(text[:1].upper() + text[1:] for text in (summary["stopped"], summary["verdict"]["text"])) + "."
     if summary.get("changes"):
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
-    return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command)
+    named = [{**one, "path": printable(one["path"])} for one in worst if "path" in one]
+    return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command, named)

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def spilled(images: Images, cache: Path) -> Images:
 
     # The same bytes are other images in another shape.
     key = f"{images.fingerprint} {images.pixels.shape}"
-    return Images(entry(cache, images.fingerprint, key, write), images.labels)
+    return replace(images, pixels=entry(cache, images.fingerprint, key, write))
 
 
 def _short(name: str) -> str:

@@ -69,10 +69,14 @@ class OnDisk:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images: uint8 pixels in 0..255, or float32 pixels in 0..1, and int64 labels."""
+    """Labelled images: uint8 pixels in 0..255, or float32 pixels in 0..1, and int64 labels.
+
+    `paths` name the files that they were read from, where each is a file of its own.
+    """
 
     pixels: Array | OnDisk
     labels: Labels
+    paths: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,7 +84,7 @@ class Images:
     def take(self, indices: Rows) -> Images:
         """The images at `indices`, in that order."""
         pixels = self.pixels.take(indices) if isinstance(self.pixels, OnDisk) else self.pixels[indices]
-        return Images(pixels, self.labels[indices])
+        return Images(pixels, self.labels[indices], None if self.paths is None else self.paths[indices])
 
     def chunks(self) -> Iterator[Array]:
         """All pixels in their order, in pieces that need little memory."""

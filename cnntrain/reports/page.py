@@ -25,7 +25,10 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows: a title, the verdict, figures by name, pictures (PNG) by name, a table by class."""
+    """What the page shows: a title, the verdict, figures by name, pictures (PNG) by name, a table by class.
+
+    `mistakes` are those that have a file of their own each.
+    """
 
     title: str
     verdict: str
@@ -34,6 +37,7 @@ class Page:
     classes: Sequence[Mapping[str, Any]]
     config: str
     command: str
+    mistakes: Sequence[Mapping[str, Any]] = ()
 
 
 def render(page: Page) -> str:

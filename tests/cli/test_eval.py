@@ -1,7 +1,9 @@
 """`cnntrain eval`: on the checkpoint's own data, and on data that the network never saw."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +191,25 @@ def copy_of_folder(of_folder):
     yield of_folder / "data"
     shutil.rmtree(of_folder / "data")
     (of_folder / "kept").rename(of_folder / "data")
+
+
+def test_mistakes_are_told_by_file(cnntrain, of_folder):
+    run = of_folder / "run"
+    report = json.loads(cnntrain("eval", run, "--json").out)
+    paths = [Path(one["path"]) for one in report["mistakes"]]
+    assert len(set(paths)) == len(paths) == round((1 - report["accuracy"]) * report["images"]) > 0
+    assert [path.parent.name for path in paths] == [one["class"] for one in report["mistakes"]]
+    predicted = cnntrain("predict", run, *paths, "--format", "jsonl").out.splitlines()
+    for one, line in zip(report["mistakes"], map(json.loads, predicted), strict=True):
+        assert line["path"] == one["path"]
+        assert line["predictions"][0]["class"] == one["said"]
+        assert line["predictions"][0]["probability"] == pytest.approx(one["probability"], abs=1e-5)
+    assert cnntrain("report", run).code == 0
+    page = (run / "report.html").read_text()
+    worst = sorted(report["mistakes"], key=lambda one: -one["probability"])[:36]
+    assert re.findall("<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?) %</td></tr>", page)[: len(worst)] == [
+        (one["path"], one["class"], one["said"], f"{100 * one['probability']:.1f}") for one in worst
+    ]
 
 
 @pytest.mark.parametrize("command", ["eval", "report"])

@@ -18,7 +18,7 @@ from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnntrain.app.report import _mistakes
+from cnntrain.app.report import _mistakes, _worst
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
@@ -370,15 +370,19 @@ def test_each_image_has_its_own_caption():
 
 
 def test_the_worst_mistakes_are_those_of_which_the_network_was_surest():
+    def drawn(images, probabilities):
+        return _mistakes(images, _worst(["cat", "dog"], images, probabilities.log()))
+
     probabilities = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]])
     pixels = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 1, 2, 2) * 60
-    drawn = _mistakes(["cat", "dog"], Images(pixels, np.array([1, 0, 0, 0])), probabilities.log())
     captions = ["cat\nsaid dog\n80.0 %", "cat\nsaid dog\n70.0 %", "dog\nsaid cat\n60.0 %"]
-    assert drawn == {"mistakes": pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)}
+    assert drawn(Images(pixels, np.array([1, 0, 0, 0])), probabilities) == {
+        "mistakes": pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)
+    }
     many = Images(pixels[:1].repeat(50, 0), np.ones(50, np.int64))
-    [sheet] = _mistakes(["cat", "dog"], many, probabilities[2:3].log().expand(50, 2)).values()
+    [sheet] = drawn(many, probabilities[2:3].expand(50, 2)).values()
     assert sheet == pictures.grid(many.pixels[:36] / 255, 6, ["dog\nsaid cat\n90.0 %"] * 36)
-    assert _mistakes(["cat", "dog"], Images(pixels[1:2], np.array([1])), probabilities[1:2].log()) == {}
+    assert drawn(Images(pixels[1:2], np.array([1])), probabilities[1:2]) == {}
 
 
 def of_epochs(*rates):

@@ -166,13 +166,15 @@ def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
 
 
 def test_figures_of_images_on_disk_are_those_in_memory(tmp_path):
-    images = Images(RANDOM.random((30, 2, 3, 3), dtype=np.float32), np.arange(30) % 3)
+    paths = np.array([f"{number}.png" for number in range(30)], dtype=object)
+    images = Images(RANDOM.random((30, 2, 3, 3), dtype=np.float32), np.arange(30) % 3, paths)
     stored = spilled(images, tmp_path)
     assert np.array_equal(stored.pixels[:], images.pixels)
     assert stored.fingerprint == images.fingerprint
     assert Preprocessing.of(stored, normalize=True) == Preprocessing.of(images, normalize=True)
     order = np.array([5, 1, 1])
     assert stored.take(order).fingerprint == images.take(order).fingerprint
+    assert stored.take(order).paths.tolist() == ["5.png", "1.png", "1.png"]
     assert duplicates(Splits(("a",), stored, stored, stored.take(order))) == 3
     assert duplicates(Splits(("a",), stored.take(slice(2, 5)), stored, images.take(order))) == 0
 

@@ -41,6 +41,9 @@ def test_train_and_test_folders(tmp_path):
     for part, split in ((dataset.train, "train"), (dataset.validation, "val"), (dataset.test, "test")):
         assert part.labels.tolist() == [0, 0, 1, 1]
         assert np.array_equal(part.pixels[3], pixels[split, "dog", 1].transpose(2, 0, 1))
+        assert part.paths.tolist() == [
+            str(tmp_path / split / f"{name}.png") for name in ("cat/0", "cat/1", "dog/0", "dog/1")
+        ]
 
 
 def test_classes_are_matched_by_name_when_a_test_folder_lacks_one(tmp_path):
@@ -150,6 +153,7 @@ def test_csv(tmp_path):
     assert dataset.classes == ("no", "yes")
     assert dataset.train.labels.tolist() == [1, 0]
     assert np.array_equal(dataset.test.pixels[:][0, 0], pixels)
+    assert dataset.train.paths[::-1].tolist() == [str(tmp_path / "images" / f"{number}.png") for number in (2, 1)]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
 from cnntrain.data.sources.pictures import Channels, pictures_in
@@ -11,9 +10,6 @@ from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
 from cnntrain.strict import Size, pair
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAX_LISTING = 2**30
 Listing = list[tuple[Path, str]]
@@ -63,6 +59,8 @@ def _dataset(
     channels: Channels | None,
     folders: Folders,
 ) -> Dataset:
+    import numpy as np
+
     # Processes and locks, which a mistake in a config need not wait for.
     from cnntrain.data.sources.decode import decoded
 
@@ -74,21 +72,16 @@ def _dataset(
             if label not in numbers:
                 raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
-    paths = [path for path, _ in everything]
-    pixels = decoded(origin, paths, pair(size) if size else None, channels, folders.cache, folders.told.progress)
+    files = [path for path, _ in everything]
+    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.told.progress)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():
-        labels = _labels([numbers[label] for _, label in listing])
-        parts[split] = Images(pixels.take(slice(start, start + len(listing))), labels)
+        labels = np.array([numbers[label] for _, label in listing], dtype=np.int64)
+        paths = np.array([str(path) for path, _ in listing], dtype=object)
+        parts[split] = Images(pixels.take(slice(start, start + len(listing))), labels, paths)
         start += len(listing)
     return Dataset(tuple(classes), parts["train"], parts.get("validation"), parts.get("test"))
-
-
-def _labels(numbers: list[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    import numpy as np
-
-    return np.array(numbers, dtype=np.int64)
 
 
 def _splits(root: Path) -> dict[str, Path]:
