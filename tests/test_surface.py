@@ -88,7 +88,7 @@ VOCABULARY = {
     "data source": {
         "cifar10": "",
         "cifar100": "labels='fine'",
-        "csv": "path, test=None, size=None, channels=None",
+        "csv": "path, test=None, validation=None, size=None, channels=None",
         "digits": "",
         "emnist": "split='balanced'",
         "fashion_mnist": "",

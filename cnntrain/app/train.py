@@ -27,7 +27,7 @@ from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
-from cnntrain.data.splits import duplicates
+from cnntrain.data.splits import remarks
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
@@ -201,10 +201,11 @@ def _introduce(run: Running) -> None:
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
-        run.say("the images are streamed from a disk, for they take more than `data.memory_budget`")
-    same = duplicates(splits)
-    if same:
-        run.warn(f"{same:,} test images are also among the training images")
+        taken = sum(images.pixels.nbytes for images in (splits.train, splits.validation, splits.test)) / 2**20
+        said = "the images are streamed from a disk, for they take more than `data.memory_budget`"
+        run.say(f"{said}: {taken:,.1f} MiB")
+    for remark in remarks(splits):
+        run.warn(remark)
 
 
 def _describe(ranks: Alone) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnntrain.config.schema import DataConfig, SplitConfig
 from cnntrain.data.images import DIGEST_BYTES, Dataset, Images
 from cnntrain.errors import DataError
+from cnntrain.text import shortened
 
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
 DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
+# Of a list of classes, in characters.
+LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +40,13 @@ class Splits:
 def split(dataset: Dataset, config: DataConfig) -> Splits:
     """Set validation and test images apart where the source has not done so, or the config says how.
 
-    Raises `DataError` for a split that the images do not allow.
+    Raises `DataError` for a split that the images do not allow, and where there is nothing to tell apart.
     """
+    if len(dataset.classes) == 1:
+        raise DataError(
+            f"`data.source`: all images are of one class, {dataset.classes[0]}; of image files name the folder that "
+            f"has a folder for each class"
+        )
     train, test, validation = dataset.train, dataset.test, dataset.validation
     if test is None:
         train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
@@ -87,17 +97,34 @@ def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, 
     if single:
         said = f"{count:,} images can't be drawn evenly from all classes"
         raise DataError(f"`data.{name}`: {said}, for there is only one of {', '.join(single)}; add images, or a split")
+    different = np.count_nonzero(counts)
+    if min(count, len(images) - count) < different:
+        raise DataError(
+            f"`data.{name}`: {count:,} of {len(images):,} images can't be drawn evenly from {different:,} classes; "
+            f"ask for one of each at least, as in `data.{name}: {{size: {different}, seed: {how.seed}}}`"
+        )
     from sklearn.model_selection import train_test_split
 
-    try:
-        indices = np.arange(len(images))
-        kept, apart = train_test_split(indices, test_size=count, random_state=how.seed, stratify=images.labels)
-    except ValueError as error:
-        raise DataError(f"`data.{name}`: {count:,} images can't be drawn evenly from all classes: {error}") from error
+    indices = np.arange(len(images))
+    kept, apart = train_test_split(indices, test_size=count, random_state=how.seed, stratify=images.labels)
     return images.take(kept), images.take(apart)
 
 
-def duplicates(splits: Splits) -> int:
-    """How many test images are, pixel by pixel, also among the training images."""
-    train, test = (images.digests.view(f"V{DIGEST_BYTES}").ravel() for images in (splits.train, splits.test))
-    return int(np.isin(test, train).sum())
+def remarks(splits: Splits) -> Iterator[str]:
+    """What makes the figures of the validation and the test images worth less than they seem."""
+    trained = np.unique(splits.train.labels)
+    for name, images in (("validation", splits.validation), ("test", splits.test)):
+        same = duplicates(splits.train, images)
+        if len(same):
+            named = "" if images.paths is None else f", the first of them {images.paths[same[0]]}"
+            are = "image is" if len(same) == 1 else "images are"
+            yield f"{len(same):,} {name} {are} also among the training images{named}"
+        missing = [splits.classes[label] for label in np.setdiff1d(trained, images.labels)]
+        if missing:
+            yield f"no {name} image is of {shortened(', '.join(missing), LONGEST)}: nothing says how well that is known"
+
+
+def duplicates(train: Images, others: Images) -> NDArray[np.int64]:
+    """The places among the others of those that are, pixel by pixel, also among the training images."""
+    known, asked = (images.digests.view(f"V{DIGEST_BYTES}").ravel() for images in (train, others))
+    return np.flatnonzero(np.isin(asked, known))

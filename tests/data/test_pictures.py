@@ -113,6 +113,56 @@ def test_corrupt_images(tmp_path, damage):
         read(tmp_path)
 
 
+def test_all_that_can_not_be_read_is_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnntrain.data.sources.decode.PIECE_FILES", 2)
+    for number in range(7):
+        picture(tmp_path / "a" / f"{number}.png")
+    bad = [tmp_path / "a" / f"{number}.png" for number in (0, 3, 4)]
+    for path in bad:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError) as raised:
+        read(tmp_path)
+    first, *lines = str(raised.value).splitlines()
+    assert first == "3 of 7 images can't be used; mend or remove them:"
+    assert [line.partition(": can't be read as an image")[0] for line in lines] == list(map(str, bad))
+    monkeypatch.setattr("cnntrain.data.sources.decode.MOST_NAMED", 2)
+    with pytest.raises(DataError) as raised:
+        read(tmp_path)
+    assert str(raised.value).splitlines() == [first, *lines[:2], "..."]
+    for path in (tmp_path / "a").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0\.png: can't be read as an image"):
+        read(tmp_path)
+
+
+def test_what_is_passed_over_is_told(tmp_path, capsys):
+    for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png"):
+        picture(tmp_path / "photos" / name)
+    assert read(tmp_path / "photos").classes == ("a", "b")
+    assert capsys.readouterr().err == ""
+    for name in ("train/a/1.heic", "train/b/2.HEIC", "test/a/unnamed", "test/a/.hidden"):
+        (tmp_path / "photos" / name).write_text("")
+    (tmp_path / "photos" / "train" / "a" / "more").symlink_to(tmp_path)
+    read(tmp_path / "photos")
+    kinds = "(.heic: 2, links to folders: 1, no suffix: 1)"
+    assert capsys.readouterr().err == (f"{tmp_path / 'photos'}: passed over, as no images that Pillow reads {kinds}\n")
+    (tmp_path / "photos" / "train" / "b" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"b: the class has no images \(.heic: 1, which Pillow does not read\); add"):
+        read(tmp_path / "photos")
+
+
+def test_a_data_set_that_was_moved_is_found_by_its_name(tmp_path):
+    for place in ("old", "new"):
+        (tmp_path / place / "photos").mkdir(parents=True)
+    path = str(tmp_path / "old" / "photos")
+    folders = Folders(tmp_path / "new", tmp_path / "cache")
+    assert folders.folder(path) == tmp_path / "old" / "photos"
+    (tmp_path / "old" / "photos").rmdir()
+    assert folders.folder(path) == tmp_path / "new" / "photos"
+    with pytest.raises(DataError, match="old/photos: there is no such folder"):
+        Folders(tmp_path, tmp_path / "cache").folder(path)
+
+
 def test_a_decompression_bomb(tmp_path):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -156,10 +206,21 @@ def test_csv(tmp_path):
     assert dataset.train.paths[::-1].tolist() == [str(tmp_path / "images" / f"{number}.png") for number in (2, 1)]
 
 
+def test_csv_lists_of_all_splits(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png")
+    for number, split in enumerate(("train", "test", "validation")):
+        (tmp_path / f"{split}.csv").write_text(f"id,path,label\n7,{number}.png,yes\n")
+    dataset = csv_file(Folders(tmp_path, tmp_path / "cache"), "train.csv", "test.csv", validation="validation.csv")
+    parts = (dataset.train, dataset.test, dataset.validation)
+    assert [part.paths.tolist() for part in parts] == [[str(tmp_path / f"{number}.png")] for number in range(3)]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("file,class\na,b\n", "first line must be `path,label`"),
+        ("file,class\na,b\n", "first line must be `path,label`.* not 'file,class'"),
+        ("path;label\na;b\n", "not 'path;label'"),
         ("path,label\n", "lists no images"),
         ("path,label\nnone.png,x\n", "train.csv:2: there is no file"),
         ("path,label\ntrain.csv,\n", "train.csv:2: no label"),

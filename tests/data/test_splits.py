@@ -9,7 +9,7 @@ import pytest
 from cnntrain.config.schema import DataConfig
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.digits import digits
-from cnntrain.data.splits import duplicates, split
+from cnntrain.data.splits import duplicates, remarks, split
 from cnntrain.errors import DataError
 
 
@@ -95,9 +95,9 @@ def test_what_can_not_be(dataset, data, expected):
 
 def test_duplicates_are_counted():
     splits = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=2))
-    assert duplicates(splits) == 3
+    assert duplicates(splits.train, splits.test).tolist() == [0, 1, 2]
     twice = replace(splits, test=splits.test.take(np.array([0, 0, 1, 5])))
-    assert duplicates(twice) == 3
+    assert duplicates(twice.train, twice.test).tolist() == [0, 1, 2]
 
 
 def test_a_fingerprint_is_of_images_and_labels():
@@ -145,5 +145,34 @@ def test_the_last_ones_of_sorted_images_would_be_of_one_class(name):
 
 
 def test_one_class_alone_is_in_no_order():
-    dataset = Dataset(("a",), Images(np.zeros((10, 1, 2, 2), np.uint8), np.zeros(10, np.int64)))
-    assert len(split(dataset, config(validation=2, test=2)).validation) == 2
+    alike = Images(np.zeros((10, 1, 2, 2), np.uint8), np.zeros(10, np.int64))
+    assert len(split(Dataset(("a", "b"), alike), config(validation=2, test=2)).validation) == 2
+    with pytest.raises(
+        DataError, match="all images are of one class, a; .* name the folder that has a folder for each"
+    ):
+        split(Dataset(("a",), alike), config(validation=2, test=2))
+
+
+def test_what_makes_figures_worth_less_is_told():
+    splits = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=20))
+    assert list(remarks(splits)) == []
+    lacking = splits.validation.take(np.flatnonzero(splits.validation.labels != 2))
+    named = replace(splits.train.take(slice(4, 6)), paths=np.array(["x/4.png", "x/5.png"], dtype=object))
+    assert list(remarks(replace(splits, validation=lacking, test=named))) == [
+        "no validation image is of c: nothing says how well that is known",
+        "2 test images are also among the training images, the first of them x/4.png",
+        "no test image is of c, d: nothing says how well that is known",
+    ]
+    pixels = np.concatenate([splits.validation.pixels, splits.train.pixels[:1]])
+    again = Images(pixels, np.append(splits.validation.labels, splits.train.labels[0]))
+    assert list(remarks(replace(splits, validation=again))) == ["1 validation image is also among the training images"]
+
+
+def test_fewer_images_than_classes_can_not_be_drawn_evenly():
+    few = Dataset(NAMES, images(12), test=images(9))
+    said = r"`data.validation`: 1 of 12 images can't be drawn evenly from 4 classes; .* {size: 4, seed: 0}"
+    with pytest.raises(DataError, match=said):
+        split(few, config())
+    assert sorted(split(few, config(validation={"size": 4, "seed": 0})).validation.labels) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="9 of 12 images can't be drawn evenly"):
+        split(few, config(validation={"size": 9, "seed": 0}))

@@ -4,17 +4,18 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import check_room, entry
-from cnntrain.data.images import OnDisk, digests_of
+from cnntrain.data.images import DIGEST_BYTES, OnDisk, digests_of
 from cnntrain.data.sources.pictures import Channels, fitted, open_picture
 from cnntrain.errors import DataError
 
@@ -29,6 +30,8 @@ Size = tuple[int, int]
 
 # Files of so many bytes, or so many files, are a piece of work; fewer than FEW pieces don't pay for processes.
 PIECE_BYTES, PIECE_FILES, FEW = 2**22, 256, 4
+# So many files that can't be read are named.
+MOST_NAMED = 20
 
 
 def decoded(
@@ -44,7 +47,7 @@ def decoded(
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
     them are. A file with another size or time is another image, and so is one that was put in its place.
     Of the folder or the lists `origin`, which name the images, the newest state is kept.
-    Raises `DataError` naming the file.
+    Raises `DataError` naming the files that can't be read.
     """
     absolute = [os.path.abspath(path) for path in paths]
     states = [os.stat(path) for path in absolute]
@@ -78,10 +81,11 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Done:
-    """The digests of a piece's images as they are stored, and as greys if all of them are."""
+    """The digests of a piece's images as they are stored, and as greys if all of them are; why others can't be read."""
 
     digests: "NDArray[np.uint8]"
     as_greys: "NDArray[np.uint8] | None"
+    unreadable: list[str]
 
 
 def _decode(
@@ -89,8 +93,8 @@ def _decode(
 ) -> "Written":
     import numpy as np
 
-    first, count = pieces[0][0], sum(map(len, pieces))
-    width, height = fitted(open_picture(first), size, channels).size
+    count = sum(map(len, pieces))
+    first, (height, width) = _first_readable(chain.from_iterable(pieces), size, channels)
     # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
     stored = channels or 3
     check_room(file.parent, count * (stored + (channels is None)) * height * width)
@@ -101,11 +105,37 @@ def _decode(
         for start, paths in zip(starts, pieces, strict=False)
     ]
     done = _by_processes(work, progress, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
+    _check_readable([reason for piece in done for reason in piece.unreadable], count)
     greys = [piece.as_greys for piece in done if piece.as_greys is not None]
     if channels is None and len(greys) == len(done):
         _narrow(file, count, height, width)
         return (count, 1, height, width), "|u1", np.concatenate(greys)
     return (count, stored, height, width), "|u1", np.concatenate([piece.digests for piece in done])
+
+
+def _first_readable(paths: Iterable[Path], size: Size | None, channels: Channels | None) -> tuple[Path, Size]:
+    """An image to which all others are held, and its (height, width); raises `DataError` where none can be read."""
+    refused: DataError | None = None
+    for path in paths:
+        try:
+            width, height = fitted(open_picture(path), size, channels).size
+        except DataError as error:
+            refused = refused or error
+        else:
+            return path, (height, width)
+    assert refused is not None
+    raise refused
+
+
+def _check_readable(unreadable: Sequence[str], count: int) -> None:
+    """Raise `DataError` that names what can't be read, all at once: decoding may have taken hours."""
+    if len(unreadable) == 1:
+        raise DataError(unreadable[0])
+    if unreadable:
+        lines = [*unreadable[:MOST_NAMED], *(["..."] if len(unreadable) > MOST_NAMED else [])]
+        raise DataError(
+            "\n".join([f"{len(unreadable):,} of {count:,} images can't be used; mend or remove them:", *lines])
+        )
 
 
 def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:
@@ -150,11 +180,16 @@ def _decode_piece(piece: _Piece) -> _Done:
     import numpy as np
 
     planes = piece.channels or 3
-    digests, as_greys = [], []
+    nothing = np.empty((0, DIGEST_BYTES), np.uint8)
+    digests, as_greys, unreadable = [nothing], [nothing], []
     with piece.file.open("rb+") as out:
         out.seek(piece.start * planes * piece.shape[0] * piece.shape[1])
         for path in piece.paths:
-            array = np.asarray(fitted(open_picture(path), piece.size, piece.channels))
+            try:
+                array = np.asarray(fitted(open_picture(path), piece.size, piece.channels))
+            except DataError as error:
+                unreadable.append(str(error))
+                continue
             if array.shape[:2] != piece.shape:
                 one, other = (f"{width}x{height}" for height, width in (piece.shape, array.shape[:2]))
                 said = f"images differ in size: {piece.first} is {one}, {path} is {other}"
@@ -164,8 +199,8 @@ def _decode_piece(piece: _Piece) -> _Done:
             image = np.broadcast_to(np.atleast_3d(array), (*piece.shape, planes)).transpose(2, 0, 1)
             digests.append(digests_of(image[None]))
             out.write(image.tobytes())
-    is_grey = len(as_greys) == len(piece.paths)
-    return _Done(np.concatenate(digests), np.concatenate(as_greys) if is_grey else None)
+    greys = np.concatenate(as_greys)
+    return _Done(np.concatenate(digests), greys if len(greys) == len(piece.paths) else None, unreadable)
 
 
 def _narrow(file: Path, count: int, height: int, width: int) -> None:

@@ -2,16 +2,20 @@
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
-from cnntrain.data.sources.pictures import Channels, pictures_in
+from cnntrain.data.sources.pictures import Channels, kinds_of, pictures_in
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
 from cnntrain.strict import Size, pair
+from cnntrain.text import shortened
 
 MAX_LISTING = 2**30
+# In characters.
+LONGEST_SHOWN = 60
 Listing = list[tuple[Path, str]]
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 # What nobody calls a class; `valid` and `Train` may be one, and then there are no classes in it.
@@ -33,7 +37,10 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
             f"{root}: has `{there.name}`, but no `train` folder; add one, or name {there} itself "
             f"(if `{there.name}` is a class, put the classes into a folder `train`)"
         )
-    listings = {split: _listing(folder, root) for split, folder in found.items()}
+    passed_over: Counter[str] = Counter()
+    listings = {split: _listing(folder, root, passed_over) for split, folder in found.items()}
+    if passed_over:
+        folders.told.say(f"{root}: passed over, as no images that Pillow reads ({kinds_of(passed_over)})")
     return _dataset([root], listings, size, channels, folders)
 
 
@@ -43,13 +50,19 @@ def csv_file(
     /,
     path: str,
     test: str | None = None,
+    validation: str | None = None,
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Dataset:
-    """Rows `path,label` under that header; image paths are relative to the CSV file's folder."""
-    files = [folders.file(name) for name in (path, test) if name is not None]
-    listings = dict(zip(("train", "test"), map(_rows, files), strict=False))
-    return _dataset(files, listings, size, channels, folders)
+    """Rows `path,label` under that header; image paths are relative to the CSV file's folder.
+
+    `test` and `validation` are files of the same kind. Other columns are not read.
+    """
+    named = {"train": path, "test": test, "validation": validation}
+    files = {split: folders.file(name) for split, name in named.items() if name is not None}
+    return _dataset(
+        list(files.values()), {split: _rows(file) for split, file in files.items()}, size, channels, folders
+    )
 
 
 def _dataset(
@@ -98,7 +111,7 @@ def _splits(root: Path) -> dict[str, Path]:
     return {split: paths[0] for split, paths in found.items() if paths}
 
 
-def _listing(folder: Path, root: Path) -> Listing:
+def _listing(folder: Path, root: Path, passed_over: Counter[str]) -> Listing:
     listing: Listing = []
     inside = root.resolve()
     classes = _folders(folder)
@@ -107,9 +120,12 @@ def _listing(folder: Path, root: Path) -> Listing:
     for each in classes:
         _check_inside(each, inside, root)
         check_class(each.name, f"{folder}: ")
-        paths = list(pictures_in(each))
+        others: Counter[str] = Counter()
+        paths = list(pictures_in(each, others))
         if not paths:
-            raise DataError(f"{each}: the class has no images; add some, or remove the folder")
+            there = f" ({kinds_of(others)}, which Pillow does not read)" if others else ""
+            raise DataError(f"{each}: the class has no images{there}; add some, or remove the folder")
+        passed_over += others
         for path in paths:
             if path.is_symlink():
                 _check_inside(path, inside, root)
@@ -132,7 +148,8 @@ def _rows(path: Path) -> Listing:
         text = read_bytes(path, MAX_LISTING).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path}: its first line must be `path,label`")
+            there = shortened(",".join(reader.fieldnames or ()), LONGEST_SHOWN)
+            raise DataError(f"{path}: its first line must be `path,label`, other columns beside them, not {there!a}")
         # Its own count of lines, as blank ones are no rows.
         rows = [(reader.line_num, path.parent / (row["path"] or ""), (row["label"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

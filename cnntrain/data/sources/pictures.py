@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnntrain.errors import DataError
+from cnntrain.text import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,17 +38,27 @@ def _formats() -> dict[str, str]:
     return {suffix: name for suffix, name in Image.EXTENSION.items() if name in Image.OPEN and name not in REFUSED}
 
 
-def pictures_in(folder: Path) -> Iterator[Path]:
-    """The visible image files at any depth, in the order of their names; links to folders are not followed."""
+def pictures_in(folder: Path, passed_over: Counter[str] | None = None) -> Iterator[Path]:
+    """The visible image files at any depth, in the order of their names; links to folders are not followed.
+
+    What else is visible there is counted under `passed_over`, by kind.
+    """
     # The entries of a folder know what they are, where a path would have to ask the system; names are sorted sooner.
     with os.scandir(folder) as entries:
         visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in visible:
         path = folder / entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from pictures_in(path)
+            yield from pictures_in(path, passed_over)
         elif path.suffix.lower() in _formats() and entry.is_file():
             yield path
+        elif passed_over is not None:
+            passed_over["links to folders" if entry.is_dir() else path.suffix.lower() or "no suffix"] += 1
+
+
+def kinds_of(passed_over: Counter[str]) -> str:
+    """`.heic: 30, no suffix: 1`, the most frequent first."""
+    return ", ".join(f"{printable(kind)}: {count:,}" for kind, count in passed_over.most_common())
 
 
 @contextmanager
