@@ -18,7 +18,7 @@ from cnntrain.config.load import from_resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.convert import CHANNELS, converted
 from cnntrain.data.images import Dataset, Folders, Images
-from cnntrain.errors import DataError
+from cnntrain.errors import DataError, UsageError
 from cnntrain.registry import sources
 from cnntrain.training.evaluate import score
 
@@ -64,6 +64,9 @@ def _source(model: Model, data: str, display: Display) -> Config:
         source = {"npz": {"path": str(path)}}
     else:
         source = parse(data, "--data").value
+        if isinstance(source, str) and source not in sources:
+            known = ", ".join(sources)
+            raise UsageError(f"`--data {data}`: no file or folder is there, nor a data source of that name ({known})")
     network = model.config.model_dump(mode="json")["network"]
     return from_resolved({"network": network, "data": {"source": source}})
 
@@ -93,7 +96,8 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     present = {classes[label] for label in np.unique(images.labels)}
     if set(unknown) & present:
         raise DataError(
-            f"the network does not know the classes {', '.join(unknown)}; it knows {', '.join(model.classes)}"
+            f"the network does not know the classes {', '.join(unknown)}; it knows {', '.join(model.classes)}; "
+            f"take their images away, or rename what is one of these"
         )
     numbers = np.array([model.classes.index(name) if name in model.classes else -1 for name in classes])
     shape = model.preprocessing.shape

@@ -18,6 +18,8 @@ from cnntrain.app.where import Where
 from cnntrain.app.workers import work
 from cnntrain.config.load import load, resolved
 from cnntrain.config.schema import Config
+from cnntrain.data.images import Folders
+from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.summary import read_summary
@@ -29,20 +31,24 @@ def train_seeds(
     """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
 
     A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` where a run
-    there has another config; when a run fails the others go on, and then `CnntrainError` is raised.
+    there has another config, or had other data; when a run fails the others go on, and then `CnntrainError` is raised.
     """
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
     told = Told(display or Silent(), len(seeds))
-    waiting = []
+    waiting, finished = [], {}
     for seed in seeds:
         one = config.model_copy(update={"seed": seed})
         summary = _finished(root / f"seed-{seed}", one)
         if summary:
-            told.hear("summary", seed, summary)
-            told.hear("say", seed, "finished already")
+            finished[seed] = summary
         else:
             waiting.append((seed, one))
+    if finished:
+        _check_data(finished, config, root, Folders.standard(where.data_dir, told.display))
+    for seed, summary in finished.items():
+        told.hear("summary", seed, summary)
+        told.hear("say", seed, "finished already")
     signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, told)
     if signal_heard:
         again = "the same command goes on from there"
@@ -83,6 +89,18 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
             f"({'; '.join(changes)}); move it away"
         )
     return summary
+
+
+def _check_data(finished: Mapping[int, dict[str, Any]], config: Config, root: Path, folders: Folders) -> None:
+    """Raise `UsageError` where the config finds other images now than a run was trained on: figures would be mixed."""
+    found = split(config.data.source.make(folders), config.data).fingerprints()
+    for seed, summary in finished.items():
+        changed = [name for name in found if summary["data"].get(name) != found[name]]
+        if changed:
+            raise UsageError(
+                f"{root / f'seed-{seed}'}: the {' and '.join(changed)} images or labels have changed since this run "
+                f"began; put them back, or move it away to train it anew"
+            )
 
 
 def _changes_so_far(last: Path) -> Sequence[str]:

@@ -55,7 +55,8 @@ def _print(report: dict[str, Any]) -> None:
     names = [set_cell_size(row["class"], width) for row in report["classes"]]
     typer.echo(f"{'class':<{width}}  precision   recall   images")
     for name, row in zip(names, report["classes"], strict=True):
-        typer.echo(f"{name}  {percent(row['precision']):>9}  {percent(row['recall']):>8}  {row['images']:>7,}")
+        recall = percent(row["recall"]) if row["images"] else "-"
+        typer.echo(f"{name}  {percent(row['precision']):>9}  {recall:>8}  {row['images']:>7,}")
     typer.echo("\nconfusion matrix (rows: truth, columns: prediction)")
     cell = max(4, *(len(str(count)) + 1 for row in report["confusion_matrix"] for count in row))
     for name, counts in zip(names, report["confusion_matrix"], strict=True):

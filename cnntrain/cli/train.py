@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -79,11 +79,20 @@ def run(
         else:
             root = run_dir or Path("runs") / Path(words[0]).stem
             runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
-        if seeds is None and is_first():
-            report_after_training(Path(runs[0]["run_dir"]), where, display)
-    if is_first() and as_json:
-        print_json(runs[0] if seeds is None else {"runs": runs})
-    elif is_first():
+        if not is_first():
+            return
+        try:
+            if seeds is None:
+                report_after_training(Path(runs[0]["run_dir"]), where, display)
+        finally:
+            # Trained they are, whatever becomes of the report.
+            _print(runs, as_json, is_single=seeds is None)
+
+
+def _print(runs: list[dict[str, Any]], as_json: bool, is_single: bool) -> None:
+    if as_json:
+        print_json(runs[0] if is_single else {"runs": runs})
+    else:
         typer.echo("\n".join(run["run_dir"] for run in runs))
 
 

@@ -193,6 +193,20 @@ def copy_of_folder(of_folder):
     (of_folder / "kept").rename(of_folder / "data")
 
 
+def test_a_class_without_images_has_no_recall(cnntrain, trained, tmp_path):
+    digit_folder(tmp_path / "d", [3])
+    lines = cnntrain("eval", trained, "--data", tmp_path / "d").out.splitlines()
+    found = {line.split()[0]: line.split()[-2:] for line in lines[3:13]}
+    assert found["7"] == ["-", "0"]
+    assert found["3"][0] == "%"
+
+
+def test_what_is_neither_there_nor_a_source_is_said_to_be_neither(cnntrain, trained):
+    outcome = cnntrain("eval", trained, "--data", "photos/nope")
+    assert outcome.code == 2
+    assert "`--data photos/nope`: no file or folder is there, nor a data source of that name (cifar10, " in outcome.err
+
+
 def test_mistakes_are_told_by_file(cnntrain, of_folder):
     run = of_folder / "run"
     report = json.loads(cnntrain("eval", run, "--json").out)

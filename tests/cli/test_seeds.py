@@ -63,6 +63,23 @@ def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here, monk
     assert "another config" in other.err
 
 
+def test_a_finished_run_of_other_data_is_refused(cnntrain, here):
+    images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
+    np.savez(here / "x.npz", images=images, labels=labels)
+    (here / "c.yaml").write_text(
+        f"data: {{source: {{npz: {here / 'x.npz'}}}}}\nnetwork: [softmax]\ntraining: {{epochs: 1}}" + CLAIM % 1
+    )
+    assert cnntrain("train", "c.yaml", "--seeds", "0-1", "-q").code == 0
+    assert cnntrain("verify", "c.yaml", "--seeds", "2").code == 0
+    images[:] = 255 - images
+    np.savez(here / "x.npz", images=images, labels=labels)
+    for words in (("train", "c.yaml", "--seeds", "0-1"), ("verify", "c.yaml", "--seeds", "3")):
+        outcome = cnntrain(*words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "runs/c/seed-0: the train and validation and test images or labels have changed" in outcome.err
+    assert not (here / "runs/c/seed-2").exists()
+
+
 def test_who_shares_a_process(tiny, monkeypatch):
     for device, overrides, expected in (
         ("cuda", [], True),

@@ -155,3 +155,14 @@ def test_a_run_keeps_them_from_the_first_batch_on(trained):
     assert [row["layer"] for row in rows] == layers * 4
     assert [row["epoch"] for row in rows[::3]] == ["0", "1", "2", "3"]
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
+
+
+def test_a_network_that_gives_one_answer_is_told_so():
+    alike = history([0.2, 0.1], [0.2, 0.1], [(0.95, 0.97)] * 2)
+    assert verdict(alike, 0.97).text == (
+        "no better than one answer for all: 97.00 % of the validation images are of one class (95.00 % of training, "
+        "97.00 % of validation images); look at each class with `cnntrain eval`, and add images of the others"
+    )
+    assert verdict(alike, 0.96).text.startswith("no overfitting")
+    # Where most training images are wrong, there are better advices.
+    assert verdict(history([0.2, 0.1], [0.2, 0.1], [(0.4, 0.4)] * 2), 0.5).text.startswith("underfitting")
