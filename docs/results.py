@@ -56,6 +56,8 @@ def main(root: Path) -> None:
         summaries = _summaries(root / path.stem)
         lines.append(_line(path.stem, config, summaries))
         runs += [_run_line(path.stem, summary) for summary in summaries]
+    if not runs:
+        sys.exit(f"{root}: there are no finished runs, <config>/seed-<n>, of the configs in configs/book")
     head = "| config | epochs | the book's | the book, % | seeds | mean, % | best by validation, % |"
     runs_head = "| run | seed | epochs | best epoch | validation | test | seconds | device | torch |"
     parts = [
@@ -130,8 +132,8 @@ def _vote(folder: Path, claimed: float) -> list[str]:
     plurality = found["plurality"]
     return [
         "",
-        f"`08-ensemble`, the plurality vote of {len(runs)} networks of `{VOTERS}` (the book, with five of 40 epochs: "
-        f"{claimed:.2f} %): {100 * plurality.accuracy:.2f} %, "
+        f"`08-ensemble`, the plurality vote of {len(runs)} networks of `{VOTERS}` "
+        f"(the book, with five networks of 40 epochs each: {claimed:.2f} %): {100 * plurality.accuracy:.2f} %, "
         f"{plurality.wrong} of {plurality.images:,} images wrong (the mean of their probabilities: "
         f"{100 * found['mean'].accuracy:.2f} %). These are the images that the vote gets wrong:",
         "",

@@ -34,6 +34,9 @@ def test_the_page_of_results_says_what_runs_reached(results, trained, tmp_path):
     assert f"| `02-conv` | **{summary['epochs']}** | 60 | 98.78 | 0 | {reached} | {reached} |" in page
     assert f"| `02-conv/seed-0` | 0 | {summary['epochs']} |" in page
     assert "| `01-shallow` | not run | 60 | 97.80 | | | |" in page
+    with pytest.raises(SystemExit, match="there are no finished runs"):
+        results.main(tmp_path)
+    assert (tmp_path / "docs" / "RESULTS.md").read_text() == page
 
 
 def test_how_cost_grows_is_measured(data_dir, tmp_path, monkeypatch):

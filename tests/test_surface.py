@@ -153,8 +153,16 @@ def test_layers_lists_the_vocabulary_with_what_each_is(cnntrain):
     sections = dict(section.split(":\n", 1) for section in cnntrain("layers").out.rstrip("\n").split("\n\n"))
     assert sections.pop("activations") == f"  {', '.join(NAMES)}"
     keys = sections.pop("keys").splitlines()
-    assert keys[:2] == ["  seed: 0", "      of all random numbers; the same one gives the same bits"]
-    assert keys[-2:] == ["  expect.ensemble_accuracy.source: null", "      who says so"]
+    assert keys[:2] == [
+        "  seed: 0",
+        "      of weights, order, dropout and augmentation; the same one gives the same bits",
+    ]
+    assert keys[-4:] == [
+        "  expect.ensemble_accuracy.source: null",
+        "      where the figure was published",
+        "  extends:",
+        "      another config, relative to this file, which this one is merged into",
+    ]
     assert sections == {
         f"{kind}s": "\n".join(
             f"  {name}({arguments})\n      {ALL[kind][name].summary}" for name, arguments in VOCABULARY[kind].items()
@@ -173,6 +181,10 @@ def test_layers_tells_all_of_one_name(cnntrain):
     assert patience == "training.early_stopping.patience: 10\n\nepochs without a gain\n"
     assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
     assert cnntrain("layers", "expand").out.endswith("up, down, left, right (one_pixel_shifts)\n")
+    assert cnntrain("layers", "momentum").out == "momentum\n\nAn argument of batch_norm, rmsprop, sgd.\n"
+    layer, argument = cnntrain("layers", "dropout").out.split("\n\ndropout\n\n")
+    assert layer.startswith("dropout(") and argument == "An argument of fully_connected, softmax.\n"
+    assert cnntrain("layers", "extends").out.startswith("extends:\n\nanother config, ")
     assert cnntrain("layers", "training.epoch").err.endswith("; did you mean `training.epochs`?\n")
     outcome = cnntrain("layers", "convv")
     assert (outcome.code, outcome.out) == (2, "")

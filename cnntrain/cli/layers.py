@@ -12,7 +12,10 @@ NAME = "layers"
 
 
 def run(
-    name: Annotated[str | None, typer.Argument(help="Only what bears this name.")] = None, plugins: Plugins = None
+    name: Annotated[
+        str | None, typer.Argument(help="Explain this layer, optimizer, ..., key or argument only.")
+    ] = None,
+    plugins: Plugins = None,
 ) -> None:
     """List all layers, optimizers, schedules and so on, and all keys, with their arguments and defaults."""
     from cnntrain.app.configure import import_plugins

@@ -16,13 +16,18 @@ DataDir = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
 Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file that registers layers of its own.", dir_okay=False)
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="A Python file that registers layers, data sources, ... of its own; may be given again.",
+        dir_okay=False,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result, warnings and errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values in the place of the config's.")
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace the config's.")
 ]
 
 
@@ -38,4 +43,4 @@ def _is_png(path: Path | None) -> Path | None:
 
 
 Picture = partial(typer.Option, dir_okay=False, callback=_is_png)
-Jobs = Annotated[int | None, typer.Option(min=1, help="So many runs side by side; by default as many as cores.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="How many runs to train at once; by default as many as cores.")]

@@ -21,8 +21,10 @@ NAME = "predict"
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs, or - for paths on stdin.")],
-    top_k: Annotated[int, typer.Option(min=1, help="So many of the likeliest classes.")] = 1,
-    invert: Annotated[bool, typer.Option("--invert", help="For dark digits on light paper.")] = False,
+    top_k: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to print.")] = 1,
+    invert: Annotated[
+        bool, typer.Option("--invert", help="Turn the pixels around first: for dark digits on light paper.")
+    ] = False,
     output: Annotated[
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="table on a terminal, else csv.", show_default=False),

@@ -21,18 +21,16 @@ MOST_SEEDS = 10_000
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, and values in the place of its own."),
+    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, then values that replace its own."),
 ]
-Resume = Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run instead.")]
+Resume = Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Continue this run, or a checkpoint in one.")]
 Force = Annotated[bool, typer.Option("--force", help="Resume though the data has changed.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")]
 Seeds = Annotated[
     str | None,
-    typer.Option(help="Train one run a seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
+    typer.Option(help="Train one run per seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
 ]
-Devices = Annotated[
-    int | None, typer.Option(min=1, help="Train one network on so many GPUs, or CPU processes, at once.")
-]
+Devices = Annotated[int | None, typer.Option(min=1, help="How many GPUs, or CPU processes, train the one network.")]
 
 
 def run(

@@ -33,6 +33,8 @@ def run(
 ) -> None:
     """Train the seeds of configs and hold the results against their claims; exits with 3 when one is not met.
 
+    A figure passes that is not below its claim by more than two standard errors of an accuracy on so many test images.
+
     Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, and resumed when not.
     """
     from cnntrain.app.configure import load_config
@@ -74,7 +76,7 @@ def run(
 def _print(found: list[Verification]) -> None:
     from cnntrain.reports.text import table
 
-    rows = [("config", "claim", "published", "seeds", "mean", "best of them", "figure", "passes from", "")]
+    rows = [("config", "claim", "at least", "seeds", "mean", "best of them", "figure", "passes from", "")]
     for one in found:
         spread = "" if one.standard_error is None else f" +- {one.standard_error:.2f}"
         rows.append(

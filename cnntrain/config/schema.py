@@ -138,8 +138,12 @@ class TrainingConfig(Strict):
     schedule: ScheduleSpec = Field(
         "constant", validate_default=True, description="what the learning rate is multiplied by, over the epochs"
     )
-    warmup_epochs: NonNegativeFloat = Field(0.0, description="raise the learning rate linearly from 0 at first")
-    l2: NonNegativeFloat = Field(0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2)")
+    warmup_epochs: NonNegativeFloat = Field(
+        0.0, description="raise the learning rate linearly from 0 over so many epochs"
+    )
+    l2: NonNegativeFloat = Field(
+        0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2) to the loss"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="how much of each label is spread evenly over all classes"
     )
@@ -172,9 +176,16 @@ class TrainingConfig(Strict):
 class ClaimConfig(Strict):
     """A figure that a config expects of itself."""
 
-    at_least: float = Field(ge=0, le=100, description="percent")
-    of: Literal["best", "mean"] = Field("best", description="the best seed by validation accuracy, or all seeds' mean")
-    source: str | None = Field(None, description="who says so")
+    at_least: float = Field(
+        ge=0,
+        le=100,
+        description="percent of the test images; what is measured on them passes down to two standard errors below, "
+        "2 * sqrt(p * (1 - p) / images)",
+    )
+    of: Literal["best", "mean"] = Field(
+        "best", description="the best seed by validation accuracy, or all seeds' mean; a vote is one figure anyway"
+    )
+    source: str | None = Field(None, description="where the figure was published")
 
     @field_validator("at_least")
     @classmethod
@@ -195,16 +206,18 @@ class ExpectConfig(Strict):
 class Config(Strict):
     """A whole experiment."""
 
-    seed: Seed = Field(0, description="of all random numbers; the same one gives the same bits")
+    seed: Seed = Field(0, description="of weights, order, dropout and augmentation; the same one gives the same bits")
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[
         list[LayerSpec], Field(min_length=1, description="layers, from the image to one number for each class")
     ]
     init: InitializerSpec = Field(
-        "auto", validate_default=True, description="how the weights of layers begin that don't say it themselves"
+        "auto", validate_default=True, description="the first weights of layers that have no `init` of their own"
     )
     init_from: str | None = Field(
-        None, description="a checkpoint or run directory; its weights are taken where names and shapes match"
+        None,
+        description="a checkpoint or run directory, relative to where the command is run; its weights are taken where "
+        "names and shapes match",
     )
     dropout_scaling: Literal["inverted", "book"] = Field(
         "inverted", description="scale up what is kept in training; or everything down in testing, as the book does"

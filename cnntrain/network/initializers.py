@@ -28,7 +28,7 @@ class Fans:
 
 @initializers.register("auto")
 def auto(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """He before the ReLU family, Glorot before all others, biases zero.
+    """He where the layer's own `activation` is of the ReLU family, Glorot for all others, biases zero.
 
     A ReLU passes half of its input, so that weights of variance 1/n would halve the signal's
     variance with each layer; He's 2/n makes up for it. Sigmoid, tanh and linear layers keep the

@@ -15,6 +15,7 @@ from cnntrain.reports.settings import settings
 from cnntrain.strict import nearest
 
 REFERENCE = "#/$defs/{model}"
+EXTENDS = "another config, relative to this file, which this one is merged into"
 
 
 def describe(registries: Iterable[Registry], name: str | None = None) -> str:
@@ -39,14 +40,32 @@ def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], st
             yield {name}, _signature(registry[name]), inspect.getdoc(registry[name].factory)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
-    every = list(settings())
+    for argument, takers in _takers(registries).items():
+        yield {argument}, argument, f"An argument of {', '.join(takers)}."
+    every = list(_settings())
     for path, default, text in every:
         inner = [f"  {_key(key, value)}\n      {said}" for key, value, said in every if key.startswith(f"{path}.")]
         yield {path, path.rpartition(".")[2]}, _key(path, default), "\n".join([text, *inner])
 
 
+def _takers(registries: Iterable[Registry]) -> dict[str, list[str]]:
+    """Who takes an argument of each name."""
+    takers: dict[str, list[str]] = {}
+    for registry in registries:
+        for name in registry:
+            for argument in registry[name].arguments.model_fields:
+                takers.setdefault(argument, []).append(name)
+    return takers
+
+
 def _keys() -> str:
-    return "keys:\n" + "\n".join(f"  {_key(path, default)}\n      {text}" for path, default, text in settings())
+    return "keys:\n" + "\n".join(f"  {_key(path, default)}\n      {text}" for path, default, text in _settings())
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    """All keys; one of them is gone when a config is checked, for it is merged into what it extends."""
+    yield from settings()
+    yield "extends", "", EXTENDS
 
 
 def _key(path: str, default: str) -> str:
@@ -72,7 +91,7 @@ def json_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     for registry in ALL.values():
         definitions[registry.kind] = {"anyOf": [_named(registry[name], definitions) for name in registry]}
-    schema["properties"]["extends"] = {"type": "string", "description": "another config, relative to this file"}
+    schema["properties"]["extends"] = {"type": "string", "description": EXTENDS}
     # A config may take its network from the one that it extends.
     schema["required"] = []
     complete = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "cnntrain config"}
