@@ -184,6 +184,7 @@ def test_layers_tells_all_of_one_name(cnntrain):
     assert cnntrain("layers", "momentum").out == "momentum\n\nAn argument of batch_norm, rmsprop, sgd.\n"
     layer, argument = cnntrain("layers", "dropout").out.split("\n\ndropout\n\n")
     assert layer.startswith("dropout(") and argument == "An argument of fully_connected, softmax.\n"
+    assert cnntrain("layers", "flip").out.endswith("\ndirection: horizontal, vertical\n")
     assert cnntrain("layers", "extends").out.startswith("extends:\n\nanother config, ")
     assert cnntrain("layers", "training.epoch").err.endswith("; did you mean `training.epochs`?\n")
     outcome = cnntrain("layers", "convv")

@@ -60,3 +60,6 @@ def _print(found: Probed) -> None:
         rows.append((f"c = {one.factor:g}", *figures))
     typer.echo(f"with all biases zero, and {found.depth} layers of weights:\n{table(rows)}")
     typer.echo("confidence: the mean of the largest probability that softmax makes of the logits; loss in nats")
+    typer.echo(
+        "dead: a ReLU's units that are zero for all images; saturated: a sigmoid's or tanh's values near their ends"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -38,6 +39,13 @@ def _default(field: FieldInfo) -> str:
 
 def _description(field: FieldInfo, section: type[Strict] | None) -> str:
     text = field.description or (inspect.getdoc(section) if section else None) or ""
-    parts = [field.annotation, *get_args(field.annotation)]
-    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    choices = choices_of(field.annotation)
     return text + (f" ({', '.join(choices)})" if choices else "")
+
+
+def choices_of(annotation: Any) -> list[Any]:
+    """The words of which a value is one, if nothing else can be it; it may be absent."""
+    parts = [annotation] if get_origin(annotation) is Literal else get_args(annotation)
+    if not all(part is NoneType or get_origin(part) is Literal for part in parts):
+        return []
+    return [choice for part in parts for choice in get_args(part)]

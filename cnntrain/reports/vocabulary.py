@@ -11,7 +11,7 @@ from cnntrain.config.spec import KIND
 from cnntrain.errors import UsageError
 from cnntrain.network.activations import NAMES as ACTIVATIONS
 from cnntrain.registry import ALL, Entry, Registry
-from cnntrain.reports.settings import settings
+from cnntrain.reports.settings import choices_of, settings
 from cnntrain.strict import nearest
 
 REFERENCE = "#/$defs/{model}"
@@ -33,11 +33,12 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     return "\n\n".join(found)
 
 
-def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], str, str | None]]:
-    """(names that it goes by, its line, what is written about it) of everything that can be asked for."""
+def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], str, str]]:
+    """(names that it goes by, its line, what is told about it) of everything that can be asked for."""
     for registry in registries:
         for name in registry:
-            yield {name}, _signature(registry[name]), inspect.getdoc(registry[name].factory)
+            told = [inspect.getdoc(registry[name].factory) or "", *_choices(registry[name])]
+            yield {name}, _signature(registry[name]), "\n".join(told)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
     for argument, takers in _takers(registries).items():
@@ -46,6 +47,14 @@ def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], st
     for path, default, text in every:
         inner = [f"  {_key(key, value)}\n      {said}" for key, value, said in every if key.startswith(f"{path}.")]
         yield {path, path.rpartition(".")[2]}, _key(path, default), "\n".join([text, *inner])
+
+
+def _choices(entry: Entry) -> Iterator[str]:
+    """`direction: horizontal, vertical` for each argument that is one of a few words."""
+    for name, field in entry.arguments.model_fields.items():
+        choices = choices_of(field.annotation)
+        if choices:
+            yield f"{name}: {', '.join(map(str, choices))}"
 
 
 def _takers(registries: Iterable[Registry]) -> dict[str, list[str]]:

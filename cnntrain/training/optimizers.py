@@ -141,7 +141,10 @@ def adamw(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegativeFloat = 0.01,
 ) -> "Optimizer":
-    """Adam with decay apart from the gradient (Loshchilov and Hutter 2019); torch.optim.AdamW."""
+    """Adam with decay apart from the gradient (Loshchilov and Hutter 2019); torch.optim.AdamW.
+
+    `training.l2`, which is a part of the gradient, does not go with it.
+    """
     from torch.optim import AdamW
 
     if trainable.l2_gradient:

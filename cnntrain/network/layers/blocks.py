@@ -41,6 +41,7 @@ def residual(
 ) -> "nn.Module":
     """Adds the layers' input to their output (He et al. 2016, Deep Residual Learning).
 
+    (channels, height, width) -> what its layers make of it; features likewise. `activation` comes after the sum.
     `identity` needs equal shapes; `projection` is a 1x1 convolution; `auto` projects where shapes differ.
     """
     from torch import nn
@@ -57,7 +58,11 @@ def residual(
 
 @registry.register("branches")
 def branches(given: Input, /, branches: Annotated[list[Layers], Field(min_length=2)]) -> "nn.Module":
-    """Several stacks of layers over the same input, concatenated along the channels."""
+    """Several stacks of layers over the same input, concatenated along the channels.
+
+    `branches: [[{conv: 4}, batch_norm], [{conv: 8}]]` (Szegedy et al. 2015, Going Deeper with Convolutions).
+    (channels, height, width) -> (the sum of the branches' channels, height', width'), which must be the same for all.
+    """
     from cnntrain.network.modules import Branches
 
     built = [given.build(layers, "branches", "branches", index) for index, layers in enumerate(branches)]

@@ -32,6 +32,7 @@ def conv(
     """torch's Conv2d, with an activation behind it.
 
     (channels, height, width) -> (filters, (height + 2 padding - dilation (kernel - 1) - 1) // stride + 1, ...)
+    Sizes are one number or [height, width]; `padding: same` keeps height and width, with a stride of 1.
     """
     from torch import nn
 

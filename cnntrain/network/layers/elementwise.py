@@ -21,7 +21,10 @@ def activation(given: Input, /, name: Activation) -> "nn.Module":
 
 @layers.register("dropout")
 def dropout(given: Input, /, p: Probability = 0.5) -> "nn.Module":
-    """Zero each value with probability `p` in training (Srivastava et al. 2014); see `dropout_scaling`."""
+    """Zero each value with probability `p` in training (Srivastava et al. 2014); see `dropout_scaling`.
+
+    On a CPU `p` is taken to the nearest 2^-16.
+    """
     from cnntrain.network.modules import make_dropout
 
     return make_dropout(p, given.dropout_scaling)
