@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cnntrain import atomic
-from cnntrain.errors import UsageError
+from cnntrain.errors import CheckpointError, UsageError
 from cnntrain.reports.text import table
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -28,7 +28,11 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
     Raises `UsageError` when nothing matches.
     """
-    saved = checkpoint.load(source)
+    try:
+        saved = checkpoint.load(source)
+    except CheckpointError as error:
+        where = "" if source.is_absolute() else "; a relative path begins at the folder that the command is run in"
+        raise CheckpointError(f"`init_from: {source}`: {error}{where}") from error
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
     is_known = sorted(saved.classes) == sorted(classes)
     rows = [("tensor", "shape", f"taken from {source}?")]

@@ -152,7 +152,10 @@ def test_an_init_from_that_is_none_leaves_no_run_behind(cnntrain, tiny, tmp_path
     outcome = cnntrain("train", tiny, f"init_from={tmp_path / 'nothing'}", "--run-dir", tmp_path / "run")
     assert outcome.code != 0
     assert "no checkpoint" in outcome.err
+    assert f"`init_from: {tmp_path / 'nothing'}`: " in outcome.err and "a relative path" not in outcome.err
     assert not (tmp_path / "run").exists()
+    outcome = cnntrain("train", tiny, "init_from=nothing", "--run-dir", tmp_path / "run")
+    assert "; a relative path begins at the folder that the command is run in" in outcome.err
 
 
 def test_a_run_is_not_written_over(cnntrain, trained, tmp_path):

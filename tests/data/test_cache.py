@@ -39,10 +39,23 @@ def paint(folder, count, channels=3, size=(5, 4)):
     return paths
 
 
+class Told:
+    """What is told of the work, in its order."""
+
+    def __init__(self):
+        self.all = []
+
+    def say(self, line):
+        self.all.append(line)
+
+    def progress(self, *how_far):
+        self.all.append(how_far)
+
+
 def read(paths, cache, size=None, channels=None):
-    told = []
-    found = decoded([paths[0].parent.parent], paths, size, channels, cache, lambda *how_far: told.append(how_far))
-    return found, told
+    told = Told()
+    found = decoded([paths[0].parent.parent], paths, size, channels, cache, told)
+    return found, told.all
 
 
 def shown(paths, size=None, channels=None):
@@ -78,6 +91,7 @@ def test_what_is_decoded_is_what_the_files_show(kind, tmp_path, monkeypatch):
 def test_many_files_are_decoded_by_processes_and_only_once(tmp_path):
     paths = paint(tmp_path / "a", (FEW + 1) * PIECE_FILES, channels=1)
     found, told = read(paths, tmp_path / "cache")
+    assert told[0] == f"decoding {len(paths):,} image files, which is done once"
     assert told[-1] == (len(paths), len(paths), "decoding images")
     assert np.array_equal(found[:], shown(paths))
     assert read(paths, tmp_path / "cache")[1] == []
@@ -301,9 +315,10 @@ def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
+        "from cnntrain.app.display import Silent\n"
         "from cnntrain.data.sources.decode import decoded\n"
         "paths = sorted(Path('photos').rglob('*.png'))\n"
-        "decoded([Path('photos')], paths, None, None, Path('cache'), lambda *told: None)\n"
+        "decoded([Path('photos')], paths, None, None, Path('cache'), Silent())\n"
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

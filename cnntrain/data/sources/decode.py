@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import check_room, entry
-from cnntrain.data.images import DIGEST_BYTES, OnDisk, digests_of
+from cnntrain.data.images import DIGEST_BYTES, OnDisk, Tells, digests_of
 from cnntrain.data.sources.pictures import Channels, fitted, open_picture
 from cnntrain.errors import DataError
 
@@ -40,7 +40,7 @@ def decoded(
     size: Size | None,
     channels: Channels | None,
     cache: Path,
-    progress: Progress,
+    told: Tells,
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
@@ -61,7 +61,10 @@ def decoded(
 
     def write(file: Path) -> "Written":
         pieces = [paths[start : start + each] for start in range(0, len(paths), each)]
-        return _decode(file, pieces, size, channels, progress)
+        if len(pieces) > FEW:
+            # Where no bar is drawn, as in a batch job, it would be silent for long.
+            told.say(f"decoding {len(paths):,} image files, which is done once")
+        return _decode(file, pieces, size, channels, told.progress)
 
     return entry(cache, family, json.dumps([family, listing]), write)
 
