@@ -1,4 +1,4 @@
-"""docs/files.md names every column and key that there is, and no other."""
+"""docs/files.md names every column and every main key that there is, and no other."""
 
 import json
 import re

@@ -20,6 +20,7 @@ from cnntrain.data.convert import CHANNELS, converted
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.errors import DataError, UsageError
 from cnntrain.registry import sources
+from cnntrain.strict import did_you_mean
 from cnntrain.training.evaluate import score
 
 
@@ -65,8 +66,8 @@ def _source(model: Model, data: str, display: Display) -> Config:
     else:
         source = parse(data, "--data").value
         if isinstance(source, str) and source not in sources:
-            known = ", ".join(sources)
-            raise UsageError(f"`--data {data}`: no file or folder is there, nor a data source of that name ({known})")
+            said = "no file or folder is there, nor is a data source called so"
+            raise UsageError(f"`--data {data}`: {said}{did_you_mean(data, list(sources))}")
     network = model.config.model_dump(mode="json")["network"]
     return from_resolved({"network": network, "data": {"source": source}})
 

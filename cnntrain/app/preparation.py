@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +35,8 @@ class Prepared:
     state: State
     plugins: dict[str, str]
     is_streamed: bool
+    # Bytes that all images take in memory, before they are split.
+    nbytes: int
 
 
 def prepared(
@@ -47,7 +49,7 @@ def prepared(
     is_streamed = exceeds(dataset.nbytes, ranks.device, config.data.memory_budget)
     if is_streamed:
         dataset = _on_disk(dataset, folders)
-    splits = split(dataset, config.data)
+    splits = _trainable(split(dataset, config.data), config)
     preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
     classes = len(splits.classes)
     network = build(config, preprocessing.shape, classes).to(ranks.device)
@@ -67,7 +69,19 @@ def prepared(
         part(splits.test),
     )
     plan, state = prepare(config, network, classes, feeds, ranks)
-    return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed)
+    return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed, dataset.nbytes)
+
+
+def _trainable(splits: Splits, config: Config) -> Splits:
+    """The same without the paths of training images, which nobody asks for while they take memory.
+
+    Raises `ConfigError` where there is nothing to tell apart.
+    """
+    if len(splits.classes) == 1:
+        said = f"all images are of one class, {splits.classes[0]}: there is nothing to tell apart"
+        hint = "of image files, name the folder that has a folder for each class"
+        raise config.error(("data", "source"), f"{said} ({hint})")
+    return replace(splits, train=replace(splits.train, paths=None))
 
 
 def _sample(splits: Splits, seed: int) -> Images:

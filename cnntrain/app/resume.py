@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,18 @@ def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:
     """
     if list(splits.classes) != saved.classes:
         raise DataError(f"the classes were {', '.join(saved.classes)}, and are {', '.join(splits.classes)} now")
-    found = splits.fingerprints()
-    changed = [name for name in found if saved.data.get(name) != found[name]]
-    if not changed:
+    said = what_changed(saved.data, splits)
+    if said is None:
         return None
-    said = f"the {' and '.join(changed)} images or labels have changed since this run began"
     if splits.train.pixels.shape[1:] != tuple(saved.preprocessing["shape"]):
         raise DataError(f"{said}, and so has the images' shape")
     if not force:
         raise DataError(f"{said}, so it can't be resumed exactly; put them back, or go on all the same with `--force`")
     return said
+
+
+def what_changed(before: Mapping[str, str], splits: Splits) -> str | None:
+    """Which splits have other fingerprints than when a run began, in words."""
+    found = splits.fingerprints()
+    changed = [name for name in found if before.get(name) != found[name]]
+    return f"the {' and '.join(changed)} images or labels have changed since this run began" if changed else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
+from cnntrain.app.resume import what_changed
 from cnntrain.app.seed import Failure, Told
 from cnntrain.app.turns import work_in_turns
 from cnntrain.app.where import Where
@@ -20,7 +21,7 @@ from cnntrain.config.load import load, resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.images import Folders
 from cnntrain.data.splits import split
-from cnntrain.errors import CheckpointError, CnntrainError, Interrupted, UsageError
+from cnntrain.errors import CheckpointError, CnntrainError, DataError, Interrupted, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.summary import read_summary
 
@@ -31,7 +32,8 @@ def train_seeds(
     """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
 
     A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` where a run
-    there has another config, or had other data; when a run fails the others go on, and then `CnntrainError` is raised.
+    there has another config, and `DataError` where it had other data; when a run fails the others go on, and then
+    `CnntrainError` is raised.
     """
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
@@ -44,8 +46,7 @@ def train_seeds(
             finished[seed] = summary
         else:
             waiting.append((seed, one))
-    if finished:
-        _check_data(finished, config, root, Folders.standard(where.data_dir, told.display))
+    _check_data(finished, config, root, Folders.standard(where.data_dir, told.display), is_needed=bool(waiting))
     for seed, summary in finished.items():
         told.hear("summary", seed, summary)
         told.hear("say", seed, "finished already")
@@ -91,16 +92,25 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     return summary
 
 
-def _check_data(finished: Mapping[int, dict[str, Any]], config: Config, root: Path, folders: Folders) -> None:
-    """Raise `UsageError` where the config finds other images now than a run was trained on: figures would be mixed."""
-    found = split(config.data.source.make(folders), config.data).fingerprints()
-    for seed, summary in finished.items():
-        changed = [name for name in found if summary["data"].get(name) != found[name]]
-        if changed:
-            raise UsageError(
-                f"{root / f'seed-{seed}'}: the {' and '.join(changed)} images or labels have changed since this run "
-                f"began; put them back, or move it away to train it anew"
-            )
+def _check_data(
+    finished: Mapping[int, dict[str, Any]], config: Config, root: Path, folders: Folders, is_needed: bool
+) -> None:
+    """Raise `DataError` for data that can't be read, once for all runs, and where finished ones had other data.
+
+    Where nothing `is_needed` of data that is gone, finished runs are taken as they are.
+    """
+    try:
+        splits = split(config.data.source.make(folders), config.data)
+    except DataError as error:
+        if is_needed:
+            raise
+        folders.told.say(f"{error}; finished runs are taken as they are")
+        return
+    changed = {seed: what_changed(summary["data"], splits) for seed, summary in finished.items()}
+    others = {str(root / f"seed-{seed}"): said for seed, said in changed.items() if said}
+    if others:
+        said = next(iter(others.values()))
+        raise DataError(f"{', '.join(others)}: {said}; put them back, or move these runs away to train them anew")
 
 
 def _changes_so_far(last: Path) -> Sequence[str]:

@@ -201,9 +201,8 @@ def _introduce(run: Running) -> None:
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
-        taken = sum(images.pixels.nbytes for images in (splits.train, splits.validation, splits.test)) / 2**20
         said = "the images are streamed from a disk, for they take more than `data.memory_budget`"
-        run.say(f"{said}: {taken:,.1f} MiB")
+        run.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
     for remark in remarks(splits):
         run.warn(remark)
 

@@ -31,7 +31,11 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     try:
         saved = checkpoint.load(source)
     except CheckpointError as error:
-        where = "" if source.is_absolute() else "; a relative path begins at the folder that the command is run in"
+        where = (
+            ""
+            if source.is_absolute() or source.exists()
+            else "; a relative path begins at the folder that the command is run in"
+        )
         raise CheckpointError(f"`init_from: {source}`: {error}{where}") from error
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
     is_known = sorted(saved.classes) == sorted(classes)

@@ -67,23 +67,22 @@ def run(
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
-    where = Where(data_dir, device, plugins or [])
-    with Terminal(quiet) as display:
-        if config is None:
-            assert resume is not None
-            runs = [resume_run(resume, words, where, display, force)]
-        elif seeds is None:
-            runs = [train_run(config, run_dir or _place(words[0]), where, display, or_beside=run_dir is None)]
-        else:
-            root = run_dir or Path("runs") / Path(words[0]).stem
-            runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
-        if not is_first():
-            return
-        try:
-            if seeds is None:
+    where, runs = Where(data_dir, device, plugins or []), []
+    try:
+        with Terminal(quiet) as display:
+            if config is None:
+                assert resume is not None
+                runs = [resume_run(resume, words, where, display, force)]
+            elif seeds is None:
+                runs = [train_run(config, run_dir or _place(words[0]), where, display, or_beside=run_dir is None)]
+            else:
+                root = run_dir or Path("runs") / Path(words[0]).stem
+                runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
+            if seeds is None and is_first():
                 report_after_training(Path(runs[0]["run_dir"]), where, display)
-        finally:
-            # Trained they are, whatever becomes of the report.
+    finally:
+        # Trained they are, whatever becomes of the report.
+        if runs and is_first():
             _print(runs, as_json, is_single=seeds is None)
 
 

@@ -35,7 +35,8 @@ def run(
 
     A figure passes that is not below its claim by more than two standard errors of an accuracy on so many test images.
 
-    Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, and resumed when not.
+    Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, unless
+    their data has changed, and resumed when not.
     """
     from cnntrain.app.configure import load_config
 

@@ -211,16 +211,10 @@ class Folders:
         return found
 
     def resolve(self, path: str) -> Path:
-        """A path written in a config: relative to the named folder where it is found there, else to here.
-
-        An absolute one that is gone is looked for in the named folder by its name: data sets move.
-        """
-        if self.named is None:
-            return Path(path)
-        places = [self.named / path]
-        if Path(path).is_absolute():
-            places.append(self.named / Path(path).name)
-        return next((place for place in places if place.exists()), Path(path))
+        """A path written in a config: relative to the named folder where it is found there, else to here."""
+        if self.named is not None and (self.named / path).exists():
+            return self.named / path
+        return Path(path)
 
 
 def _hint(path: str) -> str:

@@ -40,13 +40,8 @@ class Splits:
 def split(dataset: Dataset, config: DataConfig) -> Splits:
     """Set validation and test images apart where the source has not done so, or the config says how.
 
-    Raises `DataError` for a split that the images do not allow, and where there is nothing to tell apart.
+    Raises `DataError` for a split that the images do not allow.
     """
-    if len(dataset.classes) == 1:
-        raise DataError(
-            f"`data.source`: all images are of one class, {dataset.classes[0]}; of image files name the folder that "
-            f"has a folder for each class"
-        )
     train, test, validation = dataset.train, dataset.test, dataset.validation
     if test is None:
         train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
@@ -121,7 +116,8 @@ def remarks(splits: Splits) -> Iterator[str]:
             yield f"{len(same):,} {name} {are} also among the training images{named}"
         missing = [splits.classes[label] for label in np.setdiff1d(trained, images.labels)]
         if missing:
-            yield f"no {name} image is of {shortened(', '.join(missing), LONGEST)}: nothing says how well that is known"
+            of = f"{len(missing):,} of {len(splits.classes):,} classes ({shortened(', '.join(missing), LONGEST)})"
+            yield f"no {name} image is of {of}: {name} accuracy does not cover them"
 
 
 def duplicates(train: Images, others: Images) -> NDArray[np.int64]:

@@ -43,6 +43,7 @@ class _Summary(BaseModel):
     device: str
     parameters: int
     images: _Images
+    data: dict[str, str]
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

@@ -73,7 +73,7 @@ class _End:
         return cls(*(median(getattr(result, field.name) for result in late) for field in fields(cls)))
 
 
-def verdict(history: Sequence[EpochResult], most_frequent: float = 0.0) -> Verdict:
+def verdict(history: Sequence[EpochResult], most_frequent: float) -> Verdict:
     """Judge a run by its losses on equal samples of training and validation images.
 
     `most_frequent` is the share, in 0..1, of the validation images that are of the most frequent class.
@@ -115,15 +115,15 @@ def _not_overfitting(history: Sequence[EpochResult], gap: float, most_frequent: 
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
     )
     training_error = 1 - last.sample_accuracy
-    if training_error <= LITTLE and last.validation_accuracy <= most_frequent:
-        return (
-            f"no better than one answer for all: {100 * most_frequent:.2f} % of the validation images are of one class "
-            f"({figures}); look at each class with `cnntrain eval`, and add images of the others"
-        )
     if gap > max(GAP, training_error):
         return (
             f"a gap, but no overfitting: {figures}; {_trend(history)}; try more images or "
             f"`data.augment`, `dropout`, or `training.l2`"
+        )
+    if last.validation_accuracy <= most_frequent and LITTLE < last.sample_accuracy <= most_frequent + GAP < 1:
+        return (
+            f"no better than one answer for all: {100 * most_frequent:.2f} % of the validation images are of one class "
+            f"({figures}); look at each class with `cnntrain eval`, and add images of the others"
         )
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
     is_moving = last.learning_rate > 0.01 * max(result.learning_rate for result in history)

@@ -204,7 +204,9 @@ def test_a_class_without_images_has_no_recall(cnntrain, trained, tmp_path):
 def test_what_is_neither_there_nor_a_source_is_said_to_be_neither(cnntrain, trained):
     outcome = cnntrain("eval", trained, "--data", "photos/nope")
     assert outcome.code == 2
-    assert "`--data photos/nope`: no file or folder is there, nor a data source of that name (cifar10, " in outcome.err
+    said = "no file or folder is there, nor is a data source called so"
+    assert f"`--data photos/nope`: {said}; known: cifar10, " in outcome.err
+    assert f"{said}; did you mean `mnist`?" in cnntrain("eval", trained, "--data", "mnits").err
 
 
 def test_mistakes_are_told_by_file(cnntrain, of_folder):

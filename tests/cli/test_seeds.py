@@ -75,9 +75,14 @@ def test_a_finished_run_of_other_data_is_refused(cnntrain, here):
     np.savez(here / "x.npz", images=images, labels=labels)
     for words in (("train", "c.yaml", "--seeds", "0-1"), ("verify", "c.yaml", "--seeds", "3")):
         outcome = cnntrain(*words)
-        assert (outcome.code, outcome.out) == (2, "")
-        assert "runs/c/seed-0: the train and validation and test images or labels have changed" in outcome.err
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "runs/c/seed-0, runs/c/seed-1: the train and validation and test images or labels have" in outcome.err
     assert not (here / "runs/c/seed-2").exists()
+    (here / "x.npz").unlink()
+    outcome = cnntrain("verify", "c.yaml", "--seeds", "2")
+    assert (outcome.code, "there is no such file; finished runs are taken as they are" in outcome.err) == (0, True)
+    outcome = cnntrain("verify", "c.yaml", "--seeds", "3")
+    assert (outcome.code, outcome.err.count("there is no such file")) == (1, 1)
 
 
 def test_who_shares_a_process(tiny, monkeypatch):

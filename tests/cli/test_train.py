@@ -103,6 +103,15 @@ def test_a_run_is_introduced(cnntrain, tmp_path):
     assert (tmp_path / "run" / "log.txt").read_text().splitlines() == lines
 
 
+def test_one_class_is_nothing_to_tell_apart(cnntrain, tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((20, 4, 4), np.uint8), labels=np.zeros(20, np.int64))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data:\n  source: {{npz: {tmp_path / 'x.npz'}}}\nnetwork: [softmax]\n")
+    outcome = cnntrain("train", config, "--run-dir", tmp_path / "run")
+    assert (outcome.code, (tmp_path / "run").exists()) == (2, False)
+    assert f"error: {config}:2:3: all images are of one class, 0: there is nothing to tell apart" in outcome.err
+
+
 def test_an_expanded_set_is_told_of(cnntrain, tiny, tmp_path):
     run = tmp_path / "run"
     outcome = cnntrain("train", tiny, "data.expand=one_pixel_shifts", "training.epochs=1", "--run-dir", run)

@@ -168,6 +168,13 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
         check_room(tmp_path, 2**70)
 
 
+def test_a_size_beyond_all_pictures_is_refused_before_one_is_opened(tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 2)
+    monkeypatch.setattr("cnntrain.data.sources.decode.open_picture", lambda path: pytest.fail("opened"))
+    with pytest.raises(DataError, match="images of 10000x10000 are refused; 67,108,864 pixels are the most"):
+        read(paths, tmp_path / "cache", size=(10000, 10000))
+
+
 def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
     paths = paint(tmp_path / "a", 3)
     needed, free = 3 * (3 + 1) * 5 * 4, []
@@ -211,6 +218,8 @@ def test_streamed_training_gives_the_same_bits(override, tiny, tmp_path):
     assert_same(one.data, other.data)
     said = "the images are streamed from a disk, for they take more than `data.memory_budget`"
     assert [said in (tmp_path / run / "log.txt").read_text() for run in ("resident", "streamed")] == [False, True]
+    # 1,797 images of 8x8, before they are split and limited.
+    assert f"{said}: 0.1 MiB" in (tmp_path / "streamed" / "log.txt").read_text()
 
 
 def test_a_run_goes_on_where_there_is_less_memory(tiny, tmp_path):

@@ -131,8 +131,10 @@ def test_all_that_can_not_be_read_is_named_at_once(tmp_path, monkeypatch):
     assert str(raised.value).splitlines() == [first, *lines[:2], "..."]
     for path in (tmp_path / "a").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"0\.png: can't be read as an image"):
+    with pytest.raises(DataError, match="7 of 7 images can't be used"):
         read(tmp_path)
+    with pytest.raises(DataError, match="7 of 7 images can't be used"):
+        read(tmp_path, size=4)
 
 
 def test_what_is_passed_over_is_told(tmp_path, capsys):
@@ -143,24 +145,20 @@ def test_what_is_passed_over_is_told(tmp_path, capsys):
     for name in ("train/a/1.heic", "train/b/2.HEIC", "test/a/unnamed", "test/a/.hidden"):
         (tmp_path / "photos" / name).write_text("")
     (tmp_path / "photos" / "train" / "a" / "more").symlink_to(tmp_path)
+    (tmp_path / "photos" / "train" / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    picture(tmp_path / "photos" / "test" / "4.png")
+    # What is decoded already is not spoken of again.
     read(tmp_path / "photos")
-    kinds = "(.heic: 2, links to folders: 1, no suffix: 1)"
-    assert capsys.readouterr().err == (f"{tmp_path / 'photos'}: passed over, as no images that Pillow reads {kinds}\n")
+    assert capsys.readouterr().err == ""
+    picture(tmp_path / "photos" / "test" / "a" / "5.png")
+    read(tmp_path / "photos")
+    kinds = ".heic: 2, images beside the folders of classes: 1, broken links: 1, links to folders: 1, no suffix: 1"
+    told = capsys.readouterr().err.partition(": not read (")
+    assert told[0] == str(tmp_path / "photos")
+    assert sorted(told[2].removesuffix(")\n").split(", ")) == sorted(kinds.split(", "))
     (tmp_path / "photos" / "train" / "b" / "2.png").unlink()
-    with pytest.raises(DataError, match=r"b: the class has no images \(.heic: 1, which Pillow does not read\); add"):
+    with pytest.raises(DataError, match=r"b: the class has no images that can be read \(.heic: 1\); add"):
         read(tmp_path / "photos")
-
-
-def test_a_data_set_that_was_moved_is_found_by_its_name(tmp_path):
-    for place in ("old", "new"):
-        (tmp_path / place / "photos").mkdir(parents=True)
-    path = str(tmp_path / "old" / "photos")
-    folders = Folders(tmp_path / "new", tmp_path / "cache")
-    assert folders.folder(path) == tmp_path / "old" / "photos"
-    (tmp_path / "old" / "photos").rmdir()
-    assert folders.folder(path) == tmp_path / "new" / "photos"
-    with pytest.raises(DataError, match="old/photos: there is no such folder"):
-        Folders(tmp_path, tmp_path / "cache").folder(path)
 
 
 def test_a_decompression_bomb(tmp_path):

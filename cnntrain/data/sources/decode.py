@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import check_room, entry
 from cnntrain.data.images import DIGEST_BYTES, OnDisk, Tells, digests_of
-from cnntrain.data.sources.pictures import Channels, fitted, open_picture
+from cnntrain.data.sources.pictures import Channels, check_size, fitted, open_picture
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ def decoded(
     channels: Channels | None,
     cache: Path,
     told: Tells,
+    note: str = "",
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
     them are. A file with another size or time is another image, and so is one that was put in its place.
-    Of the folder or the lists `origin`, which name the images, the newest state is kept.
+    Of the folder or the lists `origin`, which name the images, the newest state is kept. A `note` on them is told once,
+    when they are decoded.
     Raises `DataError` naming the files that can't be read.
     """
     absolute = [os.path.abspath(path) for path in paths]
@@ -61,6 +63,8 @@ def decoded(
 
     def write(file: Path) -> "Written":
         pieces = [paths[start : start + each] for start in range(0, len(paths), each)]
+        if note:
+            told.say(note)
         if len(pieces) > FEW:
             # Where no bar is drawn, as in a batch job, it would be silent for long.
             told.say(f"decoding {len(paths):,} image files, which is done once")
@@ -97,7 +101,7 @@ def _decode(
     import numpy as np
 
     count = sum(map(len, pieces))
-    first, (height, width) = _first_readable(chain.from_iterable(pieces), size, channels)
+    first, (height, width) = _shape_of(list(chain.from_iterable(pieces)), size, channels)
     # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
     stored = channels or 3
     check_room(file.parent, count * (stored + (channels is None)) * height * width)
@@ -108,7 +112,9 @@ def _decode(
         for start, paths in zip(starts, pieces, strict=False)
     ]
     done = _by_processes(work, progress, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
-    _check_readable([reason for piece in done for reason in piece.unreadable], count)
+    unreadable = [reason for piece in done for reason in piece.unreadable]
+    if unreadable:
+        raise _unreadable(unreadable, count)
     greys = [piece.as_greys for piece in done if piece.as_greys is not None]
     if channels is None and len(greys) == len(done):
         _narrow(file, count, height, width)
@@ -116,29 +122,28 @@ def _decode(
     return (count, stored, height, width), "|u1", np.concatenate([piece.digests for piece in done])
 
 
-def _first_readable(paths: Iterable[Path], size: Size | None, channels: Channels | None) -> tuple[Path, Size]:
+def _shape_of(paths: Sequence[Path], size: Size | None, channels: Channels | None) -> tuple[Path, Size]:
     """An image to which all others are held, and its (height, width); raises `DataError` where none can be read."""
-    refused: DataError | None = None
+    if size is not None:
+        check_size(size)
+        return paths[0], size
+    unreadable = []
     for path in paths:
         try:
             width, height = fitted(open_picture(path), size, channels).size
         except DataError as error:
-            refused = refused or error
+            unreadable.append(str(error))
         else:
             return path, (height, width)
-    assert refused is not None
-    raise refused
+    raise _unreadable(unreadable, len(paths))
 
 
-def _check_readable(unreadable: Sequence[str], count: int) -> None:
-    """Raise `DataError` that names what can't be read, all at once: decoding may have taken hours."""
-    if len(unreadable) == 1:
-        raise DataError(unreadable[0])
-    if unreadable:
-        lines = [*unreadable[:MOST_NAMED], *(["..."] if len(unreadable) > MOST_NAMED else [])]
-        raise DataError(
-            "\n".join([f"{len(unreadable):,} of {count:,} images can't be used; mend or remove them:", *lines])
-        )
+def _unreadable(reasons: Sequence[str], count: int) -> DataError:
+    """An error that names what can't be read, all at once: decoding may have taken hours."""
+    if len(reasons) == 1:
+        return DataError(reasons[0])
+    lines = [*reasons[:MOST_NAMED], *(["..."] if len(reasons) > MOST_NAMED else [])]
+    return DataError("\n".join([f"{len(reasons):,} of {count:,} images can't be used; mend or remove them:", *lines]))
 
 
 def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
-from cnntrain.data.sources.pictures import Channels, kinds_of, pictures_in
+from cnntrain.data.sources.pictures import Channels, is_picture, kinds_of, pictures_in
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
@@ -39,9 +39,8 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
         )
     passed_over: Counter[str] = Counter()
     listings = {split: _listing(folder, root, passed_over) for split, folder in found.items()}
-    if passed_over:
-        folders.told.say(f"{root}: passed over, as no images that Pillow reads ({kinds_of(passed_over)})")
-    return _dataset([root], listings, size, channels, folders)
+    note = f"{root}: not read ({kinds_of(passed_over)})" if passed_over else ""
+    return _dataset([root], listings, size, channels, folders, note)
 
 
 @sources.register("csv")
@@ -71,6 +70,7 @@ def _dataset(
     size: int | list[int] | None,
     channels: Channels | None,
     folders: Folders,
+    note: str = "",
 ) -> Dataset:
     import numpy as np
 
@@ -86,7 +86,7 @@ def _dataset(
                 raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
     files = [path for path, _ in everything]
-    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.told)
+    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.told, note)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():
@@ -117,13 +117,16 @@ def _listing(folder: Path, root: Path, passed_over: Counter[str]) -> Listing:
     classes = _folders(folder)
     if not classes:
         raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
+    beside = sum(1 for path in folder.iterdir() if is_picture(path) and not path.name.startswith("."))
+    if beside:
+        passed_over["images beside the folders of classes"] += beside
     for each in classes:
         _check_inside(each, inside, root)
         check_class(each.name, f"{folder}: ")
         others: Counter[str] = Counter()
         paths = list(pictures_in(each, others))
         if not paths:
-            there = f" ({kinds_of(others)}, which Pillow does not read)" if others else ""
+            there = f" that can be read ({kinds_of(others)})" if others else ""
             raise DataError(f"{each}: the class has no images{there}; add some, or remove the folder")
         passed_over += others
         for path in paths:

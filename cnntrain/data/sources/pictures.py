@@ -53,7 +53,19 @@ def pictures_in(folder: Path, passed_over: Counter[str] | None = None) -> Iterat
         elif path.suffix.lower() in _formats() and entry.is_file():
             yield path
         elif passed_over is not None:
-            passed_over["links to folders" if entry.is_dir() else path.suffix.lower() or "no suffix"] += 1
+            passed_over[_kind(path)] += 1
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called as an image file is."""
+    return path.suffix.lower() in _formats() and path.is_file()
+
+
+def _kind(path: Path) -> str:
+    """What something is that is no image file."""
+    if path.is_symlink():
+        return "links to folders" if path.is_dir() else "broken links"
+    return path.suffix.lower() or "no suffix"
 
 
 def kinds_of(passed_over: Counter[str]) -> str:
@@ -108,11 +120,16 @@ def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None)
 
     if channels is not None:
         picture = picture.convert("L" if channels == 1 else "RGB")
-    if size is not None and size[0] * size[1] > LARGEST:
-        raise DataError(f"images of {size[0]}x{size[1]} are refused; {LARGEST:,} pixels are the most")
     if size is not None and picture.size != size[::-1]:
+        check_size(size)
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     return picture
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise `DataError` for a (height, width) that no picture is enlarged to."""
+    if size[0] * size[1] > LARGEST:
+        raise DataError(f"images of {size[0]}x{size[1]} are refused; {LARGEST:,} pixels are the most")
 
 
 def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
