@@ -27,10 +27,12 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.run.summary import read_summary
-from cnntrain.text import printable
+from cnntrain.text import printable, shortened
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
+# Of a list of classes, in characters.
+LONGEST = 100
 
 
 def report_run(run_dir: Path, where: Where, display: Display | None = None) -> Path:
@@ -51,9 +53,9 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
         directory.write("report.html", render(_page(run_dir, summary, judged, worst, drawn, config, command)))
-        said = f"report: {run_dir / 'report.html'}"
-        display.say(said)
-        directory.log(said)
+        for line in filter(None, (_unsaid(judged), f"report: {run_dir / 'report.html'}")):
+            display.say(line)
+            directory.log(line)
     return run_dir / "report.html"
 
 
@@ -75,6 +77,20 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
 def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
     """The wrongly classified test images, those of which the network was surest first."""
     return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
+
+
+def _unsaid(judged: dict[str, Any]) -> str:
+    """A sentence on the classes that no test image is taken for, though some are of them."""
+    said = np.sum(judged["confusion_matrix"], axis=0)
+    never = [row for row, count in zip(judged["classes"], said, strict=True) if row["images"] and not count]
+    if not never:
+        return ""
+    names = shortened(", ".join(row["class"] for row in never), LONGEST)
+    asked = sum(row["images"] for row in never)
+    return (
+        f"no test image is taken for {names}, which {asked:,} of them show; where classes differ much in size, try "
+        f"`training.shuffle: balanced`, or more images"
+    )
 
 
 def _draw(
@@ -136,7 +152,8 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    verdict = ". ".join(text[:1].upper() + text[1:] for text in (summary["stopped"], summary["verdict"]["text"])) + "."
+    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], _unsaid(judged)))
+    verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
     if summary.get("changes"):
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in worst if "path" in one]

@@ -290,9 +290,8 @@ def _resume_command(run: Running) -> str:
 
 
 def _finish(run: Running) -> dict[str, Any]:
-    best, last = run.state.best, run.state.history[-1]
+    best, last, judged = run.state.best, run.state.history[-1], verdict(run.state.history)
     assert best is not None
-    judged = verdict(run.state.history, run.splits.validation.most_frequent)
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,

@@ -150,8 +150,10 @@ class TrainingConfig(Strict):
     clip_grad_norm: PositiveFloat | None = Field(
         None, description="scale the gradient of all weights together down to this Euclidean norm"
     )
-    shuffle: Literal["always", "once", "never"] = Field(
-        "always", description="anew for each epoch; once, before the first; or never: in the order of the data"
+    shuffle: Literal["always", "balanced", "once", "never"] = Field(
+        "always",
+        description="anew for each epoch; balanced: so that each class comes equally often, with images of rare ones "
+        "several times, and not all of frequent ones; once, before the first; or never: in the order of the data",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",

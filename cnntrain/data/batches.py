@@ -6,6 +6,7 @@ Shapes: images are (batch, channels, height, width), labels (batch,).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ class Resident:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def all_labels(self) -> Tensor:
+        """A label for each index."""
+        return self.labels
 
     @property
     def is_streamed(self) -> bool:
@@ -124,6 +130,11 @@ class Shifted(Resident):
         return len(self.SHIFTS) * len(self.labels)
 
     @property
+    def all_labels(self) -> Tensor:
+        """A label for each index."""
+        return self.labels.repeat(len(self.SHIFTS))
+
+    @property
     def is_streamed(self) -> bool:
         """Whether every batch is read on the host."""
         return self.plain.is_streamed
@@ -167,3 +178,19 @@ def epoch_order(count: int, shuffle: str, seed: int, epoch: int) -> Tensor:
     when = 0 if shuffle == "once" else epoch
     generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{when}"))
     return torch.randperm(count, generator=generator)
+
+
+def balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """As many indices as `labels`, in which each class comes equally often; a function of seed and epoch alone.
+
+    Of a class that is larger than its share some images are drawn, those of a smaller one come in turns.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{epoch}"))
+    by_class = [own for own in torch.split(labels.argsort(stable=True), torch.bincount(labels).tolist()) if len(own)]
+    drawn = []
+    for number, own in enumerate(by_class):
+        wanted = (len(labels) + number) // len(by_class)
+        rounds = math.ceil(wanted / len(own))
+        drawn += [own[torch.randperm(len(own), generator=generator)] for _ in range(rounds)]
+        drawn[-1] = drawn[-1][: wanted - (rounds - 1) * len(own)]
+    return torch.cat(drawn)[torch.randperm(len(labels), generator=generator)]

@@ -86,13 +86,6 @@ class Images:
         pixels = self.pixels.take(indices) if isinstance(self.pixels, OnDisk) else self.pixels[indices]
         return Images(pixels, self.labels[indices], None if self.paths is None else self.paths[indices])
 
-    @property
-    def most_frequent(self) -> float:
-        """The share, in 0..1, of the images that are of the most frequent class."""
-        import numpy as np
-
-        return float(np.bincount(self.labels).max() / len(self))
-
     def chunks(self) -> Iterator[Array]:
         """All pixels in their order, in pieces that need little memory."""
         size = max(1, CHUNK_BYTES // max(1, self.pixels[:1].nbytes))

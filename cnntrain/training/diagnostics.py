@@ -73,11 +73,8 @@ class _End:
         return cls(*(median(getattr(result, field.name) for result in late) for field in fields(cls)))
 
 
-def verdict(history: Sequence[EpochResult], most_frequent: float) -> Verdict:
-    """Judge a run by its losses on equal samples of training and validation images.
-
-    `most_frequent` is the share, in 0..1, of the validation images that are of the most frequent class.
-    """
+def verdict(history: Sequence[EpochResult]) -> Verdict:
+    """Judge a run by its losses on equal samples of training and validation images."""
     turn = min(history, key=lambda result: result.validation_loss)
     last, end = history[-1], _End.of(history[turn.epoch :] or history[-1:])
     rise = end.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
@@ -88,7 +85,7 @@ def verdict(history: Sequence[EpochResult], most_frequent: float) -> Verdict:
     else:
         accuracies = ("sample_accuracy", "validation_accuracy")
         has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
-        text = _unsteady(turn, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap, most_frequent)
+        text = _unsteady(turn, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
@@ -109,7 +106,7 @@ def _unsteady(turn: EpochResult, rise: float) -> str:
     )
 
 
-def _not_overfitting(history: Sequence[EpochResult], gap: float, most_frequent: float) -> str:
+def _not_overfitting(history: Sequence[EpochResult], gap: float) -> str:
     last = history[-1]
     figures = (
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
@@ -119,11 +116,6 @@ def _not_overfitting(history: Sequence[EpochResult], gap: float, most_frequent: 
         return (
             f"a gap, but no overfitting: {figures}; {_trend(history)}; try more images or "
             f"`data.augment`, `dropout`, or `training.l2`"
-        )
-    if last.validation_accuracy <= most_frequent and LITTLE < last.sample_accuracy <= most_frequent + GAP < 1:
-        return (
-            f"no better than one answer for all: {100 * most_frequent:.2f} % of the validation images are of one class "
-            f"({figures}); look at each class with `cnntrain eval`, and add images of the others"
         )
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
     is_moving = last.learning_rate > 0.01 * max(result.learning_rate for result in history)

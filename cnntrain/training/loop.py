@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnntrain.data.batches import epoch_order
+from cnntrain.data.batches import balanced_order, epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.text import counted
 from cnntrain.training.diagnostics import layer_health
@@ -136,11 +136,14 @@ def _batches(plan: Plan, state: State) -> Batches:
 
 def _expect(plan: Plan, state: State) -> Tensor:
     """Say which images are to come in the epoch, from where the state is; gives the order of all of them."""
-    config = plan.config
-    order = epoch_order(len(plan.feeds.train), config.training.shuffle, config.seed, state.epoch)
+    config, images = plan.config, plan.feeds.train
+    if config.training.shuffle == "balanced":
+        order = balanced_order(images.all_labels.cpu(), config.seed, state.epoch)
+    else:
+        order = epoch_order(len(images), config.training.shuffle, config.seed, state.epoch)
     batches = Batches(order, config.training.batch_size)
     coming = (batches.part(number, 1)[0] for number in range(state.batch, len(batches)))
-    plan.feeds.train.expect(state.ranks.own(batch) for batch in coming)
+    images.expect(state.ranks.own(batch) for batch in coming)
     return order
 
 

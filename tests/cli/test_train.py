@@ -112,6 +112,28 @@ def test_one_class_is_nothing_to_tell_apart(cnntrain, tmp_path):
     assert f"error: {config}:2:3: all images are of one class, 0: there is nothing to tell apart" in outcome.err
 
 
+def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, tmp_path):
+    drawn = np.random.default_rng(0)
+    labels = (np.arange(1260) % 21 == 0).astype(int)
+    # A little brighter, so that always saying the other is right more often.
+    images = drawn.normal(100 + 20 * labels[:, None, None], 40, (1260, 4, 4)).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    (tmp_path / "c.yaml").write_text(
+        f"data: {{source: {{npz: {tmp_path / 'x.npz'}}}, normalize: true}}\nnetwork: [softmax]\n"
+        "training: {epochs: 20, optimizer: {sgd: {learning_rate: 0.1}}, schedule: cosine}"
+    )
+    told = (
+        "no test image is taken for 1, which 12 of them show; where classes differ much in size, try `training.shuffle"
+    )
+    outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
+    assert outcome.code == 0 and told in outcome.err
+    assert f"N{told[1:]}: balanced`, or more images.</p>" in (tmp_path / "run" / "report.html").read_text()
+    outcome = cnntrain("train", tmp_path / "c.yaml", "training.shuffle=balanced", "--run-dir", tmp_path / "balanced")
+    assert outcome.code == 0 and "is taken for" not in outcome.err
+    report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)
+    assert min(row["recall"] for row in report["classes"]) > 0.5
+
+
 def test_an_expanded_set_is_told_of(cnntrain, tiny, tmp_path):
     run = tmp_path / "run"
     outcome = cnntrain("train", tiny, "data.expand=one_pixel_shifts", "training.epochs=1", "--run-dir", run)

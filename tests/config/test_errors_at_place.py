@@ -212,7 +212,7 @@ def test_top_level(problems, key, message):
         ("clip_grad_norm: .inf", "`clip_grad_norm` should be a finite number, not inf"),
         ("clip_grad_norm: 0", "`clip_grad_norm` should be greater than 0, not 0"),
         ("label_smoothing: 1", "`label_smoothing` should be less than 1, not 1"),
-        ("shuffle: no", "`shuffle` should be 'always', 'once' or 'never', not 'no'"),
+        ("shuffle: no", "`shuffle` should be 'always', 'balanced', 'once' or 'never', not 'no'"),
         ("schedule: step", "`step_size` is missing"),
         ("optimizer: [sgd]", "an optimizer is a name or `name: {arguments}`, not ['sgd']"),
         ("early_stopping: true", "`early_stopping` takes a mapping, not True"),

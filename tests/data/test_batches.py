@@ -10,7 +10,7 @@ import torch
 
 from cnntrain.data import ahead
 from cnntrain.data.ahead import DEPTH, memory_of
-from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, epoch_order, exceeds
+from cnntrain.data.batches import Resident, Shifted, Streamed, balanced_order, derived_seed, epoch_order, exceeds
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing
 
@@ -147,6 +147,27 @@ def test_orders():
     assert order("always", 3, 7) != order("always", 3, 0)
     assert order("always", 3, 7) == order("always", 3, 7)
     assert order("always", 3, 7) != order("always", 4, 7)
+
+
+@pytest.mark.parametrize("counts", [[90, 9, 3], [5, 5, 5], [100], [1, 97, 3]])
+def test_a_balanced_order_has_each_class_equally_often(counts):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))[torch.randperm(sum(counts))]
+    order = balanced_order(labels, 0, 0)
+    share = sum(counts) / len(counts)
+    for label in range(len(counts)):
+        times = torch.bincount(order[labels[order] == label], minlength=len(labels))[labels == label]
+        assert abs(times.sum().item() - share) < 1
+        # No image comes twice more often than another of its class.
+        assert times.max() - times.min() <= 1
+    assert torch.equal(order, balanced_order(labels, 0, 0))
+    if share > 5:
+        assert not torch.equal(order, balanced_order(labels, 0, 1))
+        assert not torch.equal(order, balanced_order(labels, 1, 0))
+
+
+def test_every_index_of_an_expanded_set_has_its_label():
+    shifted = Shifted.around(Resident.of(IMAGES, Preprocessing.of(IMAGES, normalize=False), CPU))
+    assert torch.equal(shifted.all_labels, shifted.gather(torch.arange(35))[1])
 
 
 def test_seeds_for_different_purposes_differ():

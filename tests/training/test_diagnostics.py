@@ -7,16 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from cnntrain.training import diagnostics
-from cnntrain.training.diagnostics import layer_health
+from cnntrain.training.diagnostics import layer_health, verdict
 from cnntrain.training.rows import EpochResult
 
 ROW = EpochResult(1, 10, 0.1, 0.5, 0.8, 0.5, 0.8, 0.5, 0.8, 0.8, True, 1.0, 1.0)
-
-
-def verdict(rows, most_frequent=0.1):
-    """On validation images of ten classes of one size, if nothing else is said."""
-    return diagnostics.verdict(rows, most_frequent)
 
 
 def history(sample, validation, accuracies=None):
@@ -161,29 +155,3 @@ def test_a_run_keeps_them_from_the_first_batch_on(trained):
     assert [row["layer"] for row in rows] == layers * 4
     assert [row["epoch"] for row in rows[::3]] == ["0", "1", "2", "3"]
     assert all(float(row["gradient_norm"]) > 0 for row in rows)
-
-
-def test_a_network_that_gives_one_answer_is_told_so():
-    alike = history([0.2, 0.1], [0.2, 0.1], [(0.95, 0.97)] * 2)
-    assert verdict(alike, 0.97).text == (
-        "no better than one answer for all: 97.00 % of the validation images are of one class (95.00 % of training, "
-        "97.00 % of validation images); look at each class with `cnntrain eval`, and add images of the others"
-    )
-    assert verdict(alike, 0.96).text.startswith("no overfitting")
-    # Where most training images are wrong, there are better advices.
-    assert verdict(history([0.2, 0.1], [0.2, 0.1], [(0.4, 0.4)] * 2), 0.5).text.startswith("underfitting")
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "most_frequent", "text"),
-    [
-        ((1.0, 0.5), 0.5, "a gap"),
-        ((0.96, 0.9), 0.9, "a gap"),
-        ((0.93, 0.91), 0.9, "no overfitting"),
-        ((1.0, 1.0), 1.0, "no overfitting"),
-        ((0.95, 0.95), 0.95, "no better than one answer"),
-    ],
-)
-def test_more_than_one_answer_is_not_told_to_be_one(accuracies, most_frequent, text):
-    rows = history([0.2, 0.1, 0.1], [0.2, 0.1, 0.11], [accuracies] * 3)
-    assert verdict(rows, most_frequent).text.startswith(text)

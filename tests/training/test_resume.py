@@ -25,6 +25,7 @@ CONFIGS = {
         "training.early_stopping={patience: 3, restore_best: true}",
     ],
     "adam": ["training.epochs=4", "training.optimizer=adam", "training.warmup_epochs=1.5", "training.clip_grad_norm=1"],
+    "balanced": ["training.epochs=4", "training.shuffle=balanced", "data.expand=one_pixel_shifts", "data.limit=259"],
     "book": ["training.epochs=4", "training.shuffle=never", "dropout_scaling=book", "training.l2=0.1"],
 }
 
