@@ -87,10 +87,9 @@ def _unsaid(judged: dict[str, Any]) -> str:
         return ""
     names = shortened(", ".join(row["class"] for row in never), LONGEST)
     asked = sum(row["images"] for row in never)
-    return (
-        f"no test image is taken for {names}, which {asked:,} of them show; where classes differ much in size, try "
-        f"`training.shuffle: balanced`, or more images"
-    )
+    known = f"which {asked:,} of them show{'s' * (asked == 1)}"
+    advice = "where classes differ much in size, try `training.shuffle: balanced`, or more images"
+    return f"no test image is taken for {names}, {known}; {advice}"
 
 
 def _draw(
