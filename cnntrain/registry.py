@@ -77,8 +77,13 @@ class Registry:
     def _argument_of(self, name: str) -> str:
         """The end of a sentence that names who takes an argument of that name, if any does."""
         argument = ABBREVIATED.get(name, name)
-        takers = (taker for taker in self if argument in self._entries[taker].arguments.model_fields)
-        return next((f"; it is an argument, as in `{taker}: {{{argument}: ...}}`" for taker in takers), "")
+        return next(
+            (f"; it is an argument, as in `{taker}: {{{argument}: ...}}`" for taker in self.takers(argument)), ""
+        )
+
+    def takers(self, argument: str) -> Iterator[str]:
+        """The names that take an argument of this name."""
+        return (name for name in self if argument in self._entries[name].arguments.model_fields)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+# In characters.
+LINE = 100
 
 
 def is_printable(text: str) -> bool:
@@ -22,6 +26,11 @@ def shortened(text: str, length: int) -> str:
     """The text, or its beginning and its end where it is longer than `length` characters."""
     half = (length - 3) // 2
     return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names, with a gap in the middle where they would fill a line."""
+    return shortened(", ".join(names), LINE)
 
 
 def counted(number: int, noun: str) -> str:

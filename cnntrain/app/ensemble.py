@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from cnntrain import atomic
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.mistakes import mistakes
+from cnntrain.app.mistakes import drawn, mistakes
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders
-from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import UsageError
-from cnntrain.reports.pictures import grid
 from cnntrain.run import checkpoint
 
 Vote = Literal["plurality", "mean"]
@@ -59,9 +56,7 @@ def ensemble(
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
     wrong = mistakes(models[0].classes, test, voted)
     if picture is not None and wrong:
-        captions = [f"{one['class']}\nsaid {one['said']}" for one in wrong]
-        pixels = test.pixels[np.array([one["index"] for one in wrong])]
-        atomic.write(picture, grid(to_unit(torch.from_numpy(pixels)).numpy(), COLUMNS, captions))
+        atomic.write(picture, drawn(wrong, test, COLUMNS))
     accuracy = (len(test) - len(wrong)) / len(test)
     return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong), wrong)
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.mistakes import mistakes
+from cnntrain.app.mistakes import likeliest, mistakes
 from cnntrain.app.model import Model, SplitName, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.config.document import parse
@@ -45,12 +44,6 @@ def evaluate_checkpoint(
     result = score(logits, torch.from_numpy(images.labels).to(logits.device))
     figures = {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
     return {**figures, **report, "mistakes": mistakes(model.classes, images, *likeliest(logits))}
-
-
-def likeliest(logits: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(class, probability in 0..1), by image, of what the network takes it for."""
-    probability, said = logits.softmax(1).max(1)
-    return said.cpu().numpy(), probability.cpu().numpy()
 
 
 def _source(model: Model, data: str, display: Display) -> Config:

@@ -1,14 +1,17 @@
-"""The images that are taken for another class than theirs."""
+"""The images that are taken for another class than theirs, as data and as a picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cnntrain.data.images import Images
+from cnntrain.data.preprocess import to_unit
+from cnntrain.reports.pictures import grid
 
 
 def mistakes(
@@ -27,3 +30,18 @@ def mistakes(
             mistake["path"] = images.paths[index]
         found.append(mistake)
     return found
+
+
+def likeliest(logits: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(class, probability in 0..1), by image, of what a network takes it for."""
+    probability, said = logits.softmax(1).max(1)
+    return said.cpu().numpy(), probability.cpu().numpy()
+
+
+def drawn(found: Sequence[Mapping[str, Any]], images: Images, columns: int) -> bytes:
+    """A PNG of some mistakes, with truth, prediction, and probability where it is known, below each."""
+    captions = [f"{one['class']}\nsaid {one['said']}" for one in found]
+    if "probability" in found[0]:
+        captions = [f"{text}\n{100 * one['probability']:.1f} %" for text, one in zip(captions, found, strict=True)]
+    pixels = images.pixels[np.array([one["index"] for one in found])]
+    return grid(to_unit(torch.from_numpy(pixels)).numpy(), columns, captions)

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evaluate import likeliest, report_on
-from cnntrain.app.mistakes import mistakes
+from cnntrain.app.evaluate import report_on
+from cnntrain.app.mistakes import drawn, likeliest, mistakes
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders, Images
-from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError
 from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
@@ -27,12 +26,10 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.run.summary import read_summary
-from cnntrain.text import printable, shortened
+from cnntrain.text import listed, printable
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
-# Of a list of classes, in characters.
-LONGEST = 100
 
 
 def report_run(run_dir: Path, where: Where, display: Display | None = None) -> Path:
@@ -45,15 +42,14 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         rows, model = Rows.read(run_dir), load_model(run_dir, where)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
-        judged = report_on(model.classes, test.labels, logits)
-        worst = _worst(model.classes, test, logits)
-        drawn = _draw(rows, model, test, worst, judged)
-        for name, content in drawn.items():
+        judged = _judged(model.classes, test, logits)
+        plotted = _draw(rows, model, test, judged)
+        for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
-        directory.write("report.html", render(_page(run_dir, summary, judged, worst, drawn, config, command)))
-        for line in filter(None, (_unsaid(judged), f"report: {run_dir / 'report.html'}")):
+        directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
+        for line in filter(None, (judged["unsaid"], f"report: {run_dir / 'report.html'}")):
             display.say(line)
             directory.log(line)
     return run_dir / "report.html"
@@ -74,38 +70,38 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
         raise CnntrainError(f"no report: {where_}{said or type(error).__name__}; {kept}") from error
 
 
+def _judged(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, Any]:
+    """What is counted of the test images, the `worst` mistakes among them, and what is to be said of it."""
+    report = report_on(classes, test.labels, logits)
+    return {**report, "worst": _worst(classes, test, logits), "unsaid": _unsaid(report)}
+
+
 def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
     """The wrongly classified test images, those of which the network was surest first."""
     return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
 
 
-def _unsaid(judged: dict[str, Any]) -> str:
+def _unsaid(report: dict[str, Any]) -> str:
     """A sentence on the classes that no test image is taken for, though some are of them."""
-    said = np.sum(judged["confusion_matrix"], axis=0)
-    never = [row for row, count in zip(judged["classes"], said, strict=True) if row["images"] and not count]
+    said = np.sum(report["confusion_matrix"], axis=0)
+    never = [row for row, count in zip(report["classes"], said, strict=True) if row["images"] and not count]
     if not never:
         return ""
-    names = shortened(", ".join(row["class"] for row in never), LONGEST)
+    names = listed(row["class"] for row in never)
     asked = sum(row["images"] for row in never)
     known = f"which {asked:,} of them show{'s' * (asked == 1)}"
     advice = "where classes differ much in size, try `training.shuffle: balanced`, or more images"
     return f"no test image is taken for {names}, {known}; {advice}"
 
 
-def _draw(
-    rows: Rows, model: Model, test: Images, worst: list[dict[str, Any]], judged: dict[str, Any]
-) -> dict[str, bytes]:
-    drawn = plots.curves(rows)
-    drawn["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
-    return {**drawn, **_mistakes(test, worst), **_filters(model), **plots.gradients(rows)}
+def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any]) -> dict[str, bytes]:
+    plotted = plots.curves(rows)
+    plotted["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
+    return {**plotted, **_mistakes(test, judged["worst"]), **_filters(model), **plots.gradients(rows)}
 
 
 def _mistakes(test: Images, worst: list[dict[str, Any]]) -> dict[str, bytes]:
-    if not worst:
-        return {}
-    captions = [f"{one['class']}\nsaid {one['said']}\n{100 * one['probability']:.1f} %" for one in worst]
-    pixels = test.pixels[np.array([one["index"] for one in worst])]
-    return {"mistakes": pictures.grid(to_unit(torch.from_numpy(pixels)).numpy(), MISTAKE_COLUMNS, captions)}
+    return {"mistakes": drawn(worst, test, MISTAKE_COLUMNS)} if worst else {}
 
 
 def _filters(model: Model) -> dict[str, bytes]:
@@ -129,13 +125,7 @@ def _filters(model: Model) -> dict[str, bytes]:
 
 
 def _page(
-    run_dir: Path,
-    summary: dict[str, Any],
-    judged: dict[str, Any],
-    worst: list[dict[str, Any]],
-    drawn: dict[str, bytes],
-    config: str,
-    command: str,
+    run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], plotted: dict[str, bytes], config: str, command: str
 ) -> Page:
     best, images = summary["best"], summary["images"]
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
@@ -151,9 +141,9 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], _unsaid(judged)))
+    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unsaid"]))
     verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
     if summary.get("changes"):
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
-    named = [{**one, "path": printable(one["path"])} for one in worst if "path" in one]
-    return Page(str(run_dir), verdict, figures, drawn, judged["classes"], config, command, named)
+    named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
+    return Page(str(run_dir), verdict, figures, plotted, judged["classes"], config, command, named)

@@ -26,17 +26,15 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     """Copy into `network` every tensor of a checkpoint that matches by name and shape; gives a table of them all.
 
     What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
-    Raises `UsageError` when nothing matches.
+    Raises `CheckpointError` where there is none, and `UsageError` when nothing matches.
     """
     try:
         saved = checkpoint.load(source)
     except CheckpointError as error:
-        where = (
-            ""
-            if source.is_absolute() or source.exists()
-            else "; a relative path begins at the folder that the command is run in"
-        )
-        raise CheckpointError(f"`init_from: {source}`: {error}{where}") from error
+        said = f"`init_from: {source}`: {error}"
+        if not source.is_absolute() and not source.exists():
+            said += "; a relative path begins at the folder that the command is run in"
+        raise CheckpointError(said) from error
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
     is_known = sorted(saved.classes) == sorted(classes)
     rows = [("tensor", "shape", f"taken from {source}?")]

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from cnntrain.config.schema import DataConfig, SplitConfig
 from cnntrain.data.images import DIGEST_BYTES, Dataset, Images
 from cnntrain.errors import DataError
-from cnntrain.text import shortened
+from cnntrain.text import listed
 
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
 DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
-# Of a list of classes, in characters.
-LONGEST = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ def remarks(splits: Splits) -> Iterator[str]:
             yield f"{len(same):,} {name} {are} also among the training images{named}"
         missing = [splits.classes[label] for label in np.setdiff1d(trained, images.labels)]
         if missing:
-            of = f"{len(missing):,} of {len(splits.classes):,} classes ({shortened(', '.join(missing), LONGEST)})"
+            of = f"{len(missing):,} of {len(splits.classes):,} classes ({listed(missing)})"
             yield f"no {name} image is of {of}: {name} accuracy does not cover them"
 
 

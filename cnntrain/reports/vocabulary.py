@@ -41,7 +41,9 @@ def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], st
             yield {name}, _signature(registry[name]), "\n".join(told)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
-    for argument, takers in _takers(registries).items():
+    entries = [registry[name] for registry in registries for name in registry]
+    for argument in sorted({argument for entry in entries for argument in entry.arguments.model_fields}):
+        takers = [taker for registry in registries for taker in registry.takers(argument)]
         yield {argument}, argument, f"An argument of {', '.join(takers)}."
     every = list(_settings())
     for path, default, text in every:
@@ -55,16 +57,6 @@ def _choices(entry: Entry) -> Iterator[str]:
         choices = choices_of(field.annotation)
         if choices:
             yield f"{name}: {', '.join(map(str, choices))}"
-
-
-def _takers(registries: Iterable[Registry]) -> dict[str, list[str]]:
-    """Who takes an argument of each name."""
-    takers: dict[str, list[str]] = {}
-    for registry in registries:
-        for name in registry:
-            for argument in registry[name].arguments.model_fields:
-                takers.setdefault(argument, []).append(name)
-    return takers
 
 
 def _keys() -> str:

@@ -146,13 +146,16 @@ def test_what_is_passed_over_is_told(tmp_path, capsys):
         (tmp_path / "photos" / name).write_text("")
     (tmp_path / "photos" / "train" / "a" / "more").symlink_to(tmp_path)
     (tmp_path / "photos" / "train" / "a" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    (tmp_path / "photos" / "train" / "a" / "list.txt").symlink_to(tmp_path / "photos" / "train" / "a" / "1.heic")
     picture(tmp_path / "photos" / "test" / "4.png")
     # What is decoded already is not spoken of again.
     read(tmp_path / "photos")
     assert capsys.readouterr().err == ""
     picture(tmp_path / "photos" / "test" / "a" / "5.png")
     read(tmp_path / "photos")
-    kinds = ".heic: 2, images beside the folders of classes: 1, broken links: 1, links to folders: 1, no suffix: 1"
+    kinds = (
+        ".heic: 2, images beside the folders of classes: 1, broken links: 1, links to folders: 1, no suffix: 1, .txt: 1"
+    )
     told = capsys.readouterr().err.partition(": not read (")
     assert told[0] == str(tmp_path / "photos")
     assert sorted(told[2].removesuffix(")\n").split(", ")) == sorted(kinds.split(", "))

@@ -4,11 +4,10 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import chain
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     Written = tuple[tuple[int, ...], str, NDArray[np.uint8]]
 
-Progress = Callable[[int, int, str], None]
 Size = tuple[int, int]
 
 # Files of so many bytes, or so many files, are a piece of work; fewer than FEW pieces don't pay for processes.
@@ -62,13 +60,9 @@ def decoded(
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
     def write(file: Path) -> "Written":
-        pieces = [paths[start : start + each] for start in range(0, len(paths), each)]
         if note:
             told.say(note)
-        if len(pieces) > FEW:
-            # Where no bar is drawn, as in a batch job, it would be silent for long.
-            told.say(f"decoding {len(paths):,} image files, which is done once")
-        return _decode(file, pieces, size, channels, told.progress)
+        return _decode(file, paths, each, size, channels, told)
 
     return entry(cache, family, json.dumps([family, listing]), write)
 
@@ -96,22 +90,21 @@ class _Done:
 
 
 def _decode(
-    file: Path, pieces: Sequence[Sequence[Path]], size: Size | None, channels: Channels | None, progress: Progress
+    file: Path, paths: Sequence[Path], each: int, size: Size | None, channels: Channels | None, told: Tells
 ) -> "Written":
     import numpy as np
 
-    count = sum(map(len, pieces))
-    first, (height, width) = _shape_of(list(chain.from_iterable(pieces)), size, channels)
+    count = len(paths)
+    first, (height, width) = _shape_of(paths, size, channels)
     # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
     stored = channels or 3
     check_room(file.parent, count * (stored + (channels is None)) * height * width)
     file.touch()
-    starts = np.cumsum([0, *map(len, pieces)]).tolist()
     work = [
-        _Piece(file, start, paths, size, channels, first, (height, width))
-        for start, paths in zip(starts, pieces, strict=False)
+        _Piece(file, start, paths[start : start + each], size, channels, first, (height, width))
+        for start in range(0, count, each)
     ]
-    done = _by_processes(work, progress, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
+    done = _by_processes(work, told, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
     unreadable = [reason for piece in done for reason in piece.unreadable]
     if unreadable:
         raise _unreadable(unreadable, count)
@@ -146,7 +139,9 @@ def _unreadable(reasons: Sequence[str], count: int) -> DataError:
     return DataError("\n".join([f"{len(reasons):,} of {count:,} images can't be used; mend or remove them:", *lines]))
 
 
-def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> list[_Done]:
+def _by_processes(work: Sequence[_Piece], told: Tells, count: int) -> list[_Done]:
+    # Where no bar is drawn, as in a batch job, it would be silent for long.
+    told.say(f"decoding {count:,} image files, which is done once")
     others = active_children()
     pool = ProcessPoolExecutor(min(as_many_as_cores(), len(work)), get_context("spawn"), _begin_worker)
     done = []
@@ -154,7 +149,7 @@ def _by_processes(work: Sequence[_Piece], progress: Progress, count: int) -> lis
         waiting: list[Future[_Done]] = [pool.submit(_decode_piece, piece) for piece in work]
         for piece, future in zip(work, waiting, strict=True):
             done.append(future.result())
-            progress(piece.start + len(piece.paths), count, "decoding images")
+            told.progress(piece.start + len(piece.paths), count, "decoding images")
     except BaseException as error:
         # The pool starts workers one by one; for one that comes while it gives up it would wait forever.
         for worker in set(active_children()) - set(others):

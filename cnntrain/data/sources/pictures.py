@@ -50,20 +50,20 @@ def pictures_in(folder: Path, passed_over: Counter[str] | None = None) -> Iterat
         path = folder / entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from pictures_in(path, passed_over)
-        elif path.suffix.lower() in _formats() and entry.is_file():
+        elif is_picture(entry):
             yield path
         elif passed_over is not None:
             passed_over[_kind(path)] += 1
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is called as an image file is."""
-    return path.suffix.lower() in _formats() and path.is_file()
+def is_picture(there: "Path | os.DirEntry[str]") -> bool:
+    """Whether it is a file that is called as an image file is."""
+    return os.path.splitext(there.name)[1].lower() in _formats() and there.is_file()
 
 
 def _kind(path: Path) -> str:
     """What something is that is no image file."""
-    if path.is_symlink():
+    if path.is_symlink() and not path.is_file():
         return "links to folders" if path.is_dir() else "broken links"
     return path.suffix.lower() or "no suffix"
 
