@@ -128,3 +128,12 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY))
     )
+
+
+def as_ours(error: Exception) -> CnntrainError | None:
+    """The error as people are told of it; None for one that nobody foresaw."""
+    if isinstance(error, CnntrainError):
+        return error
+    if isinstance(error, OSError):
+        return CnntrainError(said_by_system(error))
+    return OutOfMemory() if is_out_of_memory(error) else None

@@ -22,7 +22,6 @@ FLOORS = {
     "config": 1,
     "registry": 0,
     "atomic": 0,
-    "constant": 0,
     "cores": 0,
     "errors": 0,
     "files": 0,

@@ -41,14 +41,14 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
-    any_changed = any(summary.get("changes") for summary in summaries.values())
+    any_changed = any(summary["changes"] for summary in summaries.values())
     figures = {
         run: {
             "test_accuracy": summary["best"]["test_accuracy"],
             "validation_accuracy": summary["best"]["validation_accuracy"],
             "best_epoch": summary["best"]["epoch"],
             **{name: summary[name] for name in FIGURES},
-            **({"changed": "; ".join(summary.get("changes", [])) or None} if any_changed else {}),
+            **({"changed": "; ".join(summary["changes"]) or None} if any_changed else {}),
         }
         for run, summary in summaries.items()
     }

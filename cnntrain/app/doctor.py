@@ -212,9 +212,9 @@ class _Patient:
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
 
 
-def _told(state: dict[str, Any] | None) -> dict[str, list[Any]]:
+def _told(state: dict[str, Any]) -> dict[str, list[Any]]:
     """The rows that a state knows of each file."""
-    return {name: [kind(**row) for row in (state or {}).get(key, ())] for name, (key, kind) in ROWS.items()}
+    return {name: [kind(**row) for row in state[key]] for name, (key, kind) in ROWS.items()}
 
 
 def as_data(found: Examination) -> dict[str, Any]:

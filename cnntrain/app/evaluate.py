@@ -13,7 +13,7 @@ from cnntrain.app.mistakes import likeliest, mistakes
 from cnntrain.app.model import Model, SplitName, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.config.document import parse
-from cnntrain.config.load import from_resolved
+from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
 from cnntrain.data.convert import CHANNELS, converted
 from cnntrain.data.images import Dataset, Folders, Images
@@ -61,8 +61,7 @@ def _source(model: Model, data: str, display: Display) -> Config:
         if isinstance(source, str) and source not in sources:
             said = "no file or folder is there, nor is a data source called so"
             raise UsageError(f"`--data {data}`: {said}{did_you_mean(data, list(sources))}")
-    network = model.config.model_dump(mode="json")["network"]
-    return from_resolved({"network": network, "data": {"source": source}})
+    return from_resolved({**resolved(model.config), "data": {"source": source}})
 
 
 def _shape(model: Model, display: Display) -> dict[str, Any]:

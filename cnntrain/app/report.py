@@ -18,7 +18,7 @@ from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders, Images
-from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError
+from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError, said_by_system
 from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
@@ -65,9 +65,8 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
     except Signalled as error:
         raise Interrupted(f"interrupted by {error} while drawing the report; {kept}") from error
     except Exception as error:
-        where_ = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise CnntrainError(f"no report: {where_}{said or type(error).__name__}; {kept}") from error
+        said = said_by_system(error) if isinstance(error, OSError) else str(error)
+        raise CnntrainError(f"no report: {said or type(error).__name__}; {kept}") from error
 
 
 def _judged(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def _page(
     }
     sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unsaid"]))
     verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
-    if summary.get("changes"):
+    if summary["changes"]:
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
     return Page(str(run_dir), verdict, figures, plotted, judged["classes"], config, command, named)

@@ -14,7 +14,7 @@ from cnntrain.app.signals import Request
 from cnntrain.app.train import Training, resume_stepwise, train_stepwise
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
-from cnntrain.errors import CnntrainError, Interrupted, OutOfMemory, is_out_of_memory, said_by_system
+from cnntrain.errors import CnntrainError, Interrupted, as_ours
 
 REPORT_SECONDS = 0.2
 
@@ -97,11 +97,8 @@ def reported(seed: int, hear: Callable[..., None]) -> Iterator[None]:
         yield
     except Interrupted:
         hear("interrupted", seed)
-    except CnntrainError as error:
-        hear("failed", seed, str(error), error.exit_code)
-    except OSError as error:
-        hear("failed", seed, said_by_system(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        ours = as_ours(error)
+        if ours is None:
             raise
-        hear("failed", seed, str(OutOfMemory()), OutOfMemory.exit_code)
+        hear("failed", seed, str(ours), ours.exit_code)

@@ -83,7 +83,7 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     if there != wanted:
         raise UsageError(f"{run_dir}: holds a run of another config; move it away")
     summary = read_summary(run_dir)
-    changes = summary.get("changes") if summary else _changes_so_far(run_dir / "checkpoints" / "last.pt")
+    changes = summary["changes"] if summary else _changes_so_far(run_dir / "checkpoints" / "last.pt")
     if changes:
         raise UsageError(
             f"{run_dir}: is not what its config trains, for it was resumed with other settings "

@@ -82,7 +82,7 @@ def train_stepwise(
         given = prepared(config, where, ranks, display)
         origin = _transferred(given)
         with closing(several.directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
-            return (yield from _begin(Running(given, where, directory, display, request), origin))
+            return (yield from _train(Running(given, where, directory, display, request), origin))
 
 
 def resume_stepwise(
@@ -111,7 +111,7 @@ def resume_stepwise(
                 run = Running(prepared(config, where, ranks, display), where, directory, display, request)
                 origin = _transferred(run.given)
                 directory.write_config(to_yaml(config))
-                return (yield from _begin(run, origin))
+                return (yield from _train(run, origin))
             run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
             run.request = request
             return (yield from _train(run))
@@ -182,13 +182,6 @@ def _transferred(given: Prepared) -> str | None:
     return transfer(Path(source), given.state.network, given.splits.classes) if source is not None else None
 
 
-def _begin(run: Running, origin: str | None) -> Training:
-    """Train from the first epoch on."""
-    if origin is not None:
-        run.say(origin)
-    return (yield from _train(run))
-
-
 def _introduce(run: Running) -> None:
     channels, height, width = run.given.preprocessing.shape
     splits, parameters = run.splits, _count_parameters(run.state)
@@ -216,8 +209,11 @@ def _count_parameters(state: State) -> int:
     return sum(parameter.numel() for parameter in state.network.parameters())
 
 
-def _train(run: Running) -> Training:
+def _train(run: Running, origin: str | None = None) -> Training:
+    """Train to the end; `origin` is what is to be said of the weights that it begins with."""
     with explained(run.directory, _resume_command(run)):
+        if origin is not None:
+            run.say(origin)
         _introduce(run)
         listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_launched())
         with devices.deterministic(run.config.training.deterministic), listened as request:

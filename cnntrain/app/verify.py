@@ -63,17 +63,20 @@ def verify(
     if expect is None or not claims(config):
         return []
     summaries = train_seeds(config, seeds, root, where, jobs, display)
-    accuracies = [100 * summary["best"]["test_accuracy"] for summary in summaries]
-    images = summaries[0]["images"]["test"]
     found = []
     if expect.test_accuracy:
-        figure = _best(summaries) if expect.test_accuracy.of == "best" else mean(accuracies)
-        found.append(_judge(name, "test_accuracy", expect.test_accuracy, seeds, accuracies, summaries, figure, images))
+        best, average = _best(summaries), mean(_accuracies(summaries))
+        figure = best if expect.test_accuracy.of == "best" else average
+        found.append(_judge(name, "test_accuracy", expect.test_accuracy, figure, summaries))
     if expect.ensemble_accuracy:
         vote = ensemble([root / f"seed-{seed}" for seed in seeds], "plurality", where, display=display)
-        figure, claim = 100 * vote.accuracy, expect.ensemble_accuracy
-        found.append(_judge(name, "ensemble_accuracy", claim, seeds, accuracies, summaries, figure, images))
+        found.append(_judge(name, "ensemble_accuracy", expect.ensemble_accuracy, 100 * vote.accuracy, summaries))
     return found
+
+
+def _accuracies(summaries: Sequence[dict[str, Any]]) -> list[float]:
+    """The test accuracy of each seed, in percent."""
+    return [100 * summary["best"]["test_accuracy"] for summary in summaries]
 
 
 def _best(summaries: Sequence[dict[str, Any]]) -> float:
@@ -83,23 +86,16 @@ def _best(summaries: Sequence[dict[str, Any]]) -> float:
 
 
 def _judge(
-    name: str,
-    what: str,
-    claim: ClaimConfig,
-    seeds: Sequence[int],
-    accuracies: Sequence[float],
-    summaries: Sequence[dict[str, Any]],
-    figure: float,
-    images: int,
+    name: str, what: str, claim: ClaimConfig, figure: float, summaries: Sequence[dict[str, Any]]
 ) -> Verification:
-    p = claim.at_least / 100
-    allowed = 100 * STANDARD_ERRORS * math.sqrt(p * (1 - p) / images)
+    accuracies, p = _accuracies(summaries), claim.at_least / 100
+    allowed = 100 * STANDARD_ERRORS * math.sqrt(p * (1 - p) / summaries[0]["images"]["test"])
     return Verification(
         config=name,
         claim=what,
         claimed=claim.at_least,
         source=claim.source,
-        seeds=list(seeds),
+        seeds=[summary["seed"] for summary in summaries],
         mean=mean(accuracies),
         standard_error=stdev(accuracies) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else None,
         best=_best(summaries),

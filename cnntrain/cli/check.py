@@ -6,8 +6,6 @@ import typer
 
 from cnntrain.cli.options import ConfigPath, Overrides, Plugins
 
-NAME = "check"
-
 
 def run(config: ConfigPath, overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Check a config and print it with all defaults filled in."""

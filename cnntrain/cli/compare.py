@@ -16,8 +16,6 @@ from cnntrain.text import printable
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
 
-NAME = "compare"
-
 
 def run(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.", callback=expanded)],

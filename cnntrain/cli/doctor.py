@@ -12,8 +12,6 @@ from cnntrain.cli.output import print_json
 from cnntrain.errors import UsageError
 from cnntrain.text import counted
 
-NAME = "doctor"
-
 
 def run(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],

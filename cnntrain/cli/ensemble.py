@@ -11,8 +11,6 @@ import typer
 from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet, expanded
 from cnntrain.cli.output import print_json
 
-NAME = "ensemble"
-
 
 def run(
     runs: Annotated[

@@ -11,8 +11,6 @@ from cnntrain.cli.options import AsJson, DataDir, Device, Plugins, Quiet
 from cnntrain.cli.output import print_json
 from cnntrain.errors import ClaimNotMet
 
-NAME = "eval"
-
 
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
@@ -45,19 +43,17 @@ def run(
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.cells import cell_len, set_cell_size
-
-    from cnntrain.reports.text import percent
+    from cnntrain.reports.text import percent, table
 
     typer.echo(f"{report['split']}: {report['images']:,} images, loss {report['loss']:.4f}, ", nl=False)
     typer.echo(f"accuracy {percent(report['accuracy'])}\n")
-    width = max(5, *(cell_len(row["class"]) for row in report["classes"]))
-    names = [set_cell_size(row["class"], width) for row in report["classes"]]
-    typer.echo(f"{'class':<{width}}  precision   recall   images")
-    for name, row in zip(names, report["classes"], strict=True):
+    rows = [("class", "precision", "recall", "images")]
+    for row in report["classes"]:
         recall = percent(row["recall"]) if row["images"] else "-"
-        typer.echo(f"{name}  {percent(row['precision']):>9}  {recall:>8}  {row['images']:>7,}")
+        rows.append((row["class"], percent(row["precision"]), recall, f"{row['images']:,}"))
+    typer.echo(table(rows))
     typer.echo("\nconfusion matrix (rows: truth, columns: prediction)")
-    cell = max(4, *(len(str(count)) + 1 for row in report["confusion_matrix"] for count in row))
-    for name, counts in zip(names, report["confusion_matrix"], strict=True):
-        typer.echo(f"{name} " + "".join(f"{count or '.':>{cell}}" for count in counts))
+    matrix = report["confusion_matrix"]
+    widest = max(len(str(count)) for counts in matrix for count in counts)
+    cells = [[f"{count or '.':>{widest}}" for count in counts] for counts in matrix]
+    typer.echo(table([[row["class"], *line] for row, line in zip(report["classes"], cells, strict=True)]))

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-NAME = "export"
-
 
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],

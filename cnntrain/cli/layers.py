@@ -8,8 +8,6 @@ import typer
 
 from cnntrain.cli.options import Plugins
 
-NAME = "layers"
-
 
 def run(
     name: Annotated[
@@ -19,8 +17,7 @@ def run(
 ) -> None:
     """List all layers, optimizers, schedules and so on, and all keys, with their arguments and defaults."""
     from cnntrain.app.configure import import_plugins
-    from cnntrain.registry import ALL
     from cnntrain.reports.vocabulary import describe
 
     import_plugins(plugins or [])
-    typer.echo(describe(ALL.values(), name))
+    typer.echo(describe(name))

@@ -26,15 +26,7 @@ from cnntrain.cli import (
     train,
     verify,
 )
-from cnntrain.errors import (
-    CnntrainError,
-    Interrupted,
-    OutOfMemory,
-    Signalled,
-    UsageError,
-    is_out_of_memory,
-    said_by_system,
-)
+from cnntrain.errors import Interrupted, Signalled, UsageError, as_ours
 from cnntrain.text import printable
 
 app = typer.Typer(
@@ -43,24 +35,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (
-    train,
-    evaluate,
-    predict,
-    report,
-    doctor,
-    compare,
-    verify,
-    ensemble,
-    export,
-    check,
-    show,
-    probe,
-    layers,
-    schema,
-)
-for command in COMMANDS:
-    app.command(command.NAME)(command.run)
+COMMANDS = {
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "report": report,
+    "doctor": doctor,
+    "compare": compare,
+    "verify": verify,
+    "ensemble": ensemble,
+    "export": export,
+    "check": check,
+    "show": show,
+    "probe": probe,
+    "layers": layers,
+    "schema": schema,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command.run)
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,16 +83,13 @@ def main() -> None:
             raise UsageError("standard output is closed; if nobody is to read it, send it to /dev/null")
         with ending():
             app()
-    except CnntrainError as error:
-        _fail(str(error), error.exit_code)
     except Signalled as error:
         _fail(f"interrupted by {error}", Interrupted.exit_code)
-    except OSError as error:
-        _fail(said_by_system(error), 1)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        ours = as_ours(error)
+        if ours is None:
             raise
-        _fail(str(OutOfMemory()), OutOfMemory.exit_code)
+        _fail(str(ours), ours.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -15,8 +15,6 @@ from cnntrain.text import printable
 if TYPE_CHECKING:
     from cnntrain.app.predict import Failure, Prediction
 
-NAME = "predict"
-
 
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],

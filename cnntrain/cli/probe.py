@@ -13,8 +13,6 @@ from cnntrain.cli.output import print_json
 if TYPE_CHECKING:
     from cnntrain.app.probe import Probed
 
-NAME = "probe"
-
 
 def run(
     config: ConfigPath,

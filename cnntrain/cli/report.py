@@ -9,8 +9,6 @@ import typer
 
 from cnntrain.cli.options import DataDir, Device, Plugins, Quiet
 
-NAME = "report"
-
 
 def run(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],

@@ -6,8 +6,6 @@ import typer
 
 from cnntrain.cli.options import Plugins
 
-NAME = "schema"
-
 
 def run(plugins: Plugins = None) -> None:
     """Print the JSON Schema of configs; `# yaml-language-server: $schema=FILE` makes editors use it."""

@@ -9,8 +9,6 @@ import typer
 
 from cnntrain.cli.options import ConfigPath, DataDir, Overrides, Picture, Plugins
 
-NAME = "show"
-
 
 def run(
     config: ConfigPath,

@@ -14,7 +14,6 @@ from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 
-NAME = "train"
 # More is a slip of the finger.
 MOST_SEEDS = 10_000
 
@@ -66,6 +65,7 @@ def run(
     from cnntrain.app.train import resume_run, train_run
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
+    from cnntrain.run.directory import default_path
 
     where, runs = Where(data_dir, device, plugins or []), []
     try:
@@ -74,7 +74,8 @@ def run(
                 assert resume is not None
                 runs = [resume_run(resume, words, where, display, force)]
             elif seeds is None:
-                runs = [train_run(config, run_dir or _place(words[0]), where, display, or_beside=run_dir is None)]
+                place = run_dir or default_path(Path(words[0]).stem)
+                runs = [train_run(config, place, where, display, or_beside=run_dir is None)]
             else:
                 root = run_dir or Path("runs") / Path(words[0]).stem
                 runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
@@ -98,12 +99,6 @@ def _launch(devices: int) -> NoReturn:
     from cnntrain.app.ranks import launch
 
     raise typer.Exit(launch(devices, sys.argv[1:]))
-
-
-def _place(config: str) -> Path:
-    from cnntrain.run.directory import default_path
-
-    return default_path(Path(config).stem)
 
 
 def _check(

@@ -16,8 +16,6 @@ from cnntrain.errors import ClaimNotMet, UsageError
 if TYPE_CHECKING:
     from cnntrain.app.verify import Verification
 
-NAME = "verify"
-
 
 def run(
     configs: Annotated[

@@ -61,6 +61,11 @@ class Document:
     value: Any
     places: dict[Place, Position] = field(default_factory=dict)
 
+    def problem(self, place: Place, message: str) -> Problem:
+        """What is wrong with the value at `place`; by its dotted path where the file does not have it."""
+        position = self.position(place)
+        return Problem(message if position else f"{'.'.join(map(str, place))}: {message}", position)
+
     def position(self, place: Place) -> Position | None:
         """The position of `place`, or of the nearest thing around it."""
         here: Place = ()

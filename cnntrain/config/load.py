@@ -54,7 +54,7 @@ def _validate(document: Document) -> Config:
     try:
         config = Config.model_validate(document.value)
     except ValidationError as error:
-        found = [_problem(document, e["loc"], _told(e, document.value)) for e in error.errors()]
+        found = [document.problem(e["loc"], _told(e, document.value)) for e in error.errors()]
         raise ConfigError(sorted(found, key=_reading_order)) from error
     config._document = document
     return config
@@ -67,11 +67,6 @@ def _told(error: ErrorDetails, config: dict[str, Any]) -> str:
     if not place:
         return error["msg"]
     return f"unknown key `{key}`; " + (f"did you mean `{place}`?" if "." in place else "it belongs to the top level")
-
-
-def _problem(document: Document, place: Place, message: str) -> Problem:
-    position = document.position(place)
-    return Problem(message if position else f"{'.'.join(map(str, place))}: {message}", position)
 
 
 def _reading_order(found: Problem) -> tuple[str, int, int]:

@@ -18,7 +18,7 @@ from cnntrain.config.spec import (
     ScheduleSpec,
     SourceSpec,
 )
-from cnntrain.errors import ConfigError, Problem
+from cnntrain.errors import ConfigError
 from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
 # torch's generators take 64 bits; epochs and purposes are mixed into the seed, so it stays small.
@@ -231,9 +231,7 @@ class Config(Strict):
 
     def error(self, place: Place, message: str) -> ConfigError:
         """An error about the value at `place`, pointing into the file that it came from."""
-        position = self._document.position(place)
-        where = "" if position else ".".join(map(str, place)) + ": "
-        return ConfigError([Problem(where + message, position)])
+        return ConfigError([self._document.problem(place, message)])
 
 
 # Where a mapping is one name with its arguments, and another name takes its place instead of joining it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cnntrain.constant import constant
+from cnntrain.data.constant import constant
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:

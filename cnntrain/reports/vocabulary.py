@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from cnntrain.config.schema import Config
@@ -18,12 +18,11 @@ REFERENCE = "#/$defs/{model}"
 EXTENDS = "another config, relative to this file, which this one is merged into"
 
 
-def describe(registries: Iterable[Registry], name: str | None = None) -> str:
+def describe(name: str | None = None) -> str:
     """Each name with its arguments, each activation, each key; with `name`, all that is written about it."""
-    listed = list(registries)
     if name is None:
-        return "\n\n".join([*map(_section, listed), f"activations:\n  {', '.join(ACTIVATIONS)}", _keys()])
-    told = list(_explanations(listed))
+        return "\n\n".join([*map(_section, ALL.values()), f"activations:\n  {', '.join(ACTIVATIONS)}", _keys()])
+    told = list(_explanations())
     found = [f"{head}\n\n{text}" for names, head, text in told if name in names]
     if not found:
         known = sorted({known for names, *_ in told for known in names})
@@ -33,17 +32,17 @@ def describe(registries: Iterable[Registry], name: str | None = None) -> str:
     return "\n\n".join(found)
 
 
-def _explanations(registries: Iterable[Registry]) -> Iterator[tuple[set[str], str, str]]:
+def _explanations() -> Iterator[tuple[set[str], str, str]]:
     """(names that it goes by, its line, what is told about it) of everything that can be asked for."""
-    for registry in registries:
+    for registry in ALL.values():
         for name in registry:
             told = [inspect.getdoc(registry[name].factory) or "", *_choices(registry[name])]
             yield {name}, _signature(registry[name]), "\n".join(told)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
-    entries = [registry[name] for registry in registries for name in registry]
+    entries = [registry[name] for registry in ALL.values() for name in registry]
     for argument in sorted({argument for entry in entries for argument in entry.arguments.model_fields}):
-        takers = [taker for registry in registries for taker in registry.takers(argument)]
+        takers = [taker for registry in ALL.values() for taker in registry.takers(argument)]
         yield {argument}, argument, f"An argument of {', '.join(takers)}."
     every = list(_settings())
     for path, default, text in every:

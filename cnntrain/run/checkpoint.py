@@ -12,7 +12,6 @@ import pickle
 import struct
 import warnings
 import zipfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ _COMMENT_LENGTH = len(_COMMENT) + 64
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all."""
     buffer = io.BytesIO()
-    content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
-    torch.save({"format": FORMAT, **content}, buffer)
+    torch.save({"format": FORMAT, **vars(checkpoint)}, buffer)
     atomic.write(path, _sealed(buffer.getvalue()))
 
 

@@ -77,7 +77,7 @@ def is_sound(saved: Checkpoint) -> bool:
         and isinstance(saved.classes, list)
         and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
         and all(_is_plain(tensor) for tensor in saved.weights.values())
-        and (saved.result is None or _has(saved.result, {"epoch": int}))
+        and (saved.result is None or (isinstance(saved.result, dict) and isinstance(saved.result.get("epoch"), int)))
         and (saved.training is None or _is_state(saved.training))
         and all(isinstance(each, list) and _are_scalars(each) for each in saved.preprocessing.values())
         and _is_config(saved.config)
@@ -106,10 +106,6 @@ def _is_config(values: dict[str, Any]) -> bool:
     except ConfigError:
         return False
     return True
-
-
-def _has(values: object, kinds: dict[str, type]) -> bool:
-    return isinstance(values, dict) and all(isinstance(values.get(name), kind) for name, kind in kinds.items())
 
 
 def _is_plain(tensor: object) -> bool:

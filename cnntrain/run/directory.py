@@ -280,6 +280,6 @@ def _row(values: dict[str, Any]) -> dict[str, Any]:
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
 
 
-def default_path(name: str, root: Path = Path("runs")) -> Path:
+def default_path(name: str) -> Path:
     """`runs/<name>/<YYYYMMDD-HHMMSS>`; two runs may start in one second."""
-    return root / name / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / name / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")

@@ -34,14 +34,13 @@ LITTLE = 0.5
 
 def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
     """The norms of every layer with weights, from the input on, in one transfer from the device."""
-    weights = {
-        name.removesuffix(".weight"): parameter
-        for name, parameter in weights_of(network).items()
-        if parameter.grad is not None
+    norms = {
+        name.removesuffix(".weight"): torch.stack([weight.detach().norm(), weight.grad.norm()])
+        for name, weight in weights_of(network).items()
+        if weight.grad is not None
     }
-    norms = [torch.stack([p.detach().norm(), p.grad.norm()]) for p in weights.values() if p.grad is not None]
-    values = torch.stack(norms).tolist() if norms else []
-    return [LayerHealth(epoch, name, *pair) for name, pair in zip(weights, values, strict=True)]
+    values = torch.stack(list(norms.values())).tolist() if norms else []
+    return [LayerHealth(epoch, name, *pair) for name, pair in zip(norms, values, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,8 @@ class Plan:
     config: Config
     feeds: Feeds
     engine: Engine
-
-    @property
-    def batches(self) -> int:
-        """Batches in an epoch; the last may be smaller."""
-        return math.ceil(len(self.feeds.train) / self.config.training.batch_size)
+    # In an epoch; the last may be smaller.
+    batches: int
 
 
 def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
@@ -89,7 +86,7 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
         engine = choose(training.engine, step, ranks.device)
     except ValueError as error:
         raise config.error(("training", "engine"), str(error)) from error
-    return Plan(config, feeds, engine), state
+    return Plan(config, feeds, engine, batches), state
 
 
 def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> None:

@@ -12,11 +12,11 @@ from test_step import CPU, SHAPE
 from torch import nn
 
 from cnntrain import registry
-from cnntrain.constant import constant
 from cnntrain.data.augment.colour import brightness
 from cnntrain.data.augment.elastic import elastic
 from cnntrain.data.augment.geometry import affine, erase, flip, shift
 from cnntrain.data.batches import Resident
+from cnntrain.data.constant import constant
 from cnntrain.training import engine as engines
 from cnntrain.training.engine import Engine, Traced, choose
 from cnntrain.training.step import Step, Totals, updates_of

@@ -27,7 +27,7 @@ def elastic(alpha: PositiveFloat = 34.0, sigma: Deviation = 4.0) -> Augmentation
         import torch
         from torch.nn import functional
 
-        from cnntrain.constant import constant
+        from cnntrain.data.constant import constant
 
         count, _, height, width = images.shape
         noise = torch.rand(2 * count, 1, height, width, device=images.device) * 2 - 1
