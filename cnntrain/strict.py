@@ -93,8 +93,11 @@ def _wording(error: ErrorDetails) -> str:
 
 def _expectation(error: ErrorDetails) -> str:
     """What pydantic expected, as the words after "should"."""
-    said = error["msg"].removeprefix("Input ").replace("a valid integer", "an integer").replace("valid ", "")
-    return said.removeprefix("should ") if said.startswith("should ") else ""
+    if error["type"] == "value_error":
+        return ""
+    _, _, said = error["msg"].partition(" should ")
+    said, _, _ = said.partition(" after validation")
+    return said.replace("a valid integer", "an integer").replace("valid ", "")
 
 
 def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[InitErrorDetails]:
@@ -120,7 +123,7 @@ def _is_branch(error: ErrorDetails, value: object) -> bool:
     """Whether `error` says that `value` as a whole is not what one branch of a union takes."""
     if not isinstance(value, dict | list):
         return error["type"] not in (WORDED, UNKNOWN_KEY)
-    return error["input"] is value and error["type"].endswith(("_type", "literal_error"))
+    return error["input"] is value and error["type"].endswith(("_type", "literal_error", "too_short", "too_long"))
 
 
 def short(value: object) -> str:

@@ -52,10 +52,12 @@ def _source(model: Model, data: str, display: Display) -> Config:
     path = Path(data).absolute() if Path(data).exists() else Path(data)
     if data not in sources and path.is_dir():
         source: Any = {"image_folder": {"path": str(path), **_shape(model, display)}}
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         source = {"csv": {"path": str(path), **_shape(model, display)}}
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         source = {"npz": {"path": str(path)}}
+    elif data not in sources and path.is_file():
+        raise UsageError(f"`--data {data}`: a data set is a folder of images, an .npz or a .csv file")
     else:
         source = parse(data, "--data").value
         if isinstance(source, str) and source not in sources:

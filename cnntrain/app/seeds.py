@@ -18,7 +18,7 @@ from cnntrain.app.turns import work_in_turns
 from cnntrain.app.where import Where
 from cnntrain.app.workers import work
 from cnntrain.config.load import load, resolved
-from cnntrain.config.schema import Config
+from cnntrain.config.schema import SEEDS, Config
 from cnntrain.data.images import Folders
 from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, CnntrainError, DataError, Interrupted, UsageError
@@ -31,10 +31,12 @@ def train_seeds(
 ) -> list[dict[str, Any]]:
     """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
 
-    A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` where a run
-    there has another config, and `DataError` where it had other data; when a run fails the others go on, and then
-    `CnntrainError` is raised.
+    A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` for a number that no config
+    takes as its seed, and where a run there has another config, `DataError` where it had other data; when a run fails
+    the others go on, and then `CnntrainError` is raised.
     """
+    if not all(seed in SEEDS for seed in seeds):
+        raise UsageError(f"a seed is a whole number from 0 to {SEEDS.stop - 1:,}")
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
     told = Told(display or Silent(), len(seeds))

@@ -94,7 +94,8 @@ def resume_stepwise(
     request: Request | None = None,
 ) -> Training:
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
-    file = run_dir if run_dir.is_file() else None
+    # Whole, for two folders above a bare name there is none.
+    file = run_dir.absolute() if run_dir.is_file() else None
     with several.joined(where.device) as ranks:
         display = _heard(display, ranks)
         import_plugins(where.plugins)

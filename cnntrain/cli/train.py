@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -13,6 +14,7 @@ from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet
 from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
+from cnntrain.text import shortened
 
 # More is a slip of the finger.
 MOST_SEEDS = 10_000
@@ -133,11 +135,11 @@ def _numbers(seeds: str) -> list[int]:
     """`0-2,7` to [0, 1, 2, 7]."""
     numbers: list[int] = []
     for part in seeds.split(","):
-        first, dash, last = part.partition("-")
-        last = last if dash else first
-        if not first.isdecimal() or not last.isdecimal() or int(last) < int(first):
-            raise UsageError(f"`--seeds {seeds}`: write seeds as 0-4 or 1,3,5")
-        if len(numbers) + int(last) - int(first) >= MOST_SEEDS:
+        found = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part, re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
+            raise UsageError(f"`--seeds {shortened(seeds, 60)}`: write seeds as 0-4 or 1,3,5")
+        if len(numbers) + last - first >= MOST_SEEDS:
             raise UsageError(f"`--seeds {seeds}`: asks for more than {MOST_SEEDS:,} runs at once")
-        numbers += range(int(first), int(last) + 1)
+        numbers += range(first, last + 1)
     return sorted(set(numbers))

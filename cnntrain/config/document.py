@@ -81,7 +81,7 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's core scalars: `1e-3` is a number, `no` and `2026-01-01` are strings."""
+    """YAML 1.2's core scalars, in decimals alone: `1e-3` is a number, `no` and `2026-01-01` are strings."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -110,8 +110,8 @@ class _Dumper(yaml.SafeDumper):
 
 _NUMBER = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"
 _SCALARS = {
-    "null": (re.compile(r"(~|null|)$"), ["~", "n", ""]),
-    "bool": (re.compile(r"(true|false)$"), list("tf")),
+    "null": (re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    "bool": (re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
     "int": (re.compile(r"[-+]?[0-9]+(_[0-9]+)*$"), list("-+0123456789")),
     "float": (re.compile(rf"({_NUMBER})$"), list("-+.0123456789")),
 }
@@ -172,12 +172,17 @@ class _Reader:
         if fault:
             self.refuse(fault, node.start_mark)
             return None
+        if tag == "int" and len(text) > MAX_DIGITS:
+            self.refuse(
+                f"a number of {len(text):,} digits; a config has none of more than {MAX_DIGITS}", node.start_mark
+            )
+            return None
         match tag:
             case "null":
                 return None
             case "bool":
-                return text == "true"
-            case "int" if len(text) <= MAX_DIGITS:
+                return text.lower() == "true"
+            case "int":
                 return int(text)
             case "float":
                 return float(text.replace(".inf", "inf").replace(".nan", "nan"))

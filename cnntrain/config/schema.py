@@ -21,8 +21,9 @@ from cnntrain.config.spec import (
 from cnntrain.errors import ConfigError
 from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
-# torch's generators take 64 bits; epochs and purposes are mixed into the seed, so it stays small.
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+# What draws stratified splits takes 32 bits.
+SEEDS = range(2**31)
+Seed = Annotated[int, Field(ge=0, lt=SEEDS.stop)]
 
 
 class SplitConfig(Strict):

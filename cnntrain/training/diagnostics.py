@@ -26,7 +26,7 @@ RISE = 0.05
 # A difference of accuracies that deserves a word, between splits and between epochs.
 GAP = 0.02
 FALL = 0.005
-# So many wrong training images are too many to speak of overfitting, or of nothing at all.
+# With more wrong training images than this, what does not overfit is called underfitting.
 UNDERFIT = 0.1
 # With more wrong than so many, hardly anything was learned, wherever the loss is going.
 LITTLE = 0.5

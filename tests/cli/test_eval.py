@@ -209,6 +209,16 @@ def test_what_is_neither_there_nor_a_source_is_said_to_be_neither(cnntrain, trai
     assert f"{said}; did you mean `mnist`?" in cnntrain("eval", trained, "--data", "mnits").err
 
 
+def test_a_file_that_is_no_data_set_is_not_said_to_be_missing(cnntrain, trained, tmp_path):
+    for name in ("some.zip", "some.tar"):
+        (tmp_path / name).touch()
+        outcome = cnntrain("eval", trained, "--data", tmp_path / name)
+        assert outcome.code == 2
+        assert "a data set is a folder of images, an .npz or a .csv file" in outcome.err
+    (tmp_path / "some.CSV").touch()
+    assert "nor is a data source" not in cnntrain("eval", trained, "--data", tmp_path / "some.CSV").err
+
+
 def test_mistakes_are_told_by_file(cnntrain, of_folder):
     run = of_folder / "run"
     report = json.loads(cnntrain("eval", run, "--json").out)

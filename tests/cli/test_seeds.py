@@ -95,11 +95,20 @@ def test_who_shares_a_process(tiny, monkeypatch):
         assert _can_share(load_config(tiny, overrides), Where()) is expected
 
 
-@pytest.mark.parametrize("seeds", ["x", "3-1", "1,,2", "-1", "0-", "0-99999999999"])
+@pytest.mark.parametrize(
+    "seeds", ["x", "3-1", "1,,2", "-1", "0-", "0-99999999999", pytest.param("1" * 5000, id="digits"), "²"]
+)
 def test_bad_seeds(cnntrain, tiny, seeds):
     outcome = cnntrain("train", tiny, "--seeds", seeds)
     assert outcome.code == 2
     assert "--seeds" in outcome.err
+
+
+def test_a_seed_is_one_that_a_config_takes(cnntrain, tiny, here):
+    outcome = cnntrain("train", tiny, "--seeds", "2147483647-2147483648")
+    assert outcome.code == 2
+    assert "a seed is a whole number from 0 to 2,147,483,647" in outcome.err
+    assert not (here / "runs").exists()
 
 
 def test_seeds_are_a_set_in_order():

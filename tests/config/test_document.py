@@ -47,8 +47,11 @@ def problems(text):
         ("yes", "yes"),
         ("on", "on"),
         ("off", "off"),
-        ("True", "True"),
-        ("NULL", "NULL"),
+        ("True", True),
+        ("FALSE", False),
+        ("tRUE", "tRUE"),
+        ("NULL", None),
+        ("Null", None),
         ("2026-01-01", "2026-01-01"),
         ("2026-01-01 12:30:45", "2026-01-01 12:30:45"),
         ("12:30:45", "12:30:45"),
@@ -186,12 +189,17 @@ def test_odd_keys(key):
         "!!bool yes",
         "!!int abc",
         "!!null x",
-        "9" * 41,
     ],
 )
 def test_tags_and_values_that_are_no_plain_values(text):
     [found] = problems(f"b: 1\na: {text}\n")
     assert found.message.startswith("a config holds plain values only")
+    assert (found.position.line, found.position.column) == (2, 4)
+
+
+def test_a_number_has_so_many_digits():
+    [found] = problems(f"b: 1\na: {'9' * 41}\n")
+    assert found.message == "a number of 41 digits; a config has none of more than 40"
     assert (found.position.line, found.position.column) == (2, 4)
 
 

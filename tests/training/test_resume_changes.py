@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,6 +206,13 @@ def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):
     with pytest.raises(UsageError, match="still ahead; resume without changes first"):
         resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where())
     assert content(run) == before
+
+
+@pytest.mark.parametrize("name", ["last.pt", "previous.pt"])
+def test_a_checkpoint_is_resumed_from_its_own_folder(tiny, tmp_path, monkeypatch, name):
+    train_run(load_config(tiny, ["training.epochs=2"]), tmp_path / "run", Where())
+    monkeypatch.chdir(tmp_path / "run" / "checkpoints")
+    assert resume_run(Path(name), ["training.epochs=3"], Where())["epochs"] == 3
 
 
 def test_an_epoch_begun_again_on_other_data_is_not_taken_for_the_best(tmp_path):

@@ -23,7 +23,7 @@ def activation(given: Input, /, name: Activation) -> "nn.Module":
 def dropout(given: Input, /, p: Probability = 0.5) -> "nn.Module":
     """Zero each value with probability `p` in training (Srivastava et al. 2014); see `dropout_scaling`.
 
-    On a CPU `p` is taken to the nearest 2^-16.
+    On a CPU `p` from 2^-8 to 1 - 2^-8 is taken to the nearest 2^-16.
     """
     from cnntrain.network.modules import make_dropout
 
