@@ -33,18 +33,18 @@ def write(path: Path, content: bytes | str) -> None:
         sync_folder(path.parent)
 
 
-def keep(path: Path, name: Path) -> None:
-    """Let what `path` holds be found under `name` too, also when `path` is written anew; both are whole throughout."""
-    temporary = name.with_name(f".{name.name}{PART}")
+def link(path: Path, also: Path) -> None:
+    """Let what `path` holds be found under `also` too, also when `path` is written anew; both are whole throughout."""
+    temporary = also.with_name(f".{also.name}{PART}")
     try:
         os.link(path, temporary)
-        temporary.replace(name)
+        temporary.replace(also)
         # Renaming does nothing where both names lead to one file already.
         temporary.unlink(missing_ok=True)
     except OSError:  # not every file system has two names for one file
-        write(name, path.read_bytes())
+        write(also, path.read_bytes())
     else:
-        sync_folder(name.parent)
+        sync_folder(also.parent)
 
 
 def sweep(folder: Path) -> None:

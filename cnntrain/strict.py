@@ -110,9 +110,9 @@ def _join_alternatives(error: ValidationError, data: dict[Any, Any]) -> list[Ini
         else:
             kind: LiteralString = UNKNOWN_KEY if e["type"] == UNKNOWN_KEY else WORDED
             found.append(problem(_wording(e), e["loc"], e["input"], kind))
-    told = {e["loc"][0] for e in found}
+    reported = {e["loc"][0] for e in found}
     for name, alternatives in branches.items():
-        if name in told:  # another branch takes a value of this kind, and says what is wrong inside it
+        if name in reported:  # another branch takes a value of this kind, and says what is wrong inside it
             continue
         said = " or ".join(dict.fromkeys(_expectation(e) for e in alternatives))
         found.append(problem(f"`{name}` should {said}, not {short(data[name])}", (name,), data[name]))

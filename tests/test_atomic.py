@@ -45,9 +45,9 @@ def test_what_is_kept_outlives_what_is_written_anew(tmp_path):
     last, previous = tmp_path / "last", tmp_path / "previous"
     for content in ("one", "two", "three"):
         atomic.write(last, content)
-        atomic.keep(last, previous)
+        atomic.link(last, previous)
         # Twice changes nothing.
-        atomic.keep(last, previous)
+        atomic.link(last, previous)
         assert (last.read_text(), previous.read_text()) == (content, content)
     atomic.write(last, "four")
     assert (last.read_text(), previous.read_text()) == ("four", "three")
@@ -60,7 +60,7 @@ def test_what_is_kept_where_files_have_one_name_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     atomic.write(tmp_path / "last", "one")
-    atomic.keep(tmp_path / "last", tmp_path / "previous")
+    atomic.link(tmp_path / "last", tmp_path / "previous")
     atomic.write(tmp_path / "last", "two")
     assert (tmp_path / "previous").read_text() == "one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "previous"]

@@ -10,7 +10,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.network.build import build
 from cnntrain.training import loop
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Ranks
 from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
@@ -27,7 +27,7 @@ def prepared(
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
     classes = len(splits.classes)
     network = build(config, preprocessing.shape, classes).to(device)
-    return prepare(config, network, classes, Feeds(train, test, test, test), Alone(device))
+    return prepare(config, network, classes, Feeds(train, test, test, test), Ranks(device))
 
 
 def train(workload: str, batch_size: int, tick: Callable[[], None], augment: list[Any] | None = None) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cnntrain.data.images import Tells
+from cnntrain.data.images import Reporter
 
 
-class Display(Tells, Protocol):
+class Display(Reporter, Protocol):
     """Lines to say, and how far the work is."""
 
     def warn(self, line: str) -> None:

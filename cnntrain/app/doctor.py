@@ -48,16 +48,16 @@ def examine(run_dir: Path, plugins: Sequence[Path] = ()) -> Examination:
     """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
     if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
         raise UsageError(f"{run_dir}: no run directory: it has neither `config.yaml` nor `checkpoints`")
-    patient = _Patient(run_dir, plugins)
+    run = _Run(run_dir, plugins)
     writer = writer_of(run_dir)
-    problems = [*patient.checkpoints()]
+    problems = [*run.checkpoints()]
     if writer is None:
         # While somebody writes, one file may be ahead of another.
-        problems += [*patient.config(), *patient.rows(), *patient.summary()]
-    return Examination(str(run_dir), patient.status(writer), problems, [*patient.notes(writer)])
+        problems += [*run.config(), *run.rows(), *run.summary()]
+    return Examination(str(run_dir), run.status(writer), problems, [*run.notes(writer)])
 
 
-class _Patient:
+class _Run:
     """A run directory and what of its checkpoints can be read."""
 
     def __init__(self, run_dir: Path, plugins: Sequence[Path]) -> None:
@@ -171,7 +171,7 @@ class _Patient:
         """`metrics.csv` and `diagnostics.csv` are, to the letter, what the state says."""
         if not self.state:
             return
-        for name, rows in _told(self.state).items():
+        for name, rows in _expected_rows(self.state).items():
             path = self.run_dir / f"{name}.csv"
             there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
             if there != (as_csv(rows) if rows else ""):
@@ -212,7 +212,7 @@ class _Patient:
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
 
 
-def _told(state: dict[str, Any]) -> dict[str, list[Any]]:
+def _expected_rows(state: dict[str, Any]) -> dict[str, list[Any]]:
     """The rows that a state knows of each file."""
     return {name: [kind(**row) for row in state[key]] for name, (key, kind) in ROWS.items()}
 

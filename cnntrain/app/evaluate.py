@@ -24,7 +24,7 @@ from cnntrain.training.evaluate import score
 
 
 def evaluate_checkpoint(
-    path: Path, where: Where, data: str | None = None, name: SplitName = "test", display: Display | None = None
+    path: Path, where: Where, data: str | None = None, split: SplitName = "test", display: Display | None = None
 ) -> dict[str, Any]:
     """Loss, accuracy, precision and recall by class, and the confusion matrix (rows: truth).
 
@@ -35,14 +35,14 @@ def evaluate_checkpoint(
     model = load_model(path, where)
     folders = Folders.standard(where.data_dir, display)
     if data is None:
-        images = own_images(model, name, folders, display)
+        images = own_images(model, split, folders, display)
     else:
         dataset = _source(model, data, display).data.source.make(folders)
-        images = _fitted(_part(dataset, name, display), dataset.classes, model, display)
+        images = _fitted(_part(dataset, split, display), dataset.classes, model, display)
     logits = model.logits(images)
     report = report_on(model.classes, images.labels, logits)
     result = score(logits, torch.from_numpy(images.labels).to(logits.device))
-    figures = {"split": name, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
+    figures = {"split": split, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
     return {**figures, **report, "mistakes": mistakes(model.classes, images, *likeliest(logits))}
 
 
@@ -106,17 +106,17 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
 
 
 def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:
-    """Precision and recall by class, and the confusion matrix (rows: truth); 0 where a class was never said, or meant.
+    """Precision and recall by class, and the confusion matrix (rows: truth); 0 of what there is none.
 
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
     count = len(classes)
     pairs = np.asarray(truth) * count + logits.argmax(1).cpu().numpy()
     confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
-    right, said, meant = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    precision, recall = right / np.maximum(said, 1), right / np.maximum(meant, 1)
+    right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(actual, 1)
     by_class = [
-        {"class": name, "precision": float(precision[i]), "recall": float(recall[i]), "images": int(meant[i])}
+        {"class": name, "precision": float(precision[i]), "recall": float(recall[i]), "images": int(actual[i])}
         for i, name in enumerate(classes)
     ]
     return {"classes": by_class, "confusion_matrix": confusion.tolist()}

@@ -21,7 +21,7 @@ from cnntrain.training.state import State
 if TYPE_CHECKING:
     from cnntrain.app.display import Display
     from cnntrain.app.where import Where
-    from cnntrain.training.distributed import Alone
+    from cnntrain.training.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Prepared:
 
 
 def prepared(
-    config: Config, where: Where, ranks: Alone, display: Display, known: Preprocessing | None = None
+    config: Config, where: Where, ranks: Ranks, display: Display, preprocessing: Preprocessing | None = None
 ) -> Prepared:
-    """Read and split the data, and build the network; `known` preprocessing is taken as it is."""
+    """Read and split the data, and build the network; `preprocessing` that is known is taken as it is."""
     plugins = import_plugins(where.plugins)
     folders = Folders.standard(where.data_dir, display)
     dataset = config.data.source.make(folders)
@@ -50,18 +50,18 @@ def prepared(
     if is_streamed:
         dataset = _on_disk(dataset, folders)
     splits = _trainable(split(dataset, config.data), config)
-    preprocessing = known or Preprocessing.of(splits.train, config.data.normalize)
+    preprocessing = preprocessing or Preprocessing.of(splits.train, config.data.normalize)
     classes = len(splits.classes)
     network = build(config, preprocessing.shape, classes).to(ranks.device)
     place = Streamed if is_streamed else Resident
 
-    def placed(images: Images) -> Resident:
+    def on_device(images: Images) -> Resident:
         return place.of(images, preprocessing, ranks.device)
 
     def part(images: Images) -> Resident:
-        return placed(images.take(ranks.part(len(images))))
+        return on_device(images.take(ranks.part(len(images))))
 
-    train = placed(splits.train)
+    train = on_device(splits.train)
     feeds = Feeds(
         Shifted.around(train) if config.data.expand else train,
         part(_sample(splits, config.seed)),

@@ -23,7 +23,7 @@ from cnntrain.app.launched import is_launched, local_rank
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
-from cnntrain.training.distributed import Alone, Group
+from cnntrain.training.distributed import Group, Ranks
 
 # An error that all ranks meet is told by rank 0; the others wait so long before they tell theirs.
 WAIT_SECONDS = 2.0
@@ -59,7 +59,7 @@ def launch(ranks: int, words: Sequence[str]) -> int:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Alone]:
+def joined(device: str) -> Iterator[Ranks]:
     """All ranks that a launcher started, or this process alone.
 
     On the way out, an error that is the same in all ranks is left to rank 0, and one that a single
@@ -70,13 +70,13 @@ def joined(device: str) -> Iterator[Alone]:
         torch.cuda.set_device(local_rank())
     chosen = devices.choose(device)
     if not is_launched():
-        yield Alone(chosen)
+        yield Ranks(chosen)
         return
     ranks = Group(_own(chosen, device))
     try:
         yield ranks
     except (CnntrainError, Signalled) as error:
-        raise _told_once(error, ranks) from error
+        raise _reported_once(error, ranks) from error
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
@@ -99,7 +99,7 @@ def _own(chosen: torch.device, name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def _told_once(error: BaseException, ranks: Alone) -> BaseException:
+def _reported_once(error: BaseException, ranks: Ranks) -> BaseException:
     if ranks.rank == 0:
         return error
     if not isinstance(error, Signalled):
@@ -136,6 +136,6 @@ class ReadOnlyRunDirectory(RunDirectory):
     write_config = write_summary = forget_summary = write = go_back_to = _leave  # type: ignore[assignment]
 
 
-def directory_of(ranks: Alone) -> type[RunDirectory]:
+def directory_of(ranks: Ranks) -> type[RunDirectory]:
     """What this rank opens a run directory as."""
     return ReadOnlyRunDirectory if ranks.rank else RunDirectory

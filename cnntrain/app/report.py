@@ -49,7 +49,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
         directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
-        for line in filter(None, (judged["unsaid"], f"report: {run_dir / 'report.html'}")):
+        for line in filter(None, (judged["unpredicted"], f"report: {run_dir / 'report.html'}")):
             display.say(line)
             directory.log(line)
     return run_dir / "report.html"
@@ -72,7 +72,7 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
 def _judged(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, Any]:
     """What is counted of the test images, the `worst` mistakes among them, and what is to be said of it."""
     report = report_on(classes, test.labels, logits)
-    return {**report, "worst": _worst(classes, test, logits), "unsaid": _unsaid(report)}
+    return {**report, "worst": _worst(classes, test, logits), "unpredicted": _unpredicted(report)}
 
 
 def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -80,10 +80,10 @@ def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[
     return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
 
 
-def _unsaid(report: dict[str, Any]) -> str:
+def _unpredicted(report: dict[str, Any]) -> str:
     """A sentence on the classes that no test image is taken for, though some are of them."""
-    said = np.sum(report["confusion_matrix"], axis=0)
-    never = [row for row, count in zip(report["classes"], said, strict=True) if row["images"] and not count]
+    predicted = np.sum(report["confusion_matrix"], axis=0)
+    never = [row for row, count in zip(report["classes"], predicted, strict=True) if row["images"] and not count]
     if not never:
         return ""
     names = listed(row["class"] for row in never)
@@ -140,7 +140,7 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unsaid"]))
+    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unpredicted"]))
     verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
     if summary["changes"]:
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"

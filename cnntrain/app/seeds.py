@@ -13,7 +13,7 @@ from typing import Any
 from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.resume import what_changed
-from cnntrain.app.seed import Failure, Told
+from cnntrain.app.seed_run import Failure, SeedRuns
 from cnntrain.app.turns import work_in_turns
 from cnntrain.app.where import Where
 from cnntrain.app.workers import work
@@ -39,7 +39,7 @@ def train_seeds(
         raise UsageError(f"a seed is a whole number from 0 to {SEEDS.stop - 1:,}")
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
-    told = Told(display or Silent(), len(seeds))
+    runs = SeedRuns(display or Silent(), len(seeds))
     waiting, finished = [], {}
     for seed in seeds:
         one = config.model_copy(update={"seed": seed})
@@ -48,17 +48,17 @@ def train_seeds(
             finished[seed] = summary
         else:
             waiting.append((seed, one))
-    _check_data(finished, config, root, Folders.standard(where.data_dir, told.display), is_needed=bool(waiting))
+    _check_data(finished, config, root, Folders.standard(where.data_dir, runs.display), is_needed=bool(waiting))
     for seed, summary in finished.items():
-        told.hear("summary", seed, summary)
-        told.hear("say", seed, "finished already")
-    signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, told)
+        runs.hear("summary", seed, summary)
+        runs.hear("say", seed, "finished already")
+    signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, runs)
     if signal_heard:
         again = "the same command goes on from there"
         raise Interrupted(f"interrupted by {signal_heard}; what was trained is saved, and {again}")
-    if told.failures:
-        raise _in_one(told.failures)
-    return [told.summaries[seed] for seed in seeds]
+    if runs.failures:
+        raise _in_one(runs.failures)
+    return [runs.summaries[seed] for seed in seeds]
 
 
 def _in_one(failures: Mapping[int, Failure]) -> CnntrainError:
@@ -106,7 +106,7 @@ def _check_data(
     except DataError as error:
         if is_needed:
             raise
-        folders.told.say(f"{error}; finished runs are taken as they are")
+        folders.reporter.say(f"{error}; finished runs are taken as they are")
         return
     changed = {seed: what_changed(summary["data"], splits) for seed, summary in finished.items()}
     others = {str(root / f"seed-{seed}"): said for seed, said in changed.items() if said}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app import device as devices
-from cnntrain.app import ranks as several
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
@@ -18,6 +17,7 @@ from cnntrain.app.interval import Interval
 from cnntrain.app.launched import is_launched
 from cnntrain.app.mending import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
+from cnntrain.app.ranks import directory_of, joined
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
@@ -32,7 +32,7 @@ from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Remark, RolledBack, settle, train
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
@@ -77,11 +77,11 @@ def train_stepwise(
     or_beside: bool = False,
 ) -> Training:
     """What `train_run` does, step by step; who shares the process with other runs hears signals for it."""
-    with several.joined(where.device) as ranks:
+    with joined(where.device) as ranks:
         display = _heard(display, ranks)
         given = prepared(config, where, ranks, display)
         origin = _transferred(given)
-        with closing(several.directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
+        with closing(directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
             return (yield from _train(Running(given, where, directory, display, request), origin))
 
 
@@ -96,10 +96,10 @@ def resume_stepwise(
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
     # Whole, for two folders above a bare name there is none.
     file = run_dir.absolute() if run_dir.is_file() else None
-    with several.joined(where.device) as ranks:
+    with joined(where.device) as ranks:
         display = _heard(display, ranks)
         import_plugins(where.plugins)
-        with closing(several.directory_of(ranks).open(file.parent.parent if file else run_dir)) as directory:
+        with closing(directory_of(ranks).open(file.parent.parent if file else run_dir)) as directory:
             if directory.left_by:
                 note = f"process {directory.left_by} ended without closing this run; going on where it was"
                 display.say(note)
@@ -131,7 +131,7 @@ def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
                 training.throw(Paused())
 
 
-def _heard(display: Display | None, ranks: Alone) -> Display:
+def _heard(display: Display | None, ranks: Ranks) -> Display:
     """Only rank 0 speaks."""
     return display if display and ranks.rank == 0 else Silent()
 
@@ -141,7 +141,7 @@ def _restored(
     file: Path,
     overrides: Sequence[str],
     where: Where,
-    ranks: Alone,
+    ranks: Ranks,
     display: Display,
     force: bool,
 ) -> Running:
@@ -201,7 +201,7 @@ def _introduce(run: Running) -> None:
         run.warn(remark)
 
 
-def _describe(ranks: Alone) -> str:
+def _describe(ranks: Ranks) -> str:
     each = devices.describe(ranks.device)
     return each if ranks.size == 1 else f"{ranks.size} processes, each on {each}"
 

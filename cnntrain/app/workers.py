@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app.configure import import_plugins
-from cnntrain.app.seed import REPORT_SECONDS, Relay, Told, begin_or_resume, reported
+from cnntrain.app.seed_run import REPORT_SECONDS, Relay, SeedRuns, begin_or_resume, reported
 from cnntrain.app.shares import Share, divided
 from cnntrain.app.signals import listening
 from cnntrain.app.train import run_to_end
@@ -24,7 +24,7 @@ from cnntrain.config.schema import Config
 from cnntrain.errors import Paused
 
 
-def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, told: Told) -> str | None:
+def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, runs: SeedRuns) -> str | None:
     """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end, which it gives."""
     configs = dict(waiting)
     queues = [_Queue(shares) for shares in divided(list(configs), jobs)]
@@ -32,12 +32,12 @@ def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int,
     with listening() as request:
         while any(queue.worker or (queue.shares and not request.signal) for queue in queues):
             for queue in queues:
-                share = None if request.signal else queue.next_share([other.seed for other in queues], told)
+                share = None if request.signal else queue.next_share([other.seed for other in queues], runs)
                 if share:
                     queue.worker = _start(share, configs[share.seed], root, where)
             _wait([queue.worker for queue in queues if queue.worker])
             for queue in queues:
-                queue.hear(told)
+                queue.hear(runs)
             if request.signal and not is_told:
                 # Once: a second signal would end a process before its state is saved.
                 is_told = True
@@ -55,27 +55,27 @@ class _Worker:
     pipe: Connection
     is_to_end: bool = False
 
-    def listen(self, told: Told) -> None:
+    def listen(self, runs: SeedRuns) -> None:
         """Take what it has said."""
         try:
             while not self.pipe.closed and self.pipe.poll():
-                told.hear(*self.pipe.recv())
+                runs.hear(*self.pipe.recv())
         except (EOFError, OSError):  # it has ended, perhaps in the middle of a word
             self.pipe.close()
 
-    def reap(self, told: Told) -> None:
+    def reap(self, runs: SeedRuns) -> None:
         """See to its end: where it came without a word, the process has died of something it couldn't report."""
         self.process.join()
         self.pipe.close()
-        if self.seed in told.summaries or self.seed in told.failures or self.seed in told.paused:
+        if self.seed in runs.summaries or self.seed in runs.failures or self.seed in runs.paused:
             return
         code = self.process.exitcode or 0
         if self.is_to_end and code == -signal.SIGTERM:
             # It had not begun to listen.
-            told.hear("interrupted", self.seed)
+            runs.hear("interrupted", self.seed)
             return
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        told.hear("failed", self.seed, f"its process {cause}; the same command goes on where it stopped")
+        runs.hear("failed", self.seed, f"its process {cause}; the same command goes on where it stopped")
 
 
 @dataclass
@@ -90,22 +90,22 @@ class _Queue:
         """What is worked on."""
         return self.worker.seed if self.worker else None
 
-    def next_share(self, under_way: Sequence[int | None], told: Told) -> Share | None:
+    def next_share(self, under_way: Sequence[int | None], runs: SeedRuns) -> Share | None:
         """What to begin now: nothing while there is work, or while the run is still in another process."""
         while not self.worker and self.shares and self.shares[0].seed not in under_way:
             share = self.shares.pop(0)
-            told.paused.discard(share.seed)
-            if share.seed not in told.summaries and share.seed not in told.failures:
+            runs.paused.discard(share.seed)
+            if share.seed not in runs.summaries and share.seed not in runs.failures:
                 return share
         return None
 
-    def hear(self, told: Told) -> None:
+    def hear(self, runs: SeedRuns) -> None:
         """Take what the process says, and see whether it has ended."""
         if self.worker:
             has_ended = not self.worker.process.is_alive()
-            self.worker.listen(told)
+            self.worker.listen(runs)
             if has_ended:
-                self.worker.reap(told)
+                self.worker.reap(runs)
                 self.worker = None
 
     def end(self) -> None:

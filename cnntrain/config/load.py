@@ -54,13 +54,13 @@ def _validate(document: Document) -> Config:
     try:
         config = Config.model_validate(document.value)
     except ValidationError as error:
-        found = [document.problem(e["loc"], _told(e, document.value)) for e in error.errors()]
+        found = [document.problem(e["loc"], _message(e, document.value)) for e in error.errors()]
         raise ConfigError(sorted(found, key=_reading_order)) from error
     config._document = document
     return config
 
 
-def _told(error: ErrorDetails, config: dict[str, Any]) -> str:
+def _message(error: ErrorDetails, config: dict[str, Any]) -> str:
     """What an error says, and of a key that stands in the wrong place, where it belongs."""
     key = str(error["loc"][-1]) if error["type"] == UNKNOWN_KEY else ""
     place = key and place_of(ABBREVIATED.get(key, key), config)

@@ -151,7 +151,7 @@ class Dataset:
         return sum(part.pixels.nbytes for part in (self.train, self.validation, self.test) if part)
 
 
-class Tells(Protocol):
+class Reporter(Protocol):
     """Whoever is told of long work: lines, and how much is done, of how much, of what."""
 
     def say(self, line: str) -> None:
@@ -177,15 +177,15 @@ class Folders:
 
     named: Path | None
     cache: Path
-    told: Tells = field(default_factory=_ToStandardError)
+    reporter: Reporter = field(default_factory=_ToStandardError)
 
     @classmethod
-    def standard(cls, data_dir: Path | None, told: Tells | None = None) -> Folders:
+    def standard(cls, data_dir: Path | None, reporter: Reporter | None = None) -> Folders:
         """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to the user's cache."""
         from_environment = os.environ.get("CNNTRAIN_DATA_DIR")
         named = data_dir or (Path(from_environment) if from_environment else None)
         cache = Path(platformdirs.user_cache_dir("cnntrain"))
-        return cls(named, cache, told) if told else cls(named, cache)
+        return cls(named, cache, reporter) if reporter else cls(named, cache)
 
     def file(self, path: str) -> Path:
         """The file at a path written in a config; raises `DataError` for anything else, as a pipe or a device."""

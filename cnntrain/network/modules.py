@@ -138,7 +138,7 @@ class _Updated(torch.autograd.Function):
         return passed, None, None, None
 
 
-def kept(values: Tensor, p: float) -> Tensor:
+def keep_mask(values: Tensor, p: float) -> Tensor:
     """1 where a value is kept, and 0 with probability `p` where it is dropped; shape and type are those of `values`.
 
     On a CPU a draw of 64 bits serves four values, with `p` in steps of 2^-16: torch would draw 64 for each.
@@ -157,13 +157,13 @@ def has_fine_steps(p: float) -> bool:
 
 
 class Dropout(nn.Dropout):
-    """torch's Dropout, drawn by `kept` on a CPU."""
+    """torch's Dropout, drawn by `keep_mask` on a CPU."""
 
     def forward(self, values: Tensor) -> Tensor:
         """Any shape -> the same shape."""
         if not (self.training and values.is_cpu and has_fine_steps(self.p)):
             return super().forward(values)
-        return values * kept(values, self.p).mul_(1 / (1 - self.p))
+        return values * keep_mask(values, self.p).mul_(1 / (1 - self.p))
 
 
 class BookDropout(nn.Module):
@@ -180,7 +180,7 @@ class BookDropout(nn.Module):
         """Any shape -> the same shape."""
         if not self.training:
             return values * (1 - self.p)
-        return values * kept(values, self.p)
+        return values * keep_mask(values, self.p)
 
     def extra_repr(self) -> str:
         """What `print` shows of it."""

@@ -71,8 +71,8 @@ def _accuracy(rows: Rows) -> bytes:
 
 def _low(accuracies: Sequence[float]) -> float:
     """A lower end that shows the later epochs, where differences are small."""
-    later = sorted(accuracies)
-    return max(0.0, 100 * later[len(later) // 5] - 2)
+    ascending = sorted(accuracies)
+    return max(0.0, 100 * ascending[len(ascending) // 5] - 2)
 
 
 def _loss(rows: Rows) -> bytes:

@@ -22,10 +22,10 @@ def describe(name: str | None = None) -> str:
     """Each name with its arguments, each activation, each key; with `name`, all that is written about it."""
     if name is None:
         return "\n\n".join([*map(_section, ALL.values()), f"activations:\n  {', '.join(ACTIVATIONS)}", _keys()])
-    told = list(_explanations())
-    found = [f"{head}\n\n{text}" for names, head, text in told if name in names]
+    explanations = list(_explanations())
+    found = [f"{head}\n\n{text}" for names, head, text in explanations if name in names]
     if not found:
-        known = sorted({known for names, *_ in told for known in names})
+        known = sorted({known for names, *_ in explanations for known in names})
         near = nearest(name, tuple(known))
         said = f"did you mean `{near}`?" if near else "`cnntrain layers` lists all names"
         raise UsageError(f"nothing is called `{name}`; {said}")
@@ -36,8 +36,8 @@ def _explanations() -> Iterator[tuple[set[str], str, str]]:
     """(names that it goes by, its line, what is told about it) of everything that can be asked for."""
     for registry in ALL.values():
         for name in registry:
-            told = [inspect.getdoc(registry[name].factory) or "", *_choices(registry[name])]
-            yield {name}, _signature(registry[name]), "\n".join(told)
+            parts = [inspect.getdoc(registry[name].factory) or "", *_choices(registry[name])]
+            yield {name}, _signature(registry[name]), "\n".join(parts)
     for name in ACTIVATIONS:
         yield {name}, name, f"One of torch's activations: a layer's `activation`, or a layer: activation: {name}"
     entries = [registry[name] for registry in ALL.values() for name in registry]

@@ -154,12 +154,12 @@ class RunDirectory:
     def save_last(self, content: Checkpoint) -> None:
         """Write the checkpoint to resume from; the one before it stays as `previous.pt`."""
         if self.last.is_file():
-            atomic.keep(self.last, self.previous)
+            atomic.link(self.last, self.previous)
         checkpoint.save(self.last, content)
 
     def go_back_to(self, file: Path) -> None:
         """Let `file`, a checkpoint of this run, be the one to resume from."""
-        atomic.keep(file, self.last)
+        atomic.link(file, self.last)
 
     def write_config(self, config: str) -> None:
         """Replace the resolved config, when a resumed run goes on with another."""

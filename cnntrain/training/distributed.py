@@ -23,7 +23,7 @@ T = TypeVar("T")
 AGREE_SECONDS = 1.0
 
 
-class Alone:
+class Ranks:
     """One process: its share is everything, and what it knows is all there is to know."""
 
     rank = 0
@@ -66,7 +66,7 @@ class Alone:
         return ["cnntrain", "train"]
 
 
-class Group(Alone):
+class Group(Ranks):
     """One rank of several, started by torch's launcher, which says in the environment who and where it is.
 
     Gradients are sums over the global batch divided by its size, however unevenly it is shared, so

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 # Optimizers that take their learning rate from the device, and keep nothing of their state on the host.
 CAPTURABLE = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
 # What a CUDA graph takes at once, at most, and what of an epoch is worth no graph of single steps besides.
-STEPS, REST = 50, 4
+GPU_STEPS, GPU_REST = 50, 4
 # What a CPU takes at once: so many steps, and so many values in their images, 1 MiB, as the cache of a core holds.
-FEW, VALUES = 10, 1 << 18
+CPU_STEPS, CPU_VALUES = 10, 1 << 18
 # In how many parts an epoch can be left there at least: whoever asks to save or to end waits for one of them.
-PARTS = 100
+CPU_PARTS = 100
 # Values in a line of the cache: images that begin elsewhere may be multiplied in another order.
-LINE = 16
+CACHE_LINE = 16
 
 
 class Engine:
@@ -75,9 +75,9 @@ class Traced(Engine):
     def at_once(self, number: int, left: int, whole: int) -> int:
         """A few once the operations are known; the very first step stands alone, and so does the last of an epoch."""
         values = (self._size or 0) * math.prod(self.step.images.preprocessing.shape)
-        if not (number and self._program) or values % LINE:
+        if not (number and self._program) or values % CACHE_LINE:
             return 1
-        return max(1, min(FEW, VALUES // values, whole // PARTS, left - 1))
+        return max(1, min(CPU_STEPS, CPU_VALUES // values, whole // CPU_PARTS, left - 1))
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; gradients are kept by a plain step only, and a smaller last batch is one."""
@@ -137,7 +137,7 @@ class Graph(Engine):
     def at_once(self, number: int, left: int, whole: int) -> int:
         """The very first step stands alone, since it makes the optimizer's state, and so does the last of an epoch."""
         size = steps_in_a_graph(whole)
-        self._are_singles_plain = size > 1 and (whole - 1) % size <= REST
+        self._are_singles_plain = size > 1 and (whole - 1) % size <= GPU_REST
         return size if number and left > size and not self._has_failed else 1
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
@@ -207,7 +207,7 @@ def steps_in_a_graph(whole: int) -> int:
         # All but the last step, and in a run's first epoch the first.
         return sum(divmod(whole - 1, size)) + sum(divmod(whole - 2, size))
 
-    return min(range(1, min(STEPS, whole - 2) + 1), key=launches, default=1)
+    return min(range(1, min(GPU_STEPS, whole - 2) + 1), key=launches, default=1)
 
 
 def choose(name: str, step: Step, device: torch.device) -> Engine:

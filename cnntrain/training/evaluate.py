@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cnntrain.data.batches import Resident
-    from cnntrain.training.distributed import Alone
+    from cnntrain.training.distributed import Ranks
 
 BATCH = 500
 
@@ -48,7 +48,7 @@ def score(logits: Tensor, labels: Tensor) -> Score:
     return Score(values[0], values[1] / len(labels))
 
 
-def evaluate(network: nn.Module, images: Resident, ranks: Alone) -> Score:
+def evaluate(network: nn.Module, images: Resident, ranks: Ranks) -> Score:
     """Loss and accuracy of the network over a split, of which each rank has a part."""
     loss, correct, count = (sum(column) for column in zip(*ranks.gather(_sums(network, images)), strict=True))
     return Score(loss / count, correct / count)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cnntrain.config.schema import Config
     from cnntrain.data.preprocess import Preprocessing
-    from cnntrain.training.distributed import Alone
+    from cnntrain.training.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Plan:
     batches: int
 
 
-def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, ranks: Alone) -> tuple[Plan, State]:
+def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, ranks: Ranks) -> tuple[Plan, State]:
     """A network on its device, ready to be trained from the beginning."""
     training = config.training
     if training.batch_size < ranks.size:
@@ -89,7 +89,7 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
     return Plan(config, feeds, engine, batches), state
 
 
-def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Alone) -> None:
+def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Ranks) -> None:
     """Raise `ConfigError` where an epoch's last batch has too few images for a `batch_norm`."""
     count, size = len(feeds.train), config.training.batch_size
     left, why = count % size or size, ""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from cnntrain.training.distributed import Alone
+    from cnntrain.training.distributed import Ranks
     from cnntrain.training.schedules import Schedule
 
 
@@ -37,7 +37,7 @@ class State:
     network: nn.Module
     optimizer: Optimizer
     schedule: Schedule
-    ranks: Alone
+    ranks: Ranks
     totals: Totals
     stopping: NoImprovement
     epoch: int = 0
@@ -92,7 +92,7 @@ class State:
             "best_weights": self.best_weights,
             "history": [asdict(result) for result in self.history],
             "health": [asdict(layer) for layer in self.health],
-            **{name: getattr(self, name) for name in _NUMBERS},
+            **{name: getattr(self, name) for name in _SCALARS},
             "changes": self.changes,
             "anchor": self.anchor if self.keeps_anchor and self.batch else None,
         }
@@ -112,7 +112,7 @@ class State:
         self.best_weights = saved["best_weights"]
         self.history = [EpochResult(**row) for row in saved["history"]]
         self.health = [LayerHealth(**row) for row in saved["health"]]
-        for name in _NUMBERS:
+        for name in _SCALARS:
             setattr(self, name, saved[name])
         self.changes = tuple(saved.get("changes", ()))
         self._restore_own([saved, *saved["others"]])
@@ -154,7 +154,7 @@ class State:
         self.anchor, self.changes, self.best_weights = anchor, changes, best_weights
 
 
-_NUMBERS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
+_SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

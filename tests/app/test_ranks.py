@@ -8,7 +8,7 @@ from cnntrain.app import ranks
 from cnntrain.app.ranks import ReadOnlyRunDirectory, directory_of, joined
 from cnntrain.errors import Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Ranks
 from tests.app.test_launched import WORDS
 
 
@@ -20,8 +20,8 @@ def rank(monkeypatch):
         monkeypatch.setenv(word, value)
 
     def become(number):
-        monkeypatch.setattr(ranks, "Group", Alone)
-        monkeypatch.setattr(Alone, "rank", number)
+        monkeypatch.setattr(ranks, "Group", Ranks)
+        monkeypatch.setattr(Ranks, "rank", number)
         monkeypatch.setattr(ranks, "sleep", waited.append)
         return waited
 

@@ -7,7 +7,7 @@ import pytest
 from cnntrain.app import train as training
 from cnntrain.app.configure import load_config
 from cnntrain.app.where import Where
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Remark
 
 
@@ -21,7 +21,7 @@ def test_a_remark_that_one_rank_has_asks_no_other(tiny, tmp_path, monkeypatch):
 
     for name, items in (("plain", loop), ("talkative", talkative)):
         monkeypatch.setattr(training, "train", items)
-        with mock.patch.object(Alone, "agree", autospec=True, return_value=None) as agree:
+        with mock.patch.object(Ranks, "agree", autospec=True, return_value=None) as agree:
             training.train_run(config, tmp_path / name, Where(device="cpu"))
         asked.append(agree.call_count)
     assert asked[0] == asked[1] > 1

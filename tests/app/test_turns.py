@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from cnntrain.app import seed, seeds, turns
+from cnntrain.app import seed_run, seeds, turns
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.train import train_run
@@ -80,7 +80,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path, monkeypatch
     def begun(config, *arguments):
         if config.seed == 1:
             raise UsageError("not this one")
-        return (yield from seed.begin_or_resume(config, *arguments))
+        return (yield from seed_run.begin_or_resume(config, *arguments))
 
     monkeypatch.setattr(turns, "begin_or_resume", begun)
     display = Heard()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnntrain.app.display import Silent
-from cnntrain.app.seed import Told
+from cnntrain.app.seed_run import SeedRuns
 from cnntrain.app.shares import Share
 from cnntrain.app.workers import _interrupts_held, _Parent, _Queue, _Worker
 from tests.faults.cases import wait_for
@@ -38,9 +38,9 @@ def test_an_orphan_asks_itself_once():
 # A message begins with its length.
 @pytest.mark.parametrize("said", [b"", struct.pack("!i", 100) + b"half"], ids=["nothing", "half a word"])
 def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(said):
-    told, queue = Told(Silent(), 2), _Queue([Share(1, Fraction(1))])
-    told.hear("paused", 1)
-    assert queue.next_share([0], told) == Share(1, Fraction(1))
+    runs, queue = SeedRuns(Silent(), 2), _Queue([Share(1, Fraction(1))])
+    runs.hear("paused", 1)
+    assert queue.next_share([0], runs) == Share(1, Fraction(1))
     reader, writer = Pipe(duplex=False)
     os.write(writer.fileno(), said)
     writer.close()
@@ -48,29 +48,29 @@ def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(s
     process.start()
     queue.worker = _Worker(1, process, reader)
     process.join()
-    queue.hear(told)
+    queue.hear(runs)
     assert queue.worker is None and reader.closed
-    assert told.failures[1].why == "its process ended with 9; the same command goes on where it stopped"
+    assert runs.failures[1].why == "its process ended with 9; the same command goes on where it stopped"
 
 
 def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
-    told, (reader, writer) = Told(Silent(), 2), Pipe(duplex=False)
+    runs, (reader, writer) = SeedRuns(Silent(), 2), Pipe(duplex=False)
     process = get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
     queue = _Queue([], _Worker(1, process, reader))
     queue.end()
     process.join()
     writer.close()
-    queue.hear(told)
-    assert told.failures[1].why == "interrupted; the same command goes on where it stopped"
+    queue.hear(runs)
+    assert runs.failures[1].why == "interrupted; the same command goes on where it stopped"
 
 
 @pytest.mark.parametrize("message", [("failed", 1, "no disk"), ("summary", 1, {})])
 def test_a_run_that_has_ended_in_one_process_is_not_begun_in_another(message):
-    told, queue = Told(Silent(), 3), _Queue([Share(1, Fraction(1)), Share(2, Fraction(1))])
-    told.hear(*message)
-    assert queue.next_share([None], told) == Share(2, Fraction(1))
-    assert queue.next_share([None], told) is None
+    runs, queue = SeedRuns(Silent(), 3), _Queue([Share(1, Fraction(1)), Share(2, Fraction(1))])
+    runs.hear(*message)
+    assert queue.next_share([None], runs) == Share(2, Fraction(1))
+    assert queue.next_share([None], runs) is None
 
 
 class Ending:
@@ -92,10 +92,10 @@ class Ending:
 
 
 def test_the_last_words_of_a_process_are_heard():
-    told, (reader, writer) = Told(Silent(), 1), Pipe(duplex=False)
+    runs, (reader, writer) = SeedRuns(Silent(), 1), Pipe(duplex=False)
     queue = _Queue([], _Worker(1, Ending(writer, ("progress", 1, 8, 8), ("summary", 1, {"seed": 1})), reader))
-    queue.hear(told)
-    assert (told.done, told.summaries, told.failures) == ({1: (8, 8)}, {1: {"seed": 1}}, {})
+    queue.hear(runs)
+    assert (runs.done, runs.summaries, runs.failures) == ({1: (8, 8)}, {1: {"seed": 1}}, {})
 
 
 def test_ctrl_c_is_for_the_parent_which_passes_it_on_once_and_begins_nothing_more(tiny, tmp_path):

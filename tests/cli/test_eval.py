@@ -44,9 +44,9 @@ def test_every_mistake_is_listed(cnntrain, trained):
     assert len(report["mistakes"]) == round((1 - report["accuracy"]) * report["images"]) > 0
     left = np.array(report["confusion_matrix"])
     for one in report["mistakes"]:
-        assert names[test.labels[one["index"]]] == one["class"] != one["said"]
+        assert names[test.labels[one["index"]]] == one["class"] != one["predicted"]
         assert 0.1 <= one["probability"] <= 1
-        left[names.index(one["class"]), names.index(one["said"])] -= 1
+        left[names.index(one["class"]), names.index(one["predicted"])] -= 1
     assert np.array_equal(left, np.diag(left.diagonal()))
 
 
@@ -228,13 +228,13 @@ def test_mistakes_are_told_by_file(cnntrain, of_folder):
     predicted = cnntrain("predict", run, *paths, "--format", "jsonl").out.splitlines()
     for one, line in zip(report["mistakes"], map(json.loads, predicted), strict=True):
         assert line["path"] == one["path"]
-        assert line["predictions"][0]["class"] == one["said"]
+        assert line["predictions"][0]["class"] == one["predicted"]
         assert line["predictions"][0]["probability"] == pytest.approx(one["probability"], abs=1e-5)
     assert cnntrain("report", run).code == 0
     page = (run / "report.html").read_text()
     worst = sorted(report["mistakes"], key=lambda one: -one["probability"])[:36]
     assert re.findall("<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?) %</td></tr>", page)[: len(worst)] == [
-        (one["path"], one["class"], one["said"], f"{100 * one['probability']:.1f}") for one in worst
+        (one["path"], one["class"], one["predicted"], f"{100 * one['probability']:.1f}") for one in worst
     ]
 
 

@@ -18,7 +18,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.ensemble import decide
 from cnntrain.app.model import load_model, own_images
-from cnntrain.app.seed import Failure
+from cnntrain.app.seed_run import Failure
 from cnntrain.app.seeds import _can_share, _finished, _in_one
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
@@ -327,7 +327,7 @@ def test_ensemble(cnntrain, tiny, here):
     assert result["alone"][runs[1]] == pytest.approx(one["accuracy"])
     assert [one["index"] for one in one["mistakes"]] != [one["index"] for one in result["mistakes"]]
     labels = labels_of_test(here / runs[0])
-    assert all(str(labels[one["index"]]) == one["class"] != one["said"] for one in result["mistakes"])
+    assert all(str(labels[one["index"]]) == one["class"] != one["predicted"] for one in result["mistakes"])
     assert len(result["mistakes"]) == result["wrong"]
     # A shell may leave a glob as it is.
     assert "images wrong" in cnntrain("ensemble", *runs).out == cnntrain("ensemble", "runs/tiny/seed-*").out

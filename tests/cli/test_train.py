@@ -20,7 +20,7 @@ from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
 from cnntrain.reports.text import epoch_line
 from cnntrain.run import checkpoint
-from cnntrain.training.distributed import Alone
+from cnntrain.training.distributed import Ranks
 from cnntrain.training.rows import EpochResult
 
 
@@ -261,7 +261,7 @@ def test_runs_of_one_config_in_one_second_get_a_folder_each(cnntrain, tiny, tmp_
 
 
 def test_the_expanded_set_is_what_is_trained_on_and_nothing_else(tiny):
-    where, alone = Where(device="cpu"), Alone(torch.device("cpu"))
+    where, alone = Where(device="cpu"), Ranks(torch.device("cpu"))
     plain, expanded = (
         prepared(load_config(tiny, overrides), where, alone, Silent()).plan
         for overrides in ([], ["data.expand=one_pixel_shifts"])
@@ -285,10 +285,10 @@ def test_the_training_images_that_are_looked_at_are_of_all_classes(cnntrain, tmp
     )  # fmt: skip
     config = tmp_path / "c.yaml"
     config.write_text("data: {source: {npz: {path: sorted.npz}}}\nnetwork: [softmax]\ntraining: {epochs: 1}\n")
-    given = prepared(load_config(config), Where(data_dir=tmp_path, device="cpu"), Alone(torch.device("cpu")), Silent())
+    given = prepared(load_config(config), Where(data_dir=tmp_path, device="cpu"), Ranks(torch.device("cpu")), Silent())
     sample = given.plan.feeds.sample.labels
     assert len(sample) == len(given.splits.validation)
     assert len(sample.unique()) == 10
     other = load_config(config, ["seed=1"])
-    given = prepared(other, Where(data_dir=tmp_path, device="cpu"), Alone(torch.device("cpu")), Silent())
+    given = prepared(other, Where(data_dir=tmp_path, device="cpu"), Ranks(torch.device("cpu")), Silent())
     assert not torch.equal(given.plan.feeds.sample.labels, sample)

@@ -18,7 +18,7 @@ from cnntrain.data.images import Folders
 from cnntrain.data.sources import download, idx
 from cnntrain.errors import DataError
 
-CONTENT = gzip.compress(b"content of a file" * 1000)
+CONTENT = gzip.compress(b"content of a file" * 1000, mtime=0)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -33,7 +33,7 @@ from cnntrain.errors import ConfigError, Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training import distributed
-from cnntrain.training.distributed import Alone, Group, _SharedBatchNorm
+from cnntrain.training.distributed import Group, Ranks, _SharedBatchNorm
 from cnntrain.training.evaluate import Score, evaluate
 from cnntrain.training.loop import Progress, train
 from tests.training.test_resume import InterruptAt, assert_same_runs, rows
@@ -169,7 +169,7 @@ def test_what_is_not_finite_on_one_rank_alone_is_named(what, first, done):
 def test_parts_make_up_the_whole():
     ranks = []
     for rank in range(3):
-        one = Alone(torch.device("cpu"))
+        one = Ranks(torch.device("cpu"))
         one.rank, one.size = rank, 3
         ranks.append(one)
     for count in (0, 1, 2, 3, 10, 1000):
@@ -187,7 +187,7 @@ def test_what_one_process_counted_is_counted_once_by_three(tiny):
         saved = copy.deepcopy(given.state.save())
         restored, random = [], []
         for rank in range(3):
-            one = Alone(alone.device)
+            one = Ranks(alone.device)
             one.rank, one.size = rank, 3
             state = replace(given.state, ranks=one)
             torch.manual_seed(rank)
@@ -204,9 +204,9 @@ def test_what_one_process_counted_is_counted_once_by_three(tiny):
 
 def test_a_rank_without_images_counts_for_nothing(monkeypatch):
     others = (2.0, 1, 4)
-    monkeypatch.setattr(Alone, "gather", lambda ranks, value: [value, others])
+    monkeypatch.setattr(Ranks, "gather", lambda ranks, value: [value, others])
     nothing = Resident.black(0, Preprocessing((1, 2, 2), (0.0,), (1.0,)), torch.device("cpu"))
-    assert evaluate(torch.nn.Flatten(), nothing, Alone(torch.device("cpu"))) == Score(0.5, 0.25)
+    assert evaluate(torch.nn.Flatten(), nothing, Ranks(torch.device("cpu"))) == Score(0.5, 0.25)
 
 
 def test_only_rank_0_writes():
@@ -215,14 +215,14 @@ def test_only_rank_0_writes():
 
 
 def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(Alone, "size", 64)
+    monkeypatch.setattr(Ranks, "size", 64)
     with pytest.raises(ConfigError, match=r"a global batch of 32 images can't be shared by 64 processes"):
         train_run(load_config(tiny), tmp_path / "run", Where())
     assert not (tmp_path / "run").exists()
 
 
 def test_a_last_batch_that_batch_norm_can_not_be_shared_for(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(Alone, "size", 3)
+    monkeypatch.setattr(Ranks, "size", 3)
     said = r"of 200 images the last batch has 2, and `batch_norm` needs one for each of the 3 processes; take another"
     with pytest.raises(ConfigError, match=said):
         train_run(load_config(tiny, ["data.limit=200", "training.batch_size=33"]), tmp_path / "run", Where())

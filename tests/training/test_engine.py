@@ -22,7 +22,7 @@ from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
-from cnntrain.training.engine import STEPS, Engine, Graph, Traced, choose
+from cnntrain.training.engine import GPU_STEPS, Engine, Graph, Traced, choose
 from cnntrain.training.optimizers import Trainable, adam, adamw, rmsprop, sgd
 from cnntrain.training.recording import run_block, undone
 from cnntrain.training.step import Step, Totals
@@ -121,7 +121,13 @@ def test_how_many_steps_a_graph_takes():
     graph = Graph(step_of("adam"))
     # One by one: the very first, those that fill no block, and the last of an epoch.
     assert graph.at_once(0, 500, 500) == 1
-    assert [graph.at_once(9, left, 503) for left in (503, STEPS + 1, STEPS, 2, 1)] == [STEPS, STEPS, 1, 1, 1]
+    assert [graph.at_once(9, left, 503) for left in (503, GPU_STEPS + 1, GPU_STEPS, 2, 1)] == [
+        GPU_STEPS,
+        GPU_STEPS,
+        1,
+        1,
+        1,
+    ]
     assert all(group["capturable"] for group in graph.step.optimizer.param_groups)
 
 
@@ -280,13 +286,13 @@ def losses(engine, count, device, start=0):
 def test_a_graph_learns_what_plain_steps_learn(exact_sums, optimizer):
     device = torch.device("cuda")
     graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
-    count = 2 * STEPS + 2
+    count = 2 * GPU_STEPS + 2
     of_graph, of_plain = dict(losses(graph, count, device)), dict(losses(plain, count, device))
     assert graph.remark == ""
     assert len(of_graph) < len(of_plain)
     # The first block: later rounding errors have grown.
-    first = [of_plain[done] for done in range(2, STEPS + 2)]
-    assert of_graph[STEPS + 1] == pytest.approx(sum(first) / len(first), rel=5e-3)
+    first = [of_plain[done] for done in range(2, GPU_STEPS + 2)]
+    assert of_graph[GPU_STEPS + 1] == pytest.approx(sum(first) / len(first), rel=5e-3)
 
 
 @pytest.mark.gpu
@@ -295,7 +301,7 @@ def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
     device = torch.device("cuda")
     graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
     for engine in (graph, plain):
-        losses(engine, STEPS + 2, device)
+        losses(engine, GPU_STEPS + 2, device)
     assert graph.remark == ""
     for one, other in zip(graph.step.network.parameters(), plain.step.network.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

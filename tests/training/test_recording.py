@@ -20,7 +20,7 @@ from cnntrain.errors import Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
-from cnntrain.training.engine import STEPS, Engine, Graph
+from cnntrain.training.engine import GPU_STEPS, Engine, Graph
 from cnntrain.training.recording import undone
 from cnntrain.training.step import Totals
 from cnntrain.training.tracing import Tracer, program
@@ -125,17 +125,19 @@ def test_a_graph_learns_what_plain_steps_learn(capture, optimizer):
             for group in engine.step.optimizer.param_groups:
                 group["foreach"] = True
         torch.manual_seed(7)
-        found.append(losses(engine, 2 * STEPS + 3, CPU))
+        found.append(losses(engine, 2 * GPU_STEPS + 3, CPU))
     of_graph, of_plain = map(dict, found)
     assert graph.remark == ""
     # The very first and the last stand alone, and before the last one those that fill no block.
-    assert list(of_graph) == [1, STEPS + 1, 2 * STEPS + 1, *range(2 * STEPS + 2, 2 * STEPS + 4)]
+    assert list(of_graph) == [1, GPU_STEPS + 1, 2 * GPU_STEPS + 1, *range(2 * GPU_STEPS + 2, 2 * GPU_STEPS + 4)]
     # Of those there are too few for a graph of their own.
     assert StandIn.launches == 2
-    for done in (1, *range(2 * STEPS + 2, 2 * STEPS + 4)):
+    for done in (1, *range(2 * GPU_STEPS + 2, 2 * GPU_STEPS + 4)):
         assert of_graph[done] == of_plain[done]
-    blocks = [sum(of_plain[done] for done in range(start, start + STEPS)) / STEPS for start in (2, STEPS + 2)]
-    assert [of_graph[STEPS + 1], of_graph[2 * STEPS + 1]] == pytest.approx(blocks)
+    blocks = [
+        sum(of_plain[done] for done in range(start, start + GPU_STEPS)) / GPU_STEPS for start in (2, GPU_STEPS + 2)
+    ]
+    assert [of_graph[GPU_STEPS + 1], of_graph[2 * GPU_STEPS + 1]] == pytest.approx(blocks)
     assert_same(graph.step, plain.step)
 
 

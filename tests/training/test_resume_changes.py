@@ -42,7 +42,7 @@ def test_who_no_longer_ends_with_the_best_weights_keeps_the_last(override, epoch
     assert summary["epochs"] == epochs
     assert saved(run).training["best_weights"] == {}
     assert evaluate_checkpoint(run / "checkpoints" / "best.pt", Where())["accuracy"] == summary["best"]["test_accuracy"]
-    last = evaluate_checkpoint(run / "checkpoints" / "last.pt", Where(), name="validation")
+    last = evaluate_checkpoint(run / "checkpoints" / "last.pt", Where(), split="validation")
     assert last["accuracy"] == summary["last"]["validation_accuracy"]
 
 

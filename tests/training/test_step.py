@@ -17,7 +17,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import Preprocessing, channels_last
 from cnntrain.network.build import build
-from cnntrain.network.modules import ConvPool, Dropout, Flatten, Linear, kept
+from cnntrain.network.modules import ConvPool, Dropout, Flatten, Linear, keep_mask
 from cnntrain.training.engine import choose
 from cnntrain.training.optimizers import Trainable, sgd
 from cnntrain.training.step import Step, Totals, learning_at
@@ -174,7 +174,7 @@ def test_flatten_gives_its_gradient_the_layout_of_images():
 @pytest.mark.parametrize("p", [0.0001, 0.1, 0.25, 0.5, 0.999, 0.99999])
 def test_masks_drop_at_their_rate(p):
     torch.manual_seed(0)
-    mask = kept(torch.empty(1000, 1001), p)
+    mask = keep_mask(torch.empty(1000, 1001), p)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     # Within four deviations of a fraction of a million draws.
     assert 1 - mask.mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / 1e6) ** 0.5)
@@ -185,11 +185,11 @@ def test_masks_drop_at_their_rate(p):
 
 def test_a_rate_of_0_drops_nothing():
     torch.manual_seed(0)
-    assert kept(torch.empty(1000, 1000), 0.0).all()
+    assert keep_mask(torch.empty(1000, 1000), 0.0).all()
 
 
 def test_a_rate_near_1_does_not_wrap_around():
-    assert kept(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
+    assert keep_mask(torch.empty(10_000), 1 - 1e-9).mean().item() < 0.01
 
 
 @pytest.mark.parametrize("p", [1e-6, 0.99999])

@@ -146,11 +146,11 @@ def test_how_many_steps_are_taken_at_once(monkeypatch):
     assert [traced.at_once(9, 50, whole) for whole in (1000, 999, 200, 199)] == [10, 9, 2, 1]
     # As many values as 7 batches, and less than one has.
     for values, few in ((7 * 8 * math.prod(SHAPE), 7), (8 * math.prod(SHAPE) - 1, 1)):
-        monkeypatch.setattr(engines, "VALUES", values)
+        monkeypatch.setattr(engines, "CPU_VALUES", values)
         assert traced.at_once(9, 5000, 5000) == few
     monkeypatch.undo()
     # Batches that would not all begin at a line of the cache.
-    monkeypatch.setattr(engines, "LINE", 5)
+    monkeypatch.setattr(engines, "CACHE_LINE", 5)
     assert traced.at_once(9, 5000, 5000) == 1
 
 

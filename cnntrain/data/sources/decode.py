@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import check_room, entry
-from cnntrain.data.images import DIGEST_BYTES, OnDisk, Tells, digests_of
+from cnntrain.data.images import DIGEST_BYTES, OnDisk, Reporter, digests_of
 from cnntrain.data.sources.pictures import Channels, check_size, fitted, open_picture
 from cnntrain.errors import DataError
 
@@ -38,7 +38,7 @@ def decoded(
     size: Size | None,
     channels: Channels | None,
     cache: Path,
-    told: Tells,
+    reporter: Reporter,
     note: str = "",
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
@@ -61,8 +61,8 @@ def decoded(
 
     def write(file: Path) -> "Written":
         if note:
-            told.say(note)
-        return _decode(file, paths, each, size, channels, told)
+            reporter.say(note)
+        return _decode(file, paths, each, size, channels, reporter)
 
     return entry(cache, family, json.dumps([family, listing]), write)
 
@@ -90,7 +90,7 @@ class _Done:
 
 
 def _decode(
-    file: Path, paths: Sequence[Path], each: int, size: Size | None, channels: Channels | None, told: Tells
+    file: Path, paths: Sequence[Path], each: int, size: Size | None, channels: Channels | None, reporter: Reporter
 ) -> "Written":
     import numpy as np
 
@@ -104,7 +104,7 @@ def _decode(
         _Piece(file, start, paths[start : start + each], size, channels, first, (height, width))
         for start in range(0, count, each)
     ]
-    done = _by_processes(work, told, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
+    done = _by_processes(work, reporter, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
     unreadable = [reason for piece in done for reason in piece.unreadable]
     if unreadable:
         raise _unreadable(unreadable, count)
@@ -139,9 +139,9 @@ def _unreadable(reasons: Sequence[str], count: int) -> DataError:
     return DataError("\n".join([f"{len(reasons):,} of {count:,} images can't be used; mend or remove them:", *lines]))
 
 
-def _by_processes(work: Sequence[_Piece], told: Tells, count: int) -> list[_Done]:
+def _by_processes(work: Sequence[_Piece], reporter: Reporter, count: int) -> list[_Done]:
     # Where no bar is drawn, as in a batch job, it would be silent for long.
-    told.say(f"decoding {count:,} image files, which is done once")
+    reporter.say(f"decoding {count:,} image files, which is done once")
     others = active_children()
     pool = ProcessPoolExecutor(min(as_many_as_cores(), len(work)), get_context("spawn"), _begin_worker)
     done = []
@@ -149,7 +149,7 @@ def _by_processes(work: Sequence[_Piece], told: Tells, count: int) -> list[_Done
         waiting: list[Future[_Done]] = [pool.submit(_decode_piece, piece) for piece in work]
         for piece, future in zip(work, waiting, strict=True):
             done.append(future.result())
-            told.progress(piece.start + len(piece.paths), count, "decoding images")
+            reporter.progress(piece.start + len(piece.paths), count, "decoding images")
     except BaseException as error:
         # The pool starts workers one by one; for one that comes while it gives up it would wait forever.
         for worker in set(active_children()) - set(others):

@@ -48,7 +48,7 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
     file = url.rpartition("/")[2]
     downloader = pooch.HTTPDownloader(progressbar=False, timeout=SECONDS)
     pooch.get_logger().setLevel("WARNING")
-    folders.told.say(f"downloading {url}")
+    folders.reporter.say(f"downloading {url}")
     try:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=target, downloader=downloader))
     except ValueError as error:

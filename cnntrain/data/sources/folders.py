@@ -86,7 +86,7 @@ def _dataset(
                 raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
     files = [path for path, _ in everything]
-    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.told, note)
+    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.reporter, note)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from cnntrain.config.spec import InitializerSpec
 from cnntrain.network.activations import Activation, make_activation
 from cnntrain.network.initializers import Fans
-from cnntrain.network.layers.sizes import check_fits, slid
+from cnntrain.network.layers.sizes import check_fits, output_size
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
 from cnntrain.strict import Border, PositiveInt, Size, pair
@@ -86,6 +86,6 @@ def _output(
     if padding == "same":
         return height, width
     border, steps = pair(padding), pair(stride)
-    reach = [(size - 1) * step + 1 for size, step in zip(kernel, pair(dilation), strict=True)]
-    check_fits((reach[0], reach[1]), height + 2 * border[0], width + 2 * border[1], "kernel")
-    return slid(height, border[0], reach[0], steps[0]), slid(width, border[1], reach[1], steps[1])
+    extent = [(size - 1) * step + 1 for size, step in zip(kernel, pair(dilation), strict=True)]
+    check_fits((extent[0], extent[1]), height + 2 * border[0], width + 2 * border[1], "kernel")
+    return output_size(height, border[0], extent[0], steps[0]), output_size(width, border[1], extent[1], steps[1])

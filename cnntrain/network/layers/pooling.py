@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cnntrain.network.layers.sizes import check_fits, slid
+from cnntrain.network.layers.sizes import check_fits, output_size
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
 from cnntrain.strict import Border, Size, pair
@@ -49,6 +49,9 @@ def _window(
     steps = kernel if stride is None else pair(stride)
     channels, height, width = given.channels, *given.shape[1:]
     check_fits(kernel, height + 2 * border[0], width + 2 * border[1], "pooling window")
-    rows, columns = slid(height, border[0], kernel[0], steps[0]), slid(width, border[1], kernel[1], steps[1])
+    rows, columns = (
+        output_size(height, border[0], kernel[0], steps[0]),
+        output_size(width, border[1], kernel[1], steps[1]),
+    )
     given.budget.spend(numbers=channels * rows * columns)
     return kernel, steps, border

@@ -7,6 +7,6 @@ def check_fits(kernel: tuple[int, int], height: int, width: int, what: str) -> N
         raise ValueError(f"the {what} of {kernel[0]}x{kernel[1]} is larger than the {height}x{width} it slides over")
 
 
-def slid(side: int, padding: int, reach: int, stride: int) -> int:
-    """How many places a window of `reach` has along a side; torch's formula for convolution and pooling."""
-    return (side + 2 * padding - reach) // stride + 1
+def output_size(side: int, padding: int, extent: int, stride: int) -> int:
+    """How many places a window of `extent` has along a side; torch's formula for convolution and pooling."""
+    return (side + 2 * padding - extent) // stride + 1

@@ -1,7 +1,7 @@
 """What runs side by side tell of themselves reaches the display under their numbers."""
 
-from cnntrain.app import seed
-from cnntrain.app.seed import Failure, Relay, Told
+from cnntrain.app import seed_run
+from cnntrain.app.seed_run import Failure, Relay, SeedRuns
 
 
 class Heard:
@@ -22,9 +22,9 @@ class Heard:
 
 def test_how_far_all_are_together():
     display = Heard()
-    told = Told(display, 2)
+    runs = SeedRuns(display, 2)
     for number, done in ((3, 10), (5, 4), (3, 12)):
-        told.hear("progress", number, done, 40)
+        runs.hear("progress", number, done, 40)
     assert display.told == [
         ("progress", 10, 40, "seeds 3"),
         ("progress", 14, 80, "seeds 3, 5"),
@@ -34,7 +34,7 @@ def test_how_far_all_are_together():
 
 def test_lines_and_warnings_bear_the_seed():
     display = Heard()
-    relay = Relay(7, Told(display, 1).hear)
+    relay = Relay(7, SeedRuns(display, 1).hear)
     relay.say("epoch 1/2")
     relay.warn("no disk")
     assert display.told == [("say", "seed 7: epoch 1/2"), ("warn", "seed 7: no disk")]
@@ -42,15 +42,15 @@ def test_lines_and_warnings_bear_the_seed():
 
 def test_a_failure_is_told_at_once_where_others_go_on_and_else_at_the_end():
     display = Heard()
-    told = Told(display, 3)
-    told.hear("failed", 1, "no disk", 2)
-    told.hear("summary", 0, {"seed": 0})
-    told.hear("interrupted", 4)
+    runs = SeedRuns(display, 3)
+    runs.hear("failed", 1, "no disk", 2)
+    runs.hear("summary", 0, {"seed": 0})
+    runs.hear("interrupted", 4)
     assert display.told == [("warn", "seed 1: no disk")]
-    told.hear("failed", 2, "no memory")
+    runs.hear("failed", 2, "no memory")
     assert display.told == [("warn", "seed 1: no disk")]
-    assert told.summaries == {0: {"seed": 0}}
-    assert told.failures == {
+    assert runs.summaries == {0: {"seed": 0}}
+    assert runs.failures == {
         1: Failure("no disk", 2),
         4: Failure("interrupted; the same command goes on where it stopped", 1),
         2: Failure("no memory", 1),
@@ -59,7 +59,7 @@ def test_a_failure_is_told_at_once_where_others_go_on_and_else_at_the_end():
 
 def test_progress_is_relayed_a_few_times_a_second(monkeypatch):
     clock, heard = [100.0], []
-    monkeypatch.setattr(seed, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(seed_run, "monotonic", lambda: clock[0])
     relay = Relay(7, lambda *message: heard.append(message))
     for done, after in ((1, 0), (2, 0.1), (3, 0.15), (4, 0.1), (5, 0.3)):
         clock[0] += after

@@ -27,7 +27,7 @@ class Failure(NamedTuple):
 
 
 @dataclass
-class Told:
+class SeedRuns:
     """What is known of so many runs: how far each is, what they gave, what went wrong."""
 
     display: Display
