@@ -36,22 +36,24 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
             said += "; a relative path begins at the folder that the command is run in"
         raise CheckpointError(said) from error
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
-    is_known = sorted(saved.classes) == sorted(classes)
     rows = [("tensor", "shape", f"taken from {source}?")]
     matching = {}
-    for name, tensor in own.items():
+
+    def take(name: str, tensor: torch.Tensor) -> str:
+        """Whether it is taken, in words."""
         if name not in weights:
-            said = "no: it has none of that name"
-        elif weights[name].shape != tensor.shape:
-            said = f"no: its shape there is {tuple(weights[name].shape)}"
-        elif name in by_class and not is_known:
-            said = "no: it is for other classes there"
-        elif name in by_class and saved.classes != list(classes):
-            matching[name] = weights[name][[saved.classes.index(one) for one in classes]]
-            said = "yes, by the names of classes"
-        else:
-            matching[name], said = weights[name], "yes"
-        rows.append((name, str(tuple(tensor.shape)), said))
+            return "no: it has none of that name"
+        if weights[name].shape != tensor.shape:
+            return f"no: its shape there is {tuple(weights[name].shape)}"
+        if name not in by_class or saved.classes == list(classes):
+            matching[name] = weights[name]
+            return "yes"
+        if sorted(saved.classes) != sorted(classes):
+            return "no: it is for other classes there"
+        matching[name] = weights[name][[saved.classes.index(one) for one in classes]]
+        return "yes, by the names of classes"
+
+    rows += [(name, str(tuple(tensor.shape)), take(name, tensor)) for name, tensor in own.items()]
     text = table(rows, left=3)
     if not matching:
         raise UsageError(f"`init_from: {source}`: no tensor matches by name and shape\n{text}")

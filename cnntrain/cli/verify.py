@@ -15,6 +15,7 @@ from cnntrain.errors import ClaimNotMet, UsageError
 
 if TYPE_CHECKING:
     from cnntrain.app.verify import Verification
+    from cnntrain.config.schema import Config
 
 
 def run(
@@ -36,25 +37,11 @@ def run(
     Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, unless
     their data has changed, and resumed when not.
     """
-    from cnntrain.app.configure import load_config
-
-    if any("=" in path.name and not path.exists() for path in configs):
-        raise UsageError("`verify` takes configs only: what one claims, it claims of itself as it is")
-    names = [path.stem for path in configs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"several configs are called {', '.join(twice)}, and runs are kept by that name; verify one")
-    loaded = {path: load_config(path, (), plugins or []) for path in configs}
-    from cnntrain.app.verify import claims, verify
+    claiming, silent = _claiming(configs, plugins or [])
+    from cnntrain.app.verify import verify
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
-    claiming = {path: config for path, config in loaded.items() if claims(config)}
-    silent = ", ".join(path.stem for path in loaded if path not in claiming)
-    if not claiming:
-        raise UsageError(
-            f"{silent}: what claims nothing is not verified; add `expect: {{test_accuracy: {{at_least: 99}}}}`"
-        )
     where = Where(data_dir, device, plugins or [])
     found: list[Verification] = []
     with Terminal(quiet) as display:
@@ -70,6 +57,28 @@ def run(
     failed = [f"{one.config} ({one.claim})" for one in found if not one.passed]
     if failed:
         raise ClaimNotMet(f"not met: {', '.join(failed)}")
+
+
+def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Config], str]:
+    """(the configs that claim something, the names of those that don't); raises `UsageError` where none does."""
+    from cnntrain.app.configure import load_config
+
+    if any("=" in path.name and not path.exists() for path in configs):
+        raise UsageError("`verify` takes configs only: what one claims, it claims of itself as it is")
+    names = [path.stem for path in configs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"several configs are called {', '.join(twice)}, and runs are kept by that name; verify one")
+    loaded = {path: load_config(path, (), plugins) for path in configs}
+    from cnntrain.app.verify import claims
+
+    claiming = {path: config for path, config in loaded.items() if claims(config)}
+    silent = ", ".join(path.stem for path in loaded if path not in claiming)
+    if not claiming:
+        raise UsageError(
+            f"{silent}: what claims nothing is not verified; add `expect: {{test_accuracy: {{at_least: 99}}}}`"
+        )
+    return claiming, silent
 
 
 def _print(found: list[Verification]) -> None:
