@@ -12,6 +12,7 @@ from conftest import ROOT
 from PIL import Image
 
 README = (ROOT / "README.md").read_text()
+CI = (ROOT / ".ci" / "run").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 
@@ -39,8 +40,8 @@ def folder(tmp_path_factory):
 
 def test_the_two_commands_are_there_as_they_are_tested_elsewhere():
     assert "pip install -e . && cnntrain train configs/digits.yaml\n" in SHELL
-    assert "pip install -e '.[test]' && pytest\n" in SHELL
-    assert "pip install --quiet -e '.[test]'\n" in (ROOT / ".ci" / "run").read_text()
+    assert "pip install -e '.[test]' && pytest -n auto\n" in SHELL
+    assert re.search(r"^pip install --quiet -e '\.\[test\]'\n(.*\n)*pytest -n auto$", CI, re.MULTILINE)
 
 
 def test_every_command_block_runs(folder):
