@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from cnntrain import atomic
 from cnntrain.app.configure import load_config
 from cnntrain.app.ensemble import ensemble
 from cnntrain.app.where import Where
@@ -126,16 +127,14 @@ def _vote(folder: Path, claimed: float) -> list[str]:
     runs = [run for run in sorted(folder.glob("seed-*")) if read_summary(run)]
     if len(runs) < 2:
         return []
-    found = {
-        vote: ensemble(runs, vote, Where(), HERE / "pictures" / "ensemble-errors.png") for vote in ("mean", "plurality")
-    }
-    plurality = found["plurality"]
+    by_mean, plurality = (ensemble(runs, vote, Where()) for vote in ("mean", "plurality"))
+    atomic.write(HERE / "pictures" / "ensemble-errors.png", plurality.drawn)
     return [
         "",
         f"`08-ensemble`, the plurality vote of {len(runs)} networks of `{VOTERS}` "
         f"(the book, with five networks of 40 epochs each: {claimed:.2f} %): {100 * plurality.accuracy:.2f} %, "
         f"{plurality.wrong} of {plurality.images:,} images wrong (the mean of their probabilities: "
-        f"{100 * found['mean'].accuracy:.2f} %). These are the images that the vote gets wrong:",
+        f"{100 * by_mean.accuracy:.2f} %). These are the images that the vote gets wrong:",
         "",
         "![the images that the vote gets wrong](pictures/ensemble-errors.png)",
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnntrain import atomic
 from cnntrain.config.document import read
 from cnntrain.errors import UsageError
 from cnntrain.reports import plots
@@ -21,16 +20,17 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
-    `unfinished` runs are left out.
+    `unfinished` runs are left out. `drawn` is a PNG of the validation accuracies.
     """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
     unfinished: list[str]
+    drawn: bytes
 
 
-def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
-    """Compare finished runs, and draw their validation accuracies into `picture`."""
+def compare_runs(runs: Sequence[Path]) -> Comparison:
+    """Compare finished runs."""
     found = {str(run): read_summary(run) for run in runs}
     summaries = {run: summary for run, summary in found.items() if summary is not None}
     unfinished = [run for run in found if run not in summaries]
@@ -53,8 +53,8 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> Comparison:
         for run, summary in summaries.items()
     }
     rows = {run: Rows.read(Path(run)) for run in summaries}
-    atomic.write(picture, plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)"))
-    return Comparison(differences, figures, unfinished)
+    drawn = plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)")
+    return Comparison(differences, figures, unfinished, drawn)
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

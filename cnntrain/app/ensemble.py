@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 
-from cnntrain import atomic
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.mistakes import drawn, mistakes
 from cnntrain.app.model import Model, load_model, own_images
@@ -24,7 +23,10 @@ COLUMNS = 11
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`."""
+    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`.
+
+    `drawn` is a PNG of these, with truth and prediction, and empty where there are none.
+    """
 
     vote: str
     images: int
@@ -32,16 +34,14 @@ class Ensemble:
     alone: dict[str, float]
     wrong: int
     mistakes: list[dict[str, Any]]
+    drawn: bytes
 
 
-def ensemble(
-    runs: Sequence[Path], vote: Vote, where: Where, picture: Path | None = None, display: Display | None = None
-) -> Ensemble:
+def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | None = None) -> Ensemble:
     """Ask the networks of several runs about the test images of the first one's data.
 
     `plurality` counts one vote a network, and a tie goes to the class with the largest mean
-    probability; `mean` takes the class with the largest mean probability. `picture` is where
-    the images that the vote gets wrong are drawn, with truth and prediction.
+    probability; `mean` takes the class with the largest mean probability.
     """
     display = display or Silent()
     _check_different(runs)
@@ -55,10 +55,9 @@ def ensemble(
     voted = decide(torch.stack(probabilities), vote).numpy()
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
     wrong = mistakes(models[0].classes, test, voted)
-    if picture is not None and wrong:
-        atomic.write(picture, drawn(wrong, test, COLUMNS))
-    accuracy = (len(test) - len(wrong)) / len(test)
-    return Ensemble(vote, len(test), accuracy, dict(zip(map(str, runs), alone, strict=True)), len(wrong), wrong)
+    accuracy, by_run = (len(test) - len(wrong)) / len(test), dict(zip(map(str, runs), alone, strict=True))
+    picture = drawn(wrong, test, COLUMNS) if wrong else b""
+    return Ensemble(vote, len(test), accuracy, by_run, len(wrong), wrong, picture)
 
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:

@@ -47,7 +47,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
-        command = shlex.join(["cnntrain", "train", str(directory.config), *where.options()])
+        command = printable(shlex.join(["cnntrain", "train", str(directory.config), *where.options()]))
         directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
         for line in filter(None, (judged["unpredicted"], f"report: {run_dir / 'report.html'}")):
             display.say(line)
@@ -145,4 +145,4 @@ def _page(
     if summary["changes"]:
         command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
-    return Page(str(run_dir), verdict, figures, plotted, judged["classes"], config, command, named)
+    return Page(printable(str(run_dir)), verdict, figures, plotted, judged["classes"], config, command, named)

@@ -74,7 +74,7 @@ def _in_one(failures: Mapping[int, Failure]) -> CnntrainError:
 
 
 def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
-    """The summary of a finished run of the same config; claims may differ."""
+    """The summary of a finished run of the same config, which may have moved; claims may differ."""
     if not (run_dir / "config.yaml").is_file():
         if run_dir.exists():
             raise UsageError(f"{run_dir}: exists already, and is no run; move it away, or name another `--run-dir`")
@@ -91,7 +91,7 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
             f"{run_dir}: is not what its config trains, for it was resumed with other settings "
             f"({'; '.join(changes)}); move it away"
         )
-    return summary
+    return summary and {**summary, "run_dir": str(run_dir)}
 
 
 def _check_data(

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -71,8 +71,8 @@ def _of_classes(network: nn.Module, count: int) -> set[str]:
 def export(source: Path, kind: Format, output: Path | None = None) -> Path:
     """Write a checkpoint's weights as a `.safetensors` or `.npz` file; gives its path.
 
-    The config, the classes and the preprocessing go with them as JSON: in the metadata of
-    safetensors, in the array `metadata` of npz.
+    The config, the classes and the preprocessing go with them as JSON: a text each in the metadata of
+    safetensors, one text in the array `metadata` of npz.
     """
     if output and output.suffix != f".{kind}":
         raise UsageError(f"{output}: a file of this format is called something.{kind}")
@@ -82,16 +82,16 @@ def export(source: Path, kind: Format, output: Path | None = None) -> Path:
     return path
 
 
-def _metadata(saved: Checkpoint) -> dict[str, str]:
-    content = {"config": saved.config, "classes": saved.classes, "preprocessing": saved.preprocessing}
-    return {name: json.dumps(value) for name, value in content.items()}
+def _metadata(saved: Checkpoint) -> dict[str, Any]:
+    return {"config": saved.config, "classes": saved.classes, "preprocessing": saved.preprocessing}
 
 
 def _safetensors(saved: Checkpoint) -> bytes:
     # Two names may share one tensor, which such a file can't say.
     weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in saved.weights.items()}
-    # Readers of such files take "pt" for torch's order of dimensions.
-    return safetensors.torch.save(weights, {"format": "pt", **_metadata(saved)})
+    # Readers of such files take "pt" for torch's order of dimensions; values can only be text there.
+    metadata = {name: json.dumps(value) for name, value in _metadata(saved).items()}
+    return safetensors.torch.save(weights, {"format": "pt", **metadata})
 
 
 def _npz(saved: Checkpoint) -> bytes:

@@ -69,7 +69,7 @@ def verify(
         figure = best if expect.test_accuracy.of == "best" else average
         found.append(_judge(name, "test_accuracy", expect.test_accuracy, figure, summaries))
     if expect.ensemble_accuracy:
-        vote = ensemble([root / f"seed-{seed}" for seed in seeds], "plurality", where, display=display)
+        vote = ensemble([root / f"seed-{seed}" for seed in seeds], "plurality", where, display)
         found.append(_judge(name, "ensemble_accuracy", expect.ensemble_accuracy, 100 * vote.accuracy, summaries))
     return found
 

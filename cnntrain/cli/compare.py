@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnntrain import atomic
 from cnntrain.cli.options import AsJson, Picture, expanded
 from cnntrain.cli.output import print_json
 from cnntrain.reports.text import percent, table
@@ -25,14 +25,17 @@ def run(
     """Print what differs in the configs of runs and what they reached; draw their curves in one picture."""
     from cnntrain.app.compare import compare_runs
 
-    found = compare_runs(runs, picture)
+    found = compare_runs(runs)
     if as_json:
-        print_json(asdict(found))
+        print_json({"differences": found.differences, "figures": found.figures, "unfinished": found.unfinished})
     else:
         _print(found)
-        typer.echo(f"curves: {picture}")
     for run in found.unfinished:
         typer.echo(f"warning: {printable(run)} is left out, for it has not ended; see its log.txt", err=True)
+    # Last, for the figures are there though the picture can't be.
+    atomic.write(picture, found.drawn)
+    if not as_json:
+        typer.echo(f"curves: {picture}")
 
 
 def _print(found: Comparison) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cnntrain import atomic
 from cnntrain.cli.options import AsJson, DataDir, Device, Picture, Plugins, Quiet, expanded
 from cnntrain.cli.output import print_json
+
+if TYPE_CHECKING:
+    from cnntrain.app.ensemble import Ensemble
 
 
 def run(
@@ -32,15 +35,24 @@ def run(
     from cnntrain.app.ensemble import ensemble
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
-    from cnntrain.reports.text import percent
 
     with Terminal(quiet) as display:
-        result = ensemble(runs, vote, Where(data_dir, device, plugins or []), picture, display)
+        result = ensemble(runs, vote, Where(data_dir, device, plugins or []), display)
     if as_json:
-        print_json({**asdict(result), "picture": str(picture) if result.wrong else None})
-        return
+        figures = {name: value for name, value in vars(result).items() if name != "drawn"}
+        print_json({**figures, "picture": str(picture) if result.wrong else None})
+    else:
+        _print(result)
+    # Last, for the figures are there though the picture can't be.
+    if result.wrong:
+        atomic.write(picture, result.drawn)
+    if result.wrong and not as_json:
+        typer.echo(f"drawn in {picture}")
+
+
+def _print(result: Ensemble) -> None:
+    from cnntrain.reports.text import percent
+
     for path, accuracy in result.alone.items():
         typer.echo(f"{percent(accuracy)}  {path}")
     typer.echo(f"{percent(result.accuracy)}  {result.vote} vote: {result.wrong} of {result.images:,} images wrong")
-    if result.wrong:
-        typer.echo(f"drawn in {picture}")

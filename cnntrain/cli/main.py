@@ -79,6 +79,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv[1:]):
+            raise UsageError("an argument is empty, as of a shell's variable that is not set")
         if sys.stdout is None:
             raise UsageError("standard output is closed; if nobody is to read it, send it to /dev/null")
         with ending():

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 UNFIT = {
     errno.ENOENT,
     errno.EACCES,
+    errno.EBUSY,
     errno.EPERM,
     errno.EROFS,
     errno.EEXIST,
@@ -57,7 +58,8 @@ class _Taken(UsageError):
     """A new run can't have a name that one has already."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: exists already; go on with `--resume {path}`, or name another `--run-dir`")
+        resume = f"go on with `--resume {path}`, or " if (path / "config.yaml").is_file() else ""
+        super().__init__(f"{path}: exists already; {resume}name another `--run-dir`")
 
 
 class RunDirectory:
@@ -91,7 +93,8 @@ class RunDirectory:
     def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
         """Make a new run directory that begins with its resolved config.
 
-        One that exists is refused with `UsageError`, or the next free of `<path>-2`, `<path>-3` is made, `or_beside`.
+        One that exists, unless it is an empty folder, is refused with `UsageError`, or the next free of `<path>-2`,
+        `<path>-3` is made, `or_beside`.
         """
         place, numbers = path, count(2)
         while True:
@@ -107,13 +110,13 @@ class RunDirectory:
         # `Path` has methods for this, which raise where a name is too long.
         if os.path.isfile(path):
             raise UsageError(f"{path}: is a file; name another `--run-dir`")
-        if os.path.exists(path):
+        if os.path.exists(path) and not _is_empty(path):
             raise _Taken(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _furnish(path, config)
         except OSError as error:
-            if os.path.isdir(path):  # since a moment ago
+            if os.path.isdir(path) and not _is_empty(path):  # since a moment ago
                 raise _Taken(path) from error
             raise _unfit(path, "can't make the run directory", error) from error
         with suppress(OSError):  # not every folder that can be written to can be read
@@ -212,13 +215,17 @@ class RunDirectory:
 
 
 def _furnish(path: Path, config: str) -> None:
-    """Make the folder beside its place and rename it, so that there is never a run without its config."""
+    """Make the folder beside its place and rename it, so that there is never a run without its config.
+
+    An empty folder, as `mktemp -d` makes one, gives its place and its permissions.
+    """
     unfinished = f".{path.name}."
     _sweep(path.parent, unfinished)
+    mode = path.stat().st_mode if path.exists() else 0o777 & ~atomic.umask()
     for _ in range(ATTEMPTS):
         new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
         try:
-            new.chmod(0o777 & ~atomic.umask())
+            new.chmod(mode)
             (new / "checkpoints").mkdir()
             atomic.write(new / "config.yaml", config)
             new.rename(path)
@@ -229,6 +236,12 @@ def _furnish(path: Path, config: str) -> None:
             raise
         return
     raise FileNotFoundError(errno.ENOENT, "what is written there is removed at once", str(path))
+
+
+def _is_empty(path: Path) -> bool:
+    with suppress(OSError):
+        return next(path.iterdir(), None) is None
+    return False
 
 
 def _sweep(folder: Path, unfinished: str) -> None:

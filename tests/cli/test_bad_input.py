@@ -35,6 +35,15 @@ def test_bad_configs(name, cnntrain, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("words", [("--run-dir", ""), ("--run-dir=",), ("",)])
+def test_an_empty_argument_is_not_taken_for_the_current_folder(words, cnntrain, tiny):
+    outcome = cnntrain("train", tiny, *words)
+    assert outcome.code == 2
+    assert outcome.err == "error: an argument is empty, as of a shell's variable that is not set\n"
+    override = cnntrain("train", tiny, "data.source=")
+    assert "an argument is empty" not in override.err
+
+
 def test_missing_config(cnntrain, tmp_path):
     outcome = cnntrain("train", tmp_path / "none.yaml")
     assert outcome.code == 2

@@ -287,6 +287,15 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: no finished run: it has no `summary.json`\n")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("command", ["compare", "ensemble"])
+def test_what_is_found_is_printed_though_it_can_not_be_drawn(cnntrain, run, tmp_path, command, options):
+    outcome = cnntrain(command, run, "--picture", tmp_path / "nowhere" / "x.png", *options)
+    assert outcome.code == 1
+    assert outcome.err == f"error: {tmp_path / 'nowhere' / 'x.png'}: No such file or directory\n"
+    assert str(run) in outcome.out and "drawn" not in outcome.out and "curves" not in outcome.out
+
+
 def test_many_runs_have_a_line_each(cnntrain, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"run-{number}" for number in range(len(COMPARED) + 2)]
@@ -362,7 +371,7 @@ def test_each_image_has_its_own_caption():
     images = np.zeros((2, 1, 8, 8), np.float32)
     one, other, both = (
         np.asarray(Image.open(io.BytesIO(pictures.grid(images[: len(captions)], 2, captions))))
-        for captions in (["7\nsaid 1"], ["4\nsaid 9"], ["7\nsaid 1", "4\nsaid 9"])
+        for captions in (["7\npredicted 1"], ["4\npredicted 9"], ["7\npredicted 1", "4\npredicted 9"])
     )
     wide = (both.shape[1] - pictures.GAP) // 2
     np.testing.assert_array_equal(both[:, :wide], one[:, :wide])
@@ -375,13 +384,13 @@ def test_the_worst_mistakes_are_those_of_which_the_network_was_surest():
 
     probabilities = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]])
     pixels = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 1, 2, 2) * 60
-    captions = ["cat\nsaid dog\n80.0 %", "cat\nsaid dog\n70.0 %", "dog\nsaid cat\n60.0 %"]
+    captions = ["cat\npredicted dog\n80.0 %", "cat\npredicted dog\n70.0 %", "dog\npredicted cat\n60.0 %"]
     assert drawn(Images(pixels, np.array([1, 0, 0, 0])), probabilities) == {
         "mistakes": pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)
     }
     many = Images(pixels[:1].repeat(50, 0), np.ones(50, np.int64))
     [sheet] = drawn(many, probabilities[2:3].expand(50, 2)).values()
-    assert sheet == pictures.grid(many.pixels[:36] / 255, 6, ["dog\nsaid cat\n90.0 %"] * 36)
+    assert sheet == pictures.grid(many.pixels[:36] / 255, 6, ["dog\npredicted cat\n90.0 %"] * 36)
     assert drawn(Images(pixels[1:2], np.array([1])), probabilities[1:2]) == {}
 
 

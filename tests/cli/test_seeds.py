@@ -63,6 +63,14 @@ def test_seeds_train_are_reused_and_equal_single_runs(cnntrain, tiny, here, monk
     assert "another config" in other.err
 
 
+def test_finished_runs_are_told_where_they_are_now(cnntrain, tiny, here):
+    assert cnntrain("train", tiny, "--seeds", "0-1", "-q").code == 0
+    (here / "runs" / "tiny").rename(here / "moved")
+    assert cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", "moved", "-q").out == "moved/seed-0\nmoved/seed-1\n"
+    found = json.loads(cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", here / "moved", "--json").out)
+    assert [run["run_dir"] for run in found["runs"]] == [str(here / "moved" / f"seed-{seed}") for seed in (0, 1)]
+
+
 def test_a_finished_run_of_other_data_is_refused(cnntrain, here):
     images, labels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 2
     np.savez(here / "x.npz", images=images, labels=labels)
@@ -359,7 +367,7 @@ def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here):
         assert result["accuracy"] == pytest.approx(1 - len(wrong) / 359)
         alone = (said.argmax(2) == test.labels).mean(1)
         assert result["alone"] == {str(path): pytest.approx(share) for path, share in zip(paths, alone, strict=True)}
-        captions = [f"{test.labels[index]}\nsaid {voted[index]}" for index in wrong]
+        captions = [f"{test.labels[index]}\npredicted {voted[index]}" for index in wrong]
         assert (here / "x.png").read_bytes() == grid(test.pixels[wrong] / np.float32(255), 11, captions)
     text = cnntrain("ensemble", *paths, "--picture", "x.png", "--vote", "mean").out.splitlines()
     assert text[:3] == [f"{100 * share:.2f} %  {path}" for path, share in zip(paths, alone, strict=True)]

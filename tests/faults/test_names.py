@@ -40,6 +40,13 @@ def test_class_names_are_text_in_page_and_tables(cnntrain, pets, tmp_path):
     assert FORMULA in cnntrain("eval", tmp_path / "run", "-q").out
 
 
+def test_a_run_whose_name_is_no_text_is_reported(cnntrain, tiny, tmp_path):
+    run = tmp_path / os.fsdecode(b"\xff")
+    outcome = cnntrain("train", tiny, "training.epochs=1", "--run-dir", run)
+    assert outcome.code == 0
+    assert r"/\udcff/config.yaml" in (run / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", [ESCAPES, "two\nlines", os.fsdecode(b"\xff\xfe"), "\u202egnp"])
 def test_a_class_name_that_acts_is_refused(cnntrain, pets, tiny, name):
     shutil.copytree(pets / "train" / SCRIPT, pets / "train" / name)

@@ -336,14 +336,14 @@ DROPPED = [
 
 
 def with_fixed_masks(monkeypatch, masks):
-    """Let `kept` give `masks` one after the other, and say how often it was asked with what."""
+    """Let `keep_mask` give `masks` one after the other, and say how often it was asked with what."""
     asked, waiting = [], iter(masks)
 
     def fixed(values, p):
         asked.append((tuple(values.shape), p))
         return torch.from_numpy(next(waiting))
 
-    monkeypatch.setattr(modules, "kept", fixed)
+    monkeypatch.setattr(modules, "keep_mask", fixed)
     return asked
 
 

@@ -3,9 +3,11 @@
 import errno
 import os
 import shutil
+import stat
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +16,33 @@ from cnntrain.errors import UsageError
 from cnntrain.run.directory import RunDirectory, default_path, left_by
 
 
-def test_an_existing_one_is_refused(tmp_path):
+@pytest.mark.parametrize(("content", "hint"), [("config.yaml", "go on with `--resume "), ("notes.txt", "name another")])
+def test_an_existing_one_is_refused(tmp_path, content, hint):
     (tmp_path / "run").mkdir()
-    with pytest.raises(UsageError, match="exists already.*--resume"):
+    (tmp_path / "run" / content).touch()
+    with pytest.raises(UsageError, match=f"exists already; {hint}"):
         RunDirectory.create(tmp_path / "run", "seed: 0\n")
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [content]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_empty_folder_gives_its_place_and_its_permissions(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o700)
+    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+    assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0\n"
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_empty_folder_that_can_not_be_replaced_is_not_said_to_be_a_run(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UsageError, match=r"can't make the run directory \(Device or resource busy\)"):
+        RunDirectory.create(tmp_path / "run", "seed: 0\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_second_writer_is_refused(tmp_path):
@@ -36,7 +60,7 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 
 def test_names_do_not_collide_within_a_second(tmp_path):
-    path = default_path("x", tmp_path)
+    path = tmp_path / default_path("x").name
     made = [RunDirectory.create(path, "seed: 0\n", or_beside=True) for _ in range(3)]
     assert [directory.path.name for directory in made] == [path.name, f"{path.name}-2", f"{path.name}-3"]
 
@@ -58,10 +82,10 @@ def test_a_folder_whose_names_can_not_be_synced(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_names_are_the_time(tmp_path):
+def test_names_are_the_time():
     before = datetime.now().replace(microsecond=0)
-    path = default_path("x", tmp_path)
-    assert path.parent == tmp_path / "x"
+    path = default_path("x")
+    assert path.parent == Path("runs") / "x"
     assert before <= datetime.strptime(path.name, "%Y%m%d-%H%M%S") <= datetime.now()
 
 
