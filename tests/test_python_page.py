@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 from PIL import Image
 
+from cnntrain.app.export import export
+from cnntrain.app.predict import predict_images
+from cnntrain.app.where import Where
+
 PAGE = (ROOT / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-PLUGIN, PROGRAM = (text for language, text in BLOCKS if language == "python")
+PLUGIN, PROGRAM, FOREIGN = (text for language, text in BLOCKS if language == "python")
 
 
 def test_one_of_each_kind(tmp_path):
@@ -36,3 +41,17 @@ def test_the_program(tmp_path, trained):
     first, second = done.stdout.splitlines()
     assert first.startswith("photos/blank.png ['")
     assert len(second.split(", ")) == 5
+
+
+def test_the_program_that_needs_no_cnntrain(tmp_path, trained):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    export(trained, "onnx", tmp_path / "runs" / "first" / "best.onnx")
+    (tmp_path / "photos").mkdir()
+    Image.new("L", (28, 28), 200).save(tmp_path / "photos" / "blank.png")
+    done = subprocess.run([sys.executable, "-c", FOREIGN], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cnntrain" not in FOREIGN
+    (expected,) = predict_images(trained, [str(tmp_path / "photos" / "blank.png")], Where(device="cpu"))
+    name, probability = done.stdout.split()
+    assert (name, float(probability)) == (expected.classes[0], pytest.approx(expected.probabilities[0], abs=1e-5))

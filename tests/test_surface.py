@@ -125,7 +125,7 @@ COMMANDS = {
     "compare": "RUN... --picture --json",
     "verify": "CONFIG... --seeds --jobs --data-dir --device --plugin --quiet/-q --json",
     "ensemble": "RUN... --vote --picture --data-dir --device --plugin --quiet/-q --json",
-    "export": "CHECKPOINT --format --output",
+    "export": "CHECKPOINT --format --output --plugin",
     "check": "CONFIG [[KEY=VALUE]...] --plugin",
     "show": "CONFIG [[KEY=VALUE]...] --schedule --augment --data-dir --plugin",
     "probe": "CONFIG [[KEY=VALUE]...] --data-dir --device --plugin --json",

@@ -1,25 +1,16 @@
-"""Weights out of a checkpoint: into another network, or into files that other programs read."""
+"""Weights out of a checkpoint into another network."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
-from cnntrain import atomic
 from cnntrain.errors import CheckpointError, UsageError
 from cnntrain.reports.text import table
 from cnntrain.run import checkpoint
-from cnntrain.run.content import Checkpoint
-
-Format = Literal["safetensors", "npz"]
 
 
 def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
@@ -66,39 +57,3 @@ def _of_classes(network: nn.Module, count: int) -> set[str]:
     holders = [(name, list(module.named_parameters(recurse=False))) for name, module in network.named_modules()]
     name, last = [(name, parameters) for name, parameters in holders if parameters][-1]
     return {f"{name}.{own}".lstrip(".") for own, _ in last} if all(len(one) == count for _, one in last) else set()
-
-
-def export(source: Path, kind: Format, output: Path | None = None) -> Path:
-    """Write a checkpoint's weights as a `.safetensors` or `.npz` file; gives its path.
-
-    The config, the classes and the preprocessing go with them as JSON: a text each in the metadata of
-    safetensors, one text in the array `metadata` of npz.
-    """
-    if output and output.suffix != f".{kind}":
-        raise UsageError(f"{output}: a file of this format is called something.{kind}")
-    saved = checkpoint.load(source)
-    path = output or (source / f"best.{kind}" if source.is_dir() else source.with_suffix(f".{kind}"))
-    atomic.write(path, _safetensors(saved) if kind == "safetensors" else _npz(saved))
-    return path
-
-
-def _metadata(saved: Checkpoint) -> dict[str, Any]:
-    return {"config": saved.config, "classes": saved.classes, "preprocessing": saved.preprocessing}
-
-
-def _safetensors(saved: Checkpoint) -> bytes:
-    # Two names may share one tensor, which such a file can't say.
-    weights = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in saved.weights.items()}
-    # Readers of such files take "pt" for torch's order of dimensions; values can only be text there.
-    metadata = {name: json.dumps(value) for name, value in _metadata(saved).items()}
-    return safetensors.torch.save(weights, {"format": "pt", **metadata})
-
-
-def _npz(saved: Checkpoint) -> bytes:
-    file = io.BytesIO()
-    arrays = {
-        name: tensor.to(torch.float32).numpy() if tensor.is_floating_point() else tensor.numpy()
-        for name, tensor in saved.weights.items()
-    }
-    np.savez(file, metadata=np.array(json.dumps(_metadata(saved))), **arrays)  # type: ignore[arg-type]
-    return file.getvalue()

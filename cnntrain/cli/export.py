@@ -1,4 +1,4 @@
-"""`cnntrain export`: a network's weights for other programs."""
+"""`cnntrain export`: a network for other programs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from cnntrain.cli.options import Plugins
+
 
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
-    kind: Annotated[Literal["safetensors", "npz"], typer.Option("--format", help="The kind of file.")] = "safetensors",
+    kind: Annotated[
+        Literal["safetensors", "npz", "onnx"],
+        typer.Option("--format", help="Weights alone, or with onnx the network that computes with them."),
+    ] = "safetensors",
     output: Annotated[
         Path | None,
         typer.Option(help="Where to write; by default beside the checkpoint, or in the run directory.", dir_okay=False),
     ] = None,
+    plugins: Plugins = None,
 ) -> None:
-    """Write the weights, with config, classes and preprocessing, as a safetensors or npz file."""
-    from cnntrain.app.transfer import export
+    """Write the weights or the network, with config, classes and preprocessing, for other programs."""
+    from cnntrain.app.export import export
+    from cnntrain.app.where import Where
 
-    typer.echo(export(checkpoint, kind, output))
+    typer.echo(export(checkpoint, kind, output, Where(device="cpu", plugins=plugins or [])))
