@@ -7,7 +7,15 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any, LiteralString
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 # Sizes and counts: what torch takes as one, with room to multiply a few.
@@ -18,9 +26,18 @@ LARGEST = 3e38
 PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _two(sides: list[int]) -> list[int]:
+    if len(sides) != 2:
+        raise PydanticCustomError("length_type", "Input should be a list of two")
+    return sides
+
+
+_Two = AfterValidator(_two), Field(json_schema_extra={"minItems": 2, "maxItems": 2})
 # One number for both directions, or [height, width].
-Size = PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-Border = NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+Size = PositiveInt | Annotated[list[PositiveInt], *_Two]
+Border = NonNegativeInt | Annotated[list[NonNegativeInt], *_Two]
 
 
 def pair(size: int | list[int]) -> tuple[int, int]:
@@ -123,7 +140,7 @@ def _is_branch(error: ErrorDetails, value: object) -> bool:
     """Whether `error` says that `value` as a whole is not what one branch of a union takes."""
     if not isinstance(value, dict | list):
         return error["type"] not in (WORDED, UNKNOWN_KEY)
-    return error["input"] is value and error["type"].endswith(("_type", "literal_error", "too_short", "too_long"))
+    return error["input"] is value and error["type"].endswith(("_type", "literal_error"))
 
 
 def short(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cnntrain import atomic
 from cnntrain.app.configure import load_config
-from cnntrain.app.ensemble import ensemble
+from cnntrain.app.ensemble import drawn_mistakes, ensemble
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.run.summary import read_summary
@@ -128,7 +128,8 @@ def _vote(folder: Path, claimed: float) -> list[str]:
     if len(runs) < 2:
         return []
     by_mean, plurality = (ensemble(runs, vote, Where()) for vote in ("mean", "plurality"))
-    atomic.write(HERE / "pictures" / "ensemble-errors.png", plurality.drawn)
+    if plurality.wrong:
+        atomic.write(HERE / "pictures" / "ensemble-errors.png", drawn_mistakes(plurality, Where()))
     return [
         "",
         f"`08-ensemble`, the plurality vote of {len(runs)} networks of `{VOTERS}` "

@@ -20,13 +20,12 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
-    `unfinished` runs are left out. `drawn` is a PNG of the validation accuracies.
+    `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
     unfinished: list[str]
-    drawn: bytes
 
 
 def compare_runs(runs: Sequence[Path]) -> Comparison:
@@ -52,9 +51,13 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
         }
         for run, summary in summaries.items()
     }
-    rows = {run: Rows.read(Path(run)) for run in summaries}
-    drawn = plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)")
-    return Comparison(differences, figures, unfinished, drawn)
+    return Comparison(differences, figures, unfinished)
+
+
+def curves(found: Comparison) -> bytes:
+    """A PNG of the runs' validation accuracies."""
+    rows = {run: Rows.read(Path(run)) for run in found.figures}
+    return plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)")
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

@@ -23,10 +23,7 @@ COLUMNS = 11
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`.
-
-    `drawn` is a PNG of these, with truth and prediction, and empty where there are none.
-    """
+    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`."""
 
     vote: str
     images: int
@@ -34,7 +31,6 @@ class Ensemble:
     alone: dict[str, float]
     wrong: int
     mistakes: list[dict[str, Any]]
-    drawn: bytes
 
 
 def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | None = None) -> Ensemble:
@@ -56,8 +52,15 @@ def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | 
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
     wrong = mistakes(models[0].classes, test, voted)
     accuracy, by_run = (len(test) - len(wrong)) / len(test), dict(zip(map(str, runs), alone, strict=True))
-    picture = drawn(wrong, test, COLUMNS) if wrong else b""
-    return Ensemble(vote, len(test), accuracy, by_run, len(wrong), wrong, picture)
+    return Ensemble(vote, len(test), accuracy, by_run, len(wrong), wrong)
+
+
+def drawn_mistakes(found: Ensemble, where: Where) -> bytes:
+    """A PNG of the images that the vote gets wrong, at least one, with truth and prediction."""
+    first = load_model(Path(next(iter(found.alone))), where)
+    # Once more, which is quick, so that who does not draw need not keep the images.
+    test = own_images(first, "test", Folders.standard(where.data_dir, Silent()), Silent())
+    return drawn(found.mistakes, test, COLUMNS)
 
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:

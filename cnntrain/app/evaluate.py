@@ -57,7 +57,8 @@ def _source(model: Model, data: str, display: Display) -> Config:
     elif path.suffix.lower() == ".npz":
         source = {"npz": {"path": str(path)}}
     elif data not in sources and path.is_file():
-        raise UsageError(f"`--data {data}`: a data set is a folder of images, an .npz or a .csv file")
+        hint = f"name what reads it, as in `--data '{{nielsen_pickle: {{path: {data}}}}}'`"
+        raise UsageError(f"`--data {data}`: a data set is a folder of images, an .npz or a .csv file; else {hint}")
     else:
         source = parse(data, "--data").value
         if isinstance(source, str) and source not in sources:

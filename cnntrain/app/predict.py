@@ -82,7 +82,7 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
             paths += pictures_in(Path(text))
         else:
             paths += matching(text)
-    if not paths and "-" not in inputs:  # a list, as of what is new today, may be empty
+    if not paths and {*inputs} != {"-"}:  # a list, as of what is new today, may be empty
         raise UsageError(f"there are no images in {', '.join(inputs)}")
     return paths
 

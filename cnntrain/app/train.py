@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -94,8 +95,7 @@ def resume_stepwise(
     request: Request | None = None,
 ) -> Training:
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
-    # Whole, for two folders above a bare name there is none.
-    file = run_dir.absolute() if run_dir.is_file() else None
+    file = _reaching_up(run_dir) if run_dir.is_file() else None
     with joined(where.device) as ranks:
         display = _heard(display, ranks)
         import_plugins(where.plugins)
@@ -116,6 +116,11 @@ def resume_stepwise(
             run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
             run.request = request
             return (yield from _train(run))
+
+
+def _reaching_up(file: Path) -> Path:
+    """The path of a checkpoint as it is given, or whole where it does not name the run directory."""
+    return file if len(file.parts) > 2 and ".." not in file.parts else Path(os.path.abspath(file))
 
 
 def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:

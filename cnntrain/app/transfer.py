@@ -30,21 +30,22 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     rows = [("tensor", "shape", f"taken from {source}?")]
     matching = {}
 
-    def take(name: str, tensor: torch.Tensor) -> str:
-        """Whether it is taken, in words."""
+    def taken(name: str, tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
         if name not in weights:
-            return "no: it has none of that name"
+            return None, "no: it has none of that name"
         if weights[name].shape != tensor.shape:
-            return f"no: its shape there is {tuple(weights[name].shape)}"
+            return None, f"no: its shape there is {tuple(weights[name].shape)}"
         if name not in by_class or saved.classes == list(classes):
-            matching[name] = weights[name]
-            return "yes"
+            return weights[name], "yes"
         if sorted(saved.classes) != sorted(classes):
-            return "no: it is for other classes there"
-        matching[name] = weights[name][[saved.classes.index(one) for one in classes]]
-        return "yes, by the names of classes"
+            return None, "no: it is for other classes there"
+        return weights[name][[saved.classes.index(one) for one in classes]], "yes, by the names of classes"
 
-    rows += [(name, str(tuple(tensor.shape)), take(name, tensor)) for name, tensor in own.items()]
+    for name, tensor in own.items():
+        found, said = taken(name, tensor)
+        rows.append((name, str(tuple(tensor.shape)), said))
+        if found is not None:
+            matching[name] = found
     text = table(rows, left=3)
     if not matching:
         raise UsageError(f"`init_from: {source}`: no tensor matches by name and shape\n{text}")

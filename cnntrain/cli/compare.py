@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,17 +24,17 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Print what differs in the configs of runs and what they reached; draw their curves in one picture."""
-    from cnntrain.app.compare import compare_runs
+    from cnntrain.app.compare import compare_runs, curves
 
     found = compare_runs(runs)
     if as_json:
-        print_json({"differences": found.differences, "figures": found.figures, "unfinished": found.unfinished})
+        print_json(asdict(found))
     else:
         _print(found)
     for run in found.unfinished:
         typer.echo(f"warning: {printable(run)} is left out, for it has not ended; see its log.txt", err=True)
-    # Last, for the figures are there though the picture can't be.
-    atomic.write(picture, found.drawn)
+    # Last, for the figures are there though they can't be drawn.
+    atomic.write(picture, curves(found))
     if not as_json:
         typer.echo(f"curves: {picture}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,22 +33,22 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Print the test accuracy of several networks' vote, and draw what it gets wrong."""
-    from cnntrain.app.ensemble import ensemble
+    from cnntrain.app.ensemble import drawn_mistakes, ensemble
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
+    where = Where(data_dir, device, plugins or [])
     with Terminal(quiet) as display:
-        result = ensemble(runs, vote, Where(data_dir, device, plugins or []), display)
+        result = ensemble(runs, vote, where, display)
     if as_json:
-        figures = {name: value for name, value in vars(result).items() if name != "drawn"}
-        print_json({**figures, "picture": str(picture) if result.wrong else None})
+        print_json({**asdict(result), "picture": str(picture) if result.wrong else None})
     else:
         _print(result)
-    # Last, for the figures are there though the picture can't be.
     if result.wrong:
-        atomic.write(picture, result.drawn)
-    if result.wrong and not as_json:
-        typer.echo(f"drawn in {picture}")
+        # Last, for the figures are there though they can't be drawn.
+        atomic.write(picture, drawn_mistakes(result, where))
+        if not as_json:
+            typer.echo(f"drawn in {picture}")
 
 
 def _print(result: Ensemble) -> None:

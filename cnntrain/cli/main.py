@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -79,7 +80,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        if any(word == "" or (word.startswith("--") and word.endswith("=")) for word in sys.argv[1:]):
+        if any(_is_empty(word) for word in sys.argv[1:]):
             raise UsageError("an argument is empty, as of a shell's variable that is not set")
         if sys.stdout is None:
             raise UsageError("standard output is closed; if nobody is to read it, send it to /dev/null")
@@ -92,6 +93,10 @@ def main() -> None:
         if ours is None:
             raise
         _fail(str(ours), ours.exit_code)
+
+
+def _is_empty(word: str) -> bool:
+    return not word or re.fullmatch(r"--[a-z-]+=", word) is not None
 
 
 def _fail(message: str, code: int) -> None:

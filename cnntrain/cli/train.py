@@ -133,13 +133,15 @@ def _check_devices(devices: int | None, seeds: str | None) -> None:
 
 def _numbers(seeds: str) -> list[int]:
     """`0-2,7` to [0, 1, 2, 7]."""
+    said = f"`--seeds {shortened(seeds, 60)}`"
     numbers: list[int] = []
     for part in seeds.split(","):
-        found = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part, re.ASCII)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if last < first:
-            raise UsageError(f"`--seeds {shortened(seeds, 60)}`: write seeds as 0-4 or 1,3,5")
+        # Not any number of digits, for Python refuses some thousands.
+        found = re.fullmatch(r"(\d{1,20})(?:-(\d{1,20}))?", part, re.ASCII)
+        if not found or int(found[2] or found[1]) < int(found[1]):
+            raise UsageError(f"{said}: write seeds as 0-4 or 1,3,5")
+        first, last = int(found[1]), int(found[2] or found[1])
         if len(numbers) + last - first >= MOST_SEEDS:
-            raise UsageError(f"`--seeds {seeds}`: asks for more than {MOST_SEEDS:,} runs at once")
+            raise UsageError(f"{said}: asks for more than {MOST_SEEDS:,} runs at once")
         numbers += range(first, last + 1)
     return sorted(set(numbers))

@@ -172,10 +172,9 @@ class _Reader:
         if fault:
             self.refuse(fault, node.start_mark)
             return None
-        if tag == "int" and len(text) > MAX_DIGITS:
-            self.refuse(
-                f"a number of {len(text):,} digits; a config has none of more than {MAX_DIGITS}", node.start_mark
-            )
+        digits = sum(map(str.isdigit, text)) if tag == "int" else 0
+        if digits > MAX_DIGITS:
+            self.refuse(f"a number of {digits:,} digits; no config has more than {MAX_DIGITS}", node.start_mark)
             return None
         match tag:
             case "null":

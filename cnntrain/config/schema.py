@@ -21,7 +21,7 @@ from cnntrain.config.spec import (
 from cnntrain.errors import ConfigError
 from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
 
-# What draws stratified splits takes 32 bits.
+# What draws stratified splits takes 32 bits at most; here the one of the sign is left away.
 SEEDS = range(2**31)
 Seed = Annotated[int, Field(ge=0, lt=SEEDS.stop)]
 

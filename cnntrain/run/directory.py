@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 UNFIT = {
     errno.ENOENT,
     errno.EACCES,
-    errno.EBUSY,
     errno.EPERM,
     errno.EROFS,
     errno.EEXIST,
@@ -58,7 +57,7 @@ class _Taken(UsageError):
     """A new run can't have a name that one has already."""
 
     def __init__(self, path: Path) -> None:
-        resume = f"go on with `--resume {path}`, or " if (path / "config.yaml").is_file() else ""
+        resume = f"go on with `--resume {path}`, or " if _is_run(path) else ""
         super().__init__(f"{path}: exists already; {resume}name another `--run-dir`")
 
 
@@ -110,13 +109,13 @@ class RunDirectory:
         # `Path` has methods for this, which raise where a name is too long.
         if os.path.isfile(path):
             raise UsageError(f"{path}: is a file; name another `--run-dir`")
-        if os.path.exists(path) and not _is_empty(path):
-            raise _Taken(path)
+        if os.path.exists(path):
+            return cls._fill(path, config)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _furnish(path, config)
         except OSError as error:
-            if os.path.isdir(path) and not _is_empty(path):  # since a moment ago
+            if os.path.isdir(path):  # since a moment ago
                 raise _Taken(path) from error
             raise _unfit(path, "can't make the run directory", error) from error
         with suppress(OSError):  # not every folder that can be written to can be read
@@ -124,9 +123,24 @@ class RunDirectory:
         return cls(path)
 
     @classmethod
+    def _fill(cls, path: Path, config: str) -> RunDirectory:
+        # What has been made for the run stays what it is: a mounted volume, somebody's current directory.
+        if not _is_free(path):
+            raise _Taken(path)
+        directory = cls(path)
+        try:
+            if not _is_free(path):  # since a moment ago
+                raise _Taken(path)
+            directory.write_config(config)
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Open an existing run directory to go on with it; a checkpoint carries the config, too."""
-        if not (path / "config.yaml").is_file() and not (path / "checkpoints" / "last.pt").is_file():
+        """Open an existing run directory to go on with it."""
+        if not _is_run(path):
             raise UsageError(f"{path}: no run directory to resume: it has no `config.yaml`")
         return cls(path)
 
@@ -215,17 +229,13 @@ class RunDirectory:
 
 
 def _furnish(path: Path, config: str) -> None:
-    """Make the folder beside its place and rename it, so that there is never a run without its config.
-
-    An empty folder, as `mktemp -d` makes one, gives its place and its permissions.
-    """
+    """Make the folder beside its place and rename it, so that there is never a run without its config."""
     unfinished = f".{path.name}."
     _sweep(path.parent, unfinished)
-    mode = path.stat().st_mode if path.exists() else 0o777 & ~atomic.umask()
     for _ in range(ATTEMPTS):
         new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
         try:
-            new.chmod(mode)
+            new.chmod(0o777 & ~atomic.umask())
             (new / "checkpoints").mkdir()
             atomic.write(new / "config.yaml", config)
             new.rename(path)
@@ -238,10 +248,19 @@ def _furnish(path: Path, config: str) -> None:
     raise FileNotFoundError(errno.ENOENT, "what is written there is removed at once", str(path))
 
 
-def _is_empty(path: Path) -> bool:
-    with suppress(OSError):
-        return next(path.iterdir(), None) is None
-    return False
+def _is_run(path: Path) -> bool:
+    """Whether it can be resumed; a checkpoint carries the config, too."""
+    # `Path` has methods for this, which raise where the folder can't be searched.
+    return os.path.isfile(path / "config.yaml") or os.path.isfile(path / "checkpoints" / "last.pt")
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nothing is in a folder, or what a run was about to make of it."""
+    try:
+        names = {name for name in os.listdir(path) if not name.endswith(atomic.PART)}
+        return names <= {".lock", ".owner", "checkpoints"} and not any((path / "checkpoints").glob("*"))
+    except OSError:
+        return False
 
 
 def _sweep(folder: Path, unfinished: str) -> None:

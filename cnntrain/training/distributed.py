@@ -24,7 +24,7 @@ AGREE_SECONDS = 1.0
 
 
 class Ranks:
-    """One process: its share is everything, and what it knows is all there is to know."""
+    """The ranks of a run: one process here, whose share is everything, and `Group` where there are several."""
 
     rank = 0
     size = 1

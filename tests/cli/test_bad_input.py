@@ -40,8 +40,8 @@ def test_an_empty_argument_is_not_taken_for_the_current_folder(words, cnntrain, 
     outcome = cnntrain("train", tiny, *words)
     assert outcome.code == 2
     assert outcome.err == "error: an argument is empty, as of a shell's variable that is not set\n"
-    override = cnntrain("train", tiny, "data.source=")
-    assert "an argument is empty" not in override.err
+    for word in ("data.source=", "--run-dir=q=", "--data-dir=a=b="):
+        assert "an argument is empty" not in cnntrain("train", tiny, word, "training.epochs=0").err
 
 
 def test_missing_config(cnntrain, tmp_path):

@@ -45,7 +45,8 @@ def test_an_empty_list_on_stdin_is_one_of_no_images(cnntrain, trained, tmp_path,
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     outcome = cnntrain("predict", trained, "-")
     assert (outcome.code, outcome.out, outcome.err) == (0, "path,rank,class,probability\n", "")
-    assert cnntrain("predict", trained, tmp_path).code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cnntrain("predict", trained, tmp_path, "-").code == 2
 
 
 def test_files_globs_and_stdin_agree(cnntrain, trained, digits, monkeypatch):

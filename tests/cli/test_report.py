@@ -18,6 +18,7 @@ from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cnntrain.app import mistakes
 from cnntrain.app.report import _mistakes, _worst
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
@@ -289,11 +290,19 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 @pytest.mark.parametrize("command", ["compare", "ensemble"])
-def test_what_is_found_is_printed_though_it_can_not_be_drawn(cnntrain, run, tmp_path, command, options):
+def test_what_is_found_is_printed_though_it_can_not_be_drawn(cnntrain, run, tmp_path, command, options, monkeypatch):
     outcome = cnntrain(command, run, "--picture", tmp_path / "nowhere" / "x.png", *options)
-    assert outcome.code == 1
-    assert outcome.err == f"error: {tmp_path / 'nowhere' / 'x.png'}: No such file or directory\n"
+    assert (outcome.code, outcome.err) == (1, f"error: {tmp_path / 'nowhere' / 'x.png'}: No such file or directory\n")
     assert str(run) in outcome.out and "drawn" not in outcome.out and "curves" not in outcome.out
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(plots, "overlay", fail)
+    monkeypatch.setattr(mistakes, "grid", fail)
+    again = cnntrain(command, run, "--picture", tmp_path / "x.png", *options)
+    assert (again.code, again.out) == (1, outcome.out.replace("nowhere/", ""))
+    assert "out of memory" in again.err
 
 
 def test_many_runs_have_a_line_each(cnntrain, run, tmp_path, monkeypatch):

@@ -198,8 +198,9 @@ def test_tags_and_values_that_are_no_plain_values(text):
 
 
 def test_a_number_has_so_many_digits():
-    [found] = problems(f"b: 1\na: {'9' * 41}\n")
-    assert found.message == "a number of 41 digits; a config has none of more than 40"
+    assert parse(f"-{'9' * 39}_9", "f").value == -(10**40 - 1)
+    [found] = problems(f"b: 1\na: -{'9' * 41}\n")
+    assert found.message == "a number of 41 digits; no config has more than 40"
     assert (found.position.line, found.position.column) == (2, 4)
 
 

@@ -109,9 +109,9 @@ def test_all_errors_at_once_in_reading_order(problems):
         (
             "{conv: {filters: 3, padding: [1, 2, 3]}}",
             25,
-            "`padding` should be an integer or have at most 2 items or be 'same', not [1, 2, 3]",
+            "`padding` should be an integer or be a list of two or be 'same', not [1, 2, 3]",
         ),
-        ("{max_pool: [2]}", 6, "`kernel_size` should be an integer or have at least 2 items, not [2]"),
+        ("{max_pool: [2]}", 6, "`kernel_size` should be an integer or be a list of two, not [2]"),
         ("{branches: []}", 6, "`branches` should have at least 2 items, not []"),
         ("{max_pool: 0}", 6, "`kernel_size` should be greater than 0 or be a list, not 0"),
         ("{dropout: 1}", 6, None),

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import stat
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,34 +14,60 @@ from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.run.directory import RunDirectory, default_path, left_by
 
+RESUME, ANOTHER = "go on with `--resume ", "name another `--run-dir`"
 
-@pytest.mark.parametrize(("content", "hint"), [("config.yaml", "go on with `--resume "), ("notes.txt", "name another")])
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [("config.yaml", RESUME), ("checkpoints/last.pt", RESUME), ("checkpoints/best.pt", ANOTHER), ("x.txt", ANOTHER)],
+)
 def test_an_existing_one_is_refused(tmp_path, content, hint):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / content).touch()
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=f"exists already; {hint}"):
         RunDirectory.create(tmp_path / "run", "seed: 0\n")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [content]
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_empty_folder_gives_its_place_and_its_permissions(tmp_path):
-    (tmp_path / "run").mkdir(mode=0o700)
-    RunDirectory.create(tmp_path / "run", "seed: 0\n").close()
+@pytest.mark.parametrize("left", [[], [".lock", ".owner", f".config.yaml.1{atomic.PART}"]])
+@pytest.mark.parametrize("given", ["run", ".", "link"])
+def test_an_empty_folder_becomes_a_run_and_stays_what_it_is(tmp_path, monkeypatch, given, left):
+    run = tmp_path / "run"
+    run.mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(run)
+    for name in left:  # of one that ended before it had its config
+        (run / name).touch()
+        (run / "checkpoints").mkdir(exist_ok=True)
+    monkeypatch.chdir(run if given == "." else tmp_path)
+    before = run.stat()
+    RunDirectory.create(Path(given), "seed: 0\n").close()
+    assert (run / "config.yaml").read_text() == "seed: 0\n"
+    assert (run.stat().st_ino, run.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "checkpoints", "config.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run"]
+
+
+def test_an_empty_folder_is_taken_once(tmp_path):
+    (tmp_path / "run").mkdir()
+    first = RunDirectory.create(tmp_path / "run", "seed: 0\n")
+    with pytest.raises(UsageError, match=RESUME):
+        RunDirectory.create(tmp_path / "run", "seed: 1\n")
+    first.close()
     assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 0\n"
-    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o700
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_an_empty_folder_that_can_not_be_replaced_is_not_said_to_be_a_run(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EBUSY, "Device or resource busy")
+@pytest.mark.parametrize("command", [RunDirectory.create, RunDirectory.open])
+def test_a_folder_that_can_not_be_searched_is_no_failure(tmp_path, monkeypatch, command):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
 
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(UsageError, match=r"can't make the run directory \(Device or resource busy\)"):
-        RunDirectory.create(tmp_path / "run", "seed: 0\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    for name in ("stat", "is_file"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(UsageError):
+        command(tmp_path / "run", *["seed: 0\n"] * (command == RunDirectory.create))
 
 
 def test_a_second_writer_is_refused(tmp_path):

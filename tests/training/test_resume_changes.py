@@ -212,7 +212,13 @@ def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):
 def test_a_checkpoint_is_resumed_from_its_own_folder(tiny, tmp_path, monkeypatch, name):
     train_run(load_config(tiny, ["training.epochs=2"]), tmp_path / "run", Where())
     monkeypatch.chdir(tmp_path / "run" / "checkpoints")
-    assert resume_run(Path(name), ["training.epochs=3"], Where())["epochs"] == 3
+    summary = resume_run(Path(name), ["training.epochs=3"], Where())
+    assert (summary["epochs"], summary["run_dir"]) == (3, str(tmp_path / "run"))
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert resume_run(Path("../run/checkpoints/last.pt"), [], Where())["run_dir"] == str(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert resume_run(Path("run/checkpoints/last.pt"), [], Where())["run_dir"] == "run"
 
 
 def test_an_epoch_begun_again_on_other_data_is_not_taken_for_the_best(tmp_path):
