@@ -118,7 +118,7 @@ def besides(case: Case) -> str:
     """What augmentation costs, and the speed of evaluation."""
     evaluated = 500 / seconds_a_step(case["cnntrain-evaluation"])
     return (
-        f"With augmentation (rotation, shear and shift, a transform of its own for each image) a step of W4 at batch "
+        f"With augmentation (rotation, shear and shift, a different transform for each image) a step of W4 at batch "
         f"128 takes {spread(case, 'cnntrain-augmented')} times as long. "
         f"W4 evaluates {shown(evaluated, ',.0f')} images a second."
     )
@@ -194,22 +194,22 @@ def page(results: dict[str, Any], started: dict[str, Any]) -> str:
     notes = NOTES.read_text()
     return f"""# Performance
 
-Written by `python -m benchmarks.report` from `benchmarks/results`, which `python -m benchmarks.run` and others measure.
+Written by `python -m benchmarks.report` from `benchmarks/results`, measured by `python -m benchmarks.run` and others.
 
 ## Ratios on a CPU
 
 {comparison(cases)}
 
-The median over rounds in which every peer has its turn, and in brackets the quartiles: a row whose quartiles lie on
-both sides of 1 is a tie.
+The median over rounds in which every peer has its turn, with the quartiles in brackets: if the quartiles lie on
+both sides of 1, it is a tie.
 
 {workloads}
 
-float32; W1 to W4 on MNIST with plain SGD, W5 with momentum. All peers of a row live at once, each in a process of its
-own, and train in turns: up to 15 turns of 300 steps (batch 10) or 24 (batch 128), or 7 turns of a step (batch 512),
-after a warm-up, within one epoch: a part of an epoch stands for the whole. What happens between epochs (validation,
-logs, checkpoints) is timed for nobody. Turns in which other processes took more than a twentieth of a processor are
-left out; where fewer than five are left, there is no figure. cnntrain is timed in `training.loop`, the code that
+float32; W1 to W4 on MNIST with plain SGD, W5 with momentum. All peers of a row run at once, each in its own process,
+and train in turns: up to 15 turns of 300 steps (batch 10) or 24 (batch 128), or 7 turns of one step (batch 512),
+after a warm-up, within one epoch: a part of an epoch stands for the whole. Work between epochs (validation, logs,
+checkpoints) is not timed for any peer. Turns in which other processes took more than a twentieth of a processor are
+left out; if fewer than five are left, there is no figure. cnntrain is timed in `training.loop`, the code that
 `cnntrain train` runs; its peers are in `benchmarks/peers/`.
 
 {machine(results["environment"])} {peak(results["peaks"])}
@@ -226,8 +226,8 @@ left out; where fewer than five are left, there is no figure. cnntrain is timed 
 
 {starts(started)}
 
-By `python -m benchmarks.starts`: each peer alone, the median of {STARTS} starts, {STEPS} steps each. All peers but
-cnntrain, which keeps bytes, hold the images as float32. {machine(started["environment"])}
+By `python -m benchmarks.starts`: each peer alone, the median of {STARTS} starts, {STEPS} steps each. cnntrain keeps the
+images as bytes, all other peers as float32. {machine(started["environment"])}
 
 ## Ratios on a GPU
 
