@@ -88,7 +88,9 @@ class OutOfMemory(CnntrainError):
     """The computer's or the device's memory did not suffice."""
 
     def __init__(self, kept: str = "") -> None:
-        super().__init__(f"out of memory; lower `training.batch_size`, make the network smaller, or `data.limit`{kept}")
+        super().__init__(
+            f"out of memory; lower `training.batch_size` or `data.limit`, or make the network smaller{kept}"
+        )
 
 
 class ClaimNotMet(CnntrainError):

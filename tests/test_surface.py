@@ -155,13 +155,13 @@ def test_layers_lists_the_vocabulary_with_what_each_is(cnntrain):
     keys = sections.pop("keys").splitlines()
     assert keys[:2] == [
         "  seed: 0",
-        "      of weights, order, dropout and augmentation; the same one gives the same bits",
+        "      for initial weights, order, dropout and augmentation; the same seed gives the same bits",
     ]
     assert keys[-4:] == [
         "  expect.ensemble_accuracy.source: null",
         "      where the figure was published",
         "  extends:",
-        "      another config, relative to this file, which this one is merged into",
+        "      another config, relative to this file, whose values this one overrides",
     ]
     assert sections == {
         f"{kind}s": "\n".join(
@@ -178,7 +178,7 @@ def test_layers_tells_all_of_one_name(cnntrain):
         "relu\n\nOne of torch's activations: a layer's `activation`, or a layer: activation: relu\n"
     )
     patience, of = cnntrain("layers", "training.early_stopping.patience").out, cnntrain("layers", "on_divergence").out
-    assert patience == "training.early_stopping.patience: 10\n\nepochs without a gain\n"
+    assert patience == "training.early_stopping.patience: 10\n\nepochs without an improvement\n"
     assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
     assert cnntrain("layers", "expand").out.endswith("up, down, left, right (one_pixel_shifts)\n")
     assert cnntrain("layers", "momentum").out == "momentum\n\nAn argument of batch_norm, rmsprop, sgd.\n"

@@ -35,7 +35,7 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     unfinished = [run for run in found if run not in summaries]
     strange = [run for run in unfinished if not (summaries and (Path(run) / "config.yaml").is_file())]
     if strange:
-        raise UsageError(f"{', '.join(strange)}: no finished run: it has no `summary.json`")
+        raise UsageError(f"{', '.join(strange)}: not a finished run: it has no `summary.json`")
     configs = {run: _flat(read(Path(run) / "config.yaml").value) for run in summaries}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]

@@ -47,7 +47,7 @@ class Examination:
 def examine(run_dir: Path, plugins: Sequence[Path] = ()) -> Examination:
     """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
     if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
-        raise UsageError(f"{run_dir}: no run directory: it has neither `config.yaml` nor `checkpoints`")
+        raise UsageError(f"{run_dir}: not a run directory: it has neither `config.yaml` nor `checkpoints`")
     run = _Run(run_dir, plugins)
     writer = writer_of(run_dir)
     problems = [*run.checkpoints()]
@@ -89,9 +89,9 @@ class _Run:
             return f"finished: {self.state['stopped']}"
         if self.state:
             where = f"epoch {self.state['epoch']}, batch {self.state['batch']}"
-            return f"not finished; goes on after {where} with: {self.resume}"
+            return f"not finished; continue after {where} with: {self.resume}"
         if self.files["last"].exists() or self._has_been_saved():
-            return "can't go on"
+            return "can't be resumed"
         return f"no checkpoint yet; begins with: {self.resume}"
 
     def _has_been_saved(self) -> bool:
@@ -118,7 +118,7 @@ class _Run:
             return "none needed: the next checkpoint replaces it"
         if name == "best":
             is_lost = self.state.get("stopped") and not self.state["history"][-1]["best"]
-            lost = f"its epoch was not the last, and can't be had again; evaluate {self.files['last']}, or train anew"
+            lost = f"its epoch was not the last and can't be recovered; evaluate {self.files['last']}, or train again"
             return f"{lost}: {again}" if is_lost else self.resume
         return self._resume(self.files["previous"]) if "previous" in self.saved else f"begin again with: {again}"
 
@@ -155,7 +155,7 @@ class _Run:
         """`config.yaml` is there, loads, and is the checkpoint's."""
         path = self.run_dir / "config.yaml"
         known = self.saved.get("last")
-        fix = self.resume if known else "mend it"
+        fix = self.resume if known else "fix it by hand"
         if not path.is_file():
             yield Problem(f"{path}: missing", fix)
             return
@@ -165,7 +165,7 @@ class _Run:
             yield Problem(str(error), NAME_PLUGINS if self.lacks_plugins else fix)
             return
         if known and config != known.config:
-            yield Problem(f"{path}: is not the config of {self.files['last']}, which counts", fix)
+            yield Problem(f"{path}: differs from the config in {self.files['last']}, which is the one used", fix)
 
     def rows(self) -> Iterator[Problem]:
         """`metrics.csv` and `diagnostics.csv` are, to the letter, what the state says."""
@@ -189,7 +189,7 @@ class _Run:
                 yield Problem(f"{path}: missing, though the run is finished", self.resume)
             return
         if not self.state["stopped"]:
-            yield Problem(f"{path}: there, though the run is not finished", self.resume)
+            yield Problem(f"{path}: exists, though the run is not finished", self.resume)
             return
         figures = [self.state["epoch"], self._best_row(), self.state["history"][-1]]
         try:

@@ -86,6 +86,8 @@ def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
         if model.classes != models[0].classes or model.config.data.source != models[0].config.data.source:
             raise UsageError(f"{path}: was trained on other data than {runs[0]}")
         if model.data.get("test") != models[0].data.get("test"):
-            raise UsageError(f"{path}: set other test images apart than {runs[0]}, and was trained on some of these")
+            raise UsageError(
+                f"{path}: has a different test split from {runs[0]}, and was trained on some of its test images"
+            )
         if model.preprocessing.shape != models[0].preprocessing.shape:
             raise UsageError(f"{path}: takes images of another shape than {runs[0]}")

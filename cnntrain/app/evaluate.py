@@ -62,7 +62,7 @@ def _source(model: Model, data: str, display: Display) -> Config:
     else:
         source = parse(data, "--data").value
         if isinstance(source, str) and source not in sources:
-            said = "no file or folder is there, nor is a data source called so"
+            said = "there is no file, folder or data source of that name"
             raise UsageError(f"`--data {data}`: {said}{did_you_mean(data, list(sources))}")
     return from_resolved({**resolved(model.config), "data": {"source": source}})
 
@@ -70,7 +70,7 @@ def _source(model: Model, data: str, display: Display) -> Config:
 def _shape(model: Model, display: Display) -> dict[str, Any]:
     """Options that bring image files to the network's shape, exactly as `predict` does it."""
     channels, height, width = model.preprocessing.shape
-    display.say(f"image files are resized where they are not {height}x{width}, the network's input")
+    display.say(f"image files that are not {height}x{width} are resized to that, the network's input size")
     return {"size": [height, width], "channels": 1 if channels == 1 else 3}
 
 
@@ -93,7 +93,7 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     if set(unknown) & present:
         raise DataError(
             f"the network does not know the classes {', '.join(unknown)}; it knows {', '.join(model.classes)}; "
-            f"take their images away, or rename what is one of these"
+            f"remove their images, or rename classes that the network knows by another name"
         )
     numbers = np.array([model.classes.index(name) if name in model.classes else -1 for name in classes])
     shape = model.preprocessing.shape

@@ -34,7 +34,7 @@ def export(source: Path, kind: Format, output: Path | None = None, where: Where 
     and gives `probabilities` (batch, classes). Raises `UsageError` where the package for it is missing.
     """
     if output and output.suffix != f".{kind}":
-        raise UsageError(f"{output}: a file of this format is called something.{kind}")
+        raise UsageError(f"{output}: the name of a file of this format ends in .{kind}")
     saved = checkpoint.load(source)
     path = output or (source / f"best.{kind}" if source.is_dir() else source.with_suffix(f".{kind}"))
     if kind == "onnx":

@@ -36,7 +36,11 @@ def end_or_go_on(run: Running, is_to_go_on: bool) -> None:
         state.stopped = ""
     stop_when_done(run.config, state)
     if state.stopped:
-        setting = "training.epochs=N" if state.epoch >= epochs else "what lets it, as training.early_stopping=null,"
+        setting = (
+            "training.epochs=N"
+            if state.epoch >= epochs
+            else "a setting that allows it, such as training.early_stopping=null,"
+        )
         run.say(f"{run.directory.path}: finished already: {state.stopped}; add {setting} to go on")
     else:
         over = counted(epochs, "epoch")
@@ -67,7 +71,7 @@ def _recall_best_weights(run: Running) -> None:
         else:
             raise UsageError(
                 f"{run.directory.best}: is damaged, missing, or not of epoch {state.best.epoch}, the best so far, "
-                "so that training can't end with its weights; resume without `restore_best`"
+                "so training can't end with its weights; resume without `restore_best`"
             )
 
 
@@ -76,7 +80,8 @@ def check_best(run: Running, is_changed: bool) -> None:
     there = saved_epoch(run.directory.best)
     if is_changed and there and there > run.state.epoch and not run.state.is_at_best:
         raise UsageError(
-            f"{run.directory.best} is of epoch {there}, which is still ahead; resume without changes first"
+            f"{run.directory.best} is of epoch {there}, later than the state to resume from; "
+            "resume without changes first"
         )
 
 
@@ -100,6 +105,6 @@ def mend(run: Running, is_changed: bool) -> None:
     config, path = to_yaml(run.config), run.directory.config
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != config:
         if not is_changed:
-            run.warn(f"{path} was not the checkpoint's config, which counts; it is written anew")
+            run.warn(f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint")
         run.directory.write_config(config)
     run.write_rows()

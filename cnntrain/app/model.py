@@ -74,11 +74,12 @@ def own_images(model: Model, name: SplitName, folders: Folders, display: Display
     if list(splits.classes) != model.classes:
         raise DataError(
             f"the classes were {', '.join(model.classes)} when the network was trained, and are "
-            f"{', '.join(splits.classes)} now; put them back, or evaluate other data with `cnntrain eval --data`"
+            f"{', '.join(splits.classes)} now; restore them, or evaluate other data with `cnntrain eval --data`"
         )
     images: Images = getattr(splits, name)
     if images.fingerprint != model.data.get(name):
         display.warn(
-            f"the {name} images or labels are not the same as when the network was trained, which may have seen some"
+            f"the {name} images or labels have changed since the network was trained; "
+            "it may have been trained on some of them"
         )
     return images

@@ -76,7 +76,7 @@ def _expand(inputs: Sequence[str]) -> list[Path]:
     for text in inputs:
         if text == "-":
             if sys.stdin is None:
-                raise UsageError("standard input is closed, and `-` reads paths from there")
+                raise UsageError("`-` reads paths from standard input, but that is closed")
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
             paths += pictures_in(Path(text))

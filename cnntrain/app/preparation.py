@@ -79,7 +79,7 @@ def _trainable(splits: Splits, config: Config) -> Splits:
     """
     if len(splits.classes) == 1:
         said = f"all images are of one class, {splits.classes[0]}: there is nothing to tell apart"
-        hint = "of image files, name the folder that has a folder for each class"
+        hint = "for image files, name the folder that contains one folder per class"
         raise config.error(("data", "source"), f"{said} ({hint})")
     return replace(splits, train=replace(splits.train, paths=None))
 

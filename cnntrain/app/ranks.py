@@ -83,7 +83,7 @@ def joined(device: str) -> Iterator[Ranks]:
         # Rank 0 tells it, and the launcher who died.
         if ranks.rank:
             raise SystemExit(CnntrainError.exit_code) from error
-        said = "the connection to another process of this run is lost; that one may have told why"
+        said = "the connection to another process of this run is lost; see that process's message for the cause"
         raise CnntrainError(said) from error
 
 

@@ -88,9 +88,9 @@ def _unpredicted(report: dict[str, Any]) -> str:
         return ""
     names = listed(row["class"] for row in never)
     asked = sum(row["images"] for row in never)
-    known = f"which {asked:,} of them show{'s' * (asked == 1)}"
-    advice = "where classes differ much in size, try `training.shuffle: balanced`, or more images"
-    return f"no test image is taken for {names}, {known}; {advice}"
+    known = f"though {asked:,} should be"
+    advice = "if the classes differ greatly in size, try `training.shuffle: balanced`, or more images"
+    return f"no test image is classified as {names}, {known}; {advice}"
 
 
 def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any]) -> dict[str, bytes]:
@@ -143,6 +143,6 @@ def _page(
     sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unpredicted"]))
     verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
     if summary["changes"]:
-        command += f"\n# its settings were changed on the way, {'; '.join(summary['changes'])}"
+        command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
     return Page(printable(str(run_dir)), verdict, figures, plotted, judged["classes"], config, command, named)

@@ -46,10 +46,10 @@ def _offer(directory: RunDirectory, file: Path) -> str:
     except CheckpointError:
         before = None
     if before is None:
-        return f"; no other state of this run is whole, so begin a new one from {directory.config}"
+        return f"; no other state of this run is intact, so start a new run from {directory.config}"
     where = f"after epoch {before['epoch']}, batch {before['batch']}"
     return (
-        f". The one before it, {where}, is whole; go on from it with:\n  cnntrain train --resume {directory.previous}"
+        f". The previous one, {where}, is intact; resume from it with:\n  cnntrain train --resume {directory.previous}"
     )
 
 
@@ -119,7 +119,7 @@ def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:
     if splits.train.pixels.shape[1:] != tuple(saved.preprocessing["shape"]):
         raise DataError(f"{said}, and so has the images' shape")
     if not force:
-        raise DataError(f"{said}, so it can't be resumed exactly; put them back, or go on all the same with `--force`")
+        raise DataError(f"{said}, so it can't be resumed exactly; restore them, or continue anyway with `--force`")
     return said
 
 

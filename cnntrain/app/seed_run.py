@@ -52,7 +52,7 @@ class SeedRuns:
                 # The others may go on for hours.
                 self.display.warn(f"seed {seed}: {content[0]}")
         elif kind == "interrupted":
-            self.failures[seed] = Failure("interrupted; the same command goes on where it stopped")
+            self.failures[seed] = Failure("interrupted; repeat the command to continue")
         elif kind == "paused":
             self.paused.add(seed)
             self.display.say(f"seed {seed}: saved; it goes on in another process")

@@ -54,7 +54,7 @@ def train_seeds(
         runs.hear("say", seed, "finished already")
     signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, runs)
     if signal_heard:
-        again = "the same command goes on from there"
+        again = "repeating the command continues from there"
         raise Interrupted(f"interrupted by {signal_heard}; what was trained is saved, and {again}")
     if runs.failures:
         raise _in_one(runs.failures)
@@ -77,7 +77,7 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     """The summary of a finished run of the same config, which may have moved; claims may differ."""
     if not (run_dir / "config.yaml").is_file():
         if run_dir.exists():
-            raise UsageError(f"{run_dir}: exists already, and is no run; move it away, or name another `--run-dir`")
+            raise UsageError(f"{run_dir}: exists already, and is not a run; move it away, or name another `--run-dir`")
         return None
     there, wanted = (
         resolved(one.model_copy(update={"expect": None})) for one in (load(run_dir / "config.yaml"), config)
@@ -88,7 +88,7 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
     changes = summary["changes"] if summary else _changes_so_far(run_dir / "checkpoints" / "last.pt")
     if changes:
         raise UsageError(
-            f"{run_dir}: is not what its config trains, for it was resumed with other settings "
+            f"{run_dir}: does not match its config, because it was resumed with other settings "
             f"({'; '.join(changes)}); move it away"
         )
     return summary and {**summary, "run_dir": str(run_dir)}
@@ -112,7 +112,7 @@ def _check_data(
     others = {str(root / f"seed-{seed}"): said for seed, said in changed.items() if said}
     if others:
         said = next(iter(others.values()))
-        raise DataError(f"{', '.join(others)}: {said}; put them back, or move these runs away to train them anew")
+        raise DataError(f"{', '.join(others)}: {said}; restore them, or move these runs away to train them again")
 
 
 def _changes_so_far(last: Path) -> Sequence[str]:

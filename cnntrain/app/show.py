@@ -45,9 +45,9 @@ def schedule_plot(config: Config) -> str:
     training = config.training
     rate, epochs = training.optimizer.arguments.model_dump().get("learning_rate"), training.epochs
     if rate is None:
-        raise UsageError(f"the optimizer `{training.optimizer.name}` has no `learning_rate` that could be plotted")
+        raise UsageError(f"the optimizer `{training.optimizer.name}` has no `learning_rate` to plot")
     if epochs > MOST_EPOCHS:
-        raise UsageError(f"a schedule over {epochs:,} epochs is not plotted; {MOST_EPOCHS:,} are the most")
+        raise UsageError(f"a schedule over {epochs:,} epochs can't be plotted; the limit is {MOST_EPOCHS:,}")
     schedule = training.schedule.make(epochs)
     steps = 40
     values: list[float] = []

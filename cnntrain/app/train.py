@@ -101,13 +101,15 @@ def resume_stepwise(
         import_plugins(where.plugins)
         with closing(directory_of(ranks).open(file.parent.parent if file else run_dir)) as directory:
             if directory.left_by:
-                note = f"process {directory.left_by} ended without closing this run; going on where it was"
+                note = f"process {directory.left_by} ended without closing this run; continuing where it stopped"
                 display.say(note)
                 directory.log(note)
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 if directory.best.is_file():
-                    said = "what it takes to go on, `last.pt` and `previous.pt`, is gone; begin another run"
-                    raise UsageError(f"{directory.last.parent}: {said}, with `init_from: {directory.best}` if need be")
+                    said = "`last.pt` and `previous.pt` are missing, so the run can't be resumed; start a new one"
+                    raise UsageError(
+                        f"{directory.last.parent}: {said}, with `init_from: {directory.best}` to keep its weights"
+                    )
                 config = load(directory.config, overrides)
                 run = Running(prepared(config, where, ranks, display), where, directory, display, request)
                 origin = _transferred(run.given)
@@ -176,7 +178,7 @@ def _restored(
         run.state.changes += (f"{at}: {shlex.join(overrides)}",)
     if changed:
         run.state.changes += (f"{at}: {changed}",)
-        run.warn(f"{changed}; going on as asked")
+        run.warn(f"{changed}; continuing because of `--force`")
         run.state.begin_epoch_again()
     mend(run, is_changed=bool(overrides or changed))
     return run
@@ -200,7 +202,7 @@ def _introduce(run: Running) -> None:
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
-        said = "the images are streamed from a disk, for they take more than `data.memory_budget`"
+        said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
     for remark in remarks(splits):
         run.warn(remark)

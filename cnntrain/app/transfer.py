@@ -24,7 +24,7 @@ def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
     except CheckpointError as error:
         said = f"`init_from: {source}`: {error}"
         if not source.is_absolute() and not source.exists():
-            said += "; a relative path begins at the folder that the command is run in"
+            said += "; a relative path starts at the current directory"
         raise CheckpointError(said) from error
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
     rows = [("tensor", "shape", f"taken from {source}?")]

@@ -33,13 +33,13 @@ def explained(directory: RunDirectory, resume: str) -> Iterator[None]:
     except Diverged as error:
         raise _logged(directory, Diverged(f"{error}{_kept(directory)}")) from error
     except OSError as error:
-        mended = "Free space" if error.errno in FULL else "Mend that"
+        mended = "Free space" if error.errno in FULL else "Fix this"
         said = f"{said_by_system(error)}{_kept(directory)}. {mended}, and resume with:"
         raise _logged(directory, CnntrainError(f"{said}\n  {resume}")) from error
     except (MemoryError, RuntimeError) as error:
         if "use_deterministic_algorithms" in str(error):
             said = str(error).partition(". ")[0].partition(", but ")[0]
-            raise UsageError(f"`training.deterministic`: {said}; leave it away, or use another layer") from error
+            raise UsageError(f"`training.deterministic`: {said}; turn it off, or use another layer") from error
         if not is_out_of_memory(error):
             raise
         raise _logged(directory, OutOfMemory(_kept(directory))) from error

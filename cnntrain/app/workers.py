@@ -75,7 +75,7 @@ class _Worker:
             runs.hear("interrupted", self.seed)
             return
         cause = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        runs.hear("failed", self.seed, f"its process {cause}; the same command goes on where it stopped")
+        runs.hear("failed", self.seed, f"its process {cause}; repeat the command to continue")
 
 
 @dataclass

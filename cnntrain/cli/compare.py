@@ -32,7 +32,7 @@ def run(
     else:
         _print(found)
     for run in found.unfinished:
-        typer.echo(f"warning: {printable(run)} is left out, for it has not ended; see its log.txt", err=True)
+        typer.echo(f"warning: {printable(run)} is left out because it is not finished; see its log.txt", err=True)
     # Last, for the figures are there though they can't be drawn.
     atomic.write(picture, curves(found))
     if not as_json:

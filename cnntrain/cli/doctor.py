@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Verify a run directory: checksums, config, metrics, summary, lock; exits with 2 when anything is wrong.
 
-    Every problem is listed with what mends it. Nothing is changed.
+    Every problem is listed with its fix. Nothing is changed.
     """
     from cnntrain.app.doctor import as_data, examine
 

@@ -21,7 +21,7 @@ def run(
         list[Path], typer.Argument(metavar="RUN...", help="Run directories or checkpoint files.", callback=expanded)
     ],
     vote: Annotated[
-        Literal["plurality", "mean"], typer.Option(help="One vote a network, or the mean of their probabilities.")
+        Literal["plurality", "mean"], typer.Option(help="One vote per network, or the mean of their probabilities.")
     ] = "plurality",
     picture: Annotated[Path, Picture(help="Where to draw the images that the vote gets wrong.")] = Path(
         "ensemble-errors.png"

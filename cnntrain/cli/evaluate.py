@@ -13,11 +13,11 @@ from cnntrain.errors import ClaimNotMet
 
 
 def run(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory (its best checkpoint).")],
     data: Annotated[
         str | None, typer.Option(help="Another data set: a source's name, a folder of images, an .npz or .csv file.")
     ] = None,
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which images.")] = "test",
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which split to evaluate.")] = "test",
     fail_under: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit with 3 when accuracy, in 0..1, is lower.")
     ] = None,

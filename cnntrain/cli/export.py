@@ -11,10 +11,10 @@ from cnntrain.cli.options import Plugins
 
 
 def run(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory (its best checkpoint).")],
     kind: Annotated[
         Literal["safetensors", "npz", "onnx"],
-        typer.Option("--format", help="Weights alone, or with onnx the network that computes with them."),
+        typer.Option("--format", help="Weights only, or with onnx the whole network."),
     ] = "safetensors",
     output: Annotated[
         Path | None,

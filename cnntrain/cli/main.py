@@ -81,9 +81,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         if any(_is_empty(word) for word in sys.argv[1:]):
-            raise UsageError("an argument is empty, as of a shell's variable that is not set")
+            raise UsageError("an argument is empty; perhaps a shell variable is not set")
         if sys.stdout is None:
-            raise UsageError("standard output is closed; if nobody is to read it, send it to /dev/null")
+            raise UsageError("standard output is closed; if you don't need it, redirect it to /dev/null")
         with ending():
             app()
     except Signalled as error:

@@ -12,18 +12,18 @@ from cnntrain.files import matching
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="Where data sets lie.", envvar="CNNTRAIN_DATA_DIR", show_envvar=True, file_okay=False),
+    typer.Option(help="The folder with the data sets.", envvar="CNNTRAIN_DATA_DIR", show_envvar=True, file_okay=False),
 ]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin",
-        help="A Python file that registers layers, data sources, ... of its own; may be given again.",
+        help="A Python file that registers your own layers, data sources, ...; may be repeated.",
         dir_okay=False,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result, warnings and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result, warnings and errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")]
 Overrides = Annotated[

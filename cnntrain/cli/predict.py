@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def run(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory: its best one.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory (its best checkpoint).")],
     inputs: Annotated[list[str], typer.Argument(help="Image files, folders, globs, or - for paths on stdin.")],
-    top_k: Annotated[int, typer.Option(min=1, help="How many of the likeliest classes to print.")] = 1,
+    top_k: Annotated[int, typer.Option(min=1, help="How many of the most likely classes to print.")] = 1,
     invert: Annotated[
-        bool, typer.Option("--invert", help="Turn the pixels around first: for dark digits on light paper.")
+        bool, typer.Option("--invert", help="Invert the pixels first: for dark digits on light paper.")
     ] = False,
     output: Annotated[
         Literal["table", "csv", "jsonl"] | None,

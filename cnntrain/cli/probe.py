@@ -48,8 +48,8 @@ def _print(found: Probed) -> None:
     gradients = [layer.gradient for layer in found.layers if layer.gradient is not None]
     if len(gradients) > 1 and gradients[-1] and not any(gradients[:-1]):
         typer.echo(
-            "the last layer's weights begin at zero, so that no gradient passes below it yet, and all logits are its "
-            "bias; give that layer an `init` of its own, such as lecun, to see more\n"
+            "the last layer's weights start at zero, so no gradient passes below it yet, and all logits equal its "
+            "bias; give that layer its own `init`, such as lecun, to see more\n"
         )
     rows = [("all weights times", "logits times", f"c^{found.depth}", "confidence", "loss")]
     for one in found.scaling:
@@ -57,7 +57,5 @@ def _print(found: Probed) -> None:
         figures = (ratio, f"{one.predicted:.4g}", f"{100 * one.confidence:.1f} %", f"{one.loss:.3f}")
         rows.append((f"c = {one.factor:g}", *figures))
     typer.echo(f"with all biases zero, and {found.depth} layers of weights:\n{table(rows)}")
-    typer.echo("confidence: the mean of the largest probability that softmax makes of the logits; loss in nats")
-    typer.echo(
-        "dead: a ReLU's units that are zero for all images; saturated: a sigmoid's or tanh's values near their ends"
-    )
+    typer.echo("confidence: the mean of the largest softmax probability; loss in nats")
+    typer.echo("dead: ReLU units that are zero for all images; saturated: sigmoid or tanh values near their limits")

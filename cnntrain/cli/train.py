@@ -25,13 +25,15 @@ Words = Annotated[
     typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="A YAML file, then values that replace its own."),
 ]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Continue this run, or a checkpoint in one.")]
-Force = Annotated[bool, typer.Option("--force", help="Resume though the data has changed.")]
+Force = Annotated[bool, typer.Option("--force", help="Resume even if the data has changed.")]
 RunDir = Annotated[Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")]
 Seeds = Annotated[
     str | None,
     typer.Option(help="Train one run per seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
 ]
-Devices = Annotated[int | None, typer.Option(min=1, help="How many GPUs, or CPU processes, train the one network.")]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="How many GPUs, or CPU processes, train one network together.")
+]
 
 
 def run(
@@ -48,7 +50,7 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network as a config describes it.
+    """Train the network that a config describes.
 
     cnntrain train configs/digits.yaml training.epochs=5
 
@@ -108,27 +110,31 @@ def _check(
 ) -> None:
     """Raise `UsageError` for what does not go together."""
     if force and resume is None:
-        raise UsageError("`--force` goes with `--resume`")
+        raise UsageError("`--force` can only be used with `--resume`")
     if resume is None and not words:
         raise UsageError("name a config, as in `cnntrain train configs/digits.yaml`, or a run with `--resume RUN_DIR`")
     if resume is not None and run_dir is not None:
-        raise UsageError("`--resume` goes on in the run's own directory; leave `--run-dir` away")
+        raise UsageError("`--resume` continues in the run's own directory; leave out `--run-dir`")
     if resume is not None and words and "=" not in words[0]:
-        raise UsageError(f"`--resume` takes the run's own config; leave `{words[0]}` away")
+        raise UsageError(f"`--resume` uses the run's own config; leave out `{words[0]}`")
     if resume is not None and seeds is not None:
-        raise UsageError("`--resume` goes on with one run; the command with `--seeds` goes on by itself when repeated")
+        raise UsageError(
+            "`--resume` continues a single run; to continue `--seeds`, repeat the same command without `--resume`"
+        )
     if seeds is not None and any(word.startswith("seed=") for word in words[1:]):
-        raise UsageError("`--seeds` gives each run its seed; leave `seed=` away")
+        raise UsageError("`--seeds` gives each run its seed; leave out `seed=`")
     if jobs is not None and seeds is None:
-        raise UsageError("`--jobs` goes with `--seeds`")
+        raise UsageError("`--jobs` can only be used with `--seeds`")
 
 
 def _check_devices(devices: int | None, seeds: str | None) -> None:
     """Raise `UsageError` where ranks can't be, or are already, started."""
     if seeds is not None and (devices or is_launched()):
-        raise UsageError("`--seeds` trains a network in each process, `--devices` or torchrun one in all; choose one")
+        raise UsageError(
+            "`--seeds` trains one network per process, `--devices` or torchrun one network in all processes; choose one"
+        )
     if devices and is_launched() and devices != local_size():
-        raise UsageError("torchrun has started the processes already; leave `--devices` away")
+        raise UsageError("torchrun has already started the processes; leave out `--devices`")
 
 
 def _numbers(seeds: str) -> list[int]:

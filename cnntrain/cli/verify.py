@@ -30,12 +30,13 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the seeds of configs and hold the results against their claims; exits with 3 when one is not met.
+    """Train several seeds of each config and test its claims; exits with 3 when one is not met.
 
-    A figure passes that is not below its claim by more than two standard errors of an accuracy on so many test images.
+    A claim is met unless the accuracy is more than two standard errors below it; the standard error is that of an
+    accuracy on this many test images.
 
-    Runs are kept in runs/<config>/seed-<n>, taken as they are when they are finished, unless
-    their data has changed, and resumed when not.
+    Runs are kept in runs/<config>/seed-<n>. Finished runs are reused, or refused if their data has changed;
+    others are resumed.
     """
     claiming, silent = _claiming(configs, plugins or [])
     from cnntrain.app.verify import verify
@@ -46,7 +47,7 @@ def run(
     found: list[Verification] = []
     with Terminal(quiet) as display:
         if silent:
-            display.warn(f"left out, as nothing is claimed there: {silent}")
+            display.warn(f"skipped, because nothing is claimed under `expect:`: {silent}")
         for path, config in claiming.items():
             root = Path("runs") / path.stem
             found += verify(path.stem, config, range(seeds), root, where, jobs or as_many_as_cores(), display)
@@ -64,11 +65,13 @@ def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Conf
     from cnntrain.app.configure import load_config
 
     if any("=" in path.name and not path.exists() for path in configs):
-        raise UsageError("`verify` takes configs only: what one claims, it claims of itself as it is")
+        raise UsageError("`verify` takes only configs, not KEY=VALUE: a claim is about the config as it is")
     names = [path.stem for path in configs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"several configs are called {', '.join(twice)}, and runs are kept by that name; verify one")
+        raise UsageError(
+            f"several configs are called {', '.join(twice)}, and runs are stored by that name; verify one at a time"
+        )
     loaded = {path: load_config(path, (), plugins) for path in configs}
     from cnntrain.app.verify import claims
 
@@ -76,7 +79,7 @@ def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Conf
     silent = ", ".join(path.stem for path in loaded if path not in claiming)
     if not claiming:
         raise UsageError(
-            f"{silent}: what claims nothing is not verified; add `expect: {{test_accuracy: {{at_least: 99}}}}`"
+            f"{silent}: there is no claim to verify; add one, such as `expect: {{test_accuracy: {{at_least: 99}}}}`"
         )
     return claiming, silent
 
@@ -101,4 +104,7 @@ def _print(found: list[Verification]) -> None:
             )
         )
     typer.echo(table(rows, left=2))
-    typer.echo("percent of test images; best by validation accuracy; the claim less two standard errors passes")
+    typer.echo(
+        "percent of test images; best by validation accuracy; "
+        "a figure passes down to two standard errors below its claim"
+    )

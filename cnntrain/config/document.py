@@ -157,7 +157,7 @@ class _Reader:
                 self.refuse(fault, key_node.start_mark)
             elif key in values:
                 first = self.places[(*place, key)].line
-                self.refuse(f"`{key}` is given twice; it stands already in line {first}", key_node.start_mark)
+                self.refuse(f"`{key}` is given twice; it is already in line {first}", key_node.start_mark)
             else:
                 self.places[(*place, key)] = self.position(key_node.start_mark)
                 values[key] = self.read(value_node, (*place, key))
@@ -174,7 +174,7 @@ class _Reader:
             return None
         digits = sum(map(str.isdigit, text)) if tag == "int" else 0
         if digits > MAX_DIGITS:
-            self.refuse(f"a number of {digits:,} digits; no config has more than {MAX_DIGITS}", node.start_mark)
+            self.refuse(f"a number of {digits:,} digits; the limit in a config is {MAX_DIGITS}", node.start_mark)
             return None
         match tag:
             case "null":
@@ -194,8 +194,8 @@ class _Reader:
 def _fault(text: str) -> str:
     """What is wrong with a piece of text, or nothing."""
     if len(text) > MAX_TEXT:
-        return f"a text of {len(text):,} characters; a config has none longer than {MAX_TEXT:,}"
-    return "" if is_printable(text) else f"a config holds no control characters, and {text!a} has some"
+        return f"a text of {len(text):,} characters; the limit in a config is {MAX_TEXT:,}"
+    return "" if is_printable(text) else f"a config must not contain control characters, but {text!a} does"
 
 
 def parse(text: str, file: str, allowance: Allowance | None = None) -> Document:

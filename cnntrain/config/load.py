@@ -84,9 +84,7 @@ def _with_bases(path: Path, above: tuple[Path, ...], allowance: Allowance) -> Do
     if not isinstance(name, str) or not _is_file(base):
         raise ConfigError([Problem(f"`extends`: there is no file {base}", where)])
     if base.resolve().suffix not in SUFFIXES:
-        raise ConfigError(
-            [Problem(f"`extends` names a config, whose name ends in .yaml or .yml; not so {base}", where)]
-        )
+        raise ConfigError([Problem(f"`extends` must name a file that ends in .yaml or .yml, not {base}", where)])
     above = (*above, path.resolve())
     if base.resolve() in above:
         raise ConfigError([Problem(f"`extends` goes round in a circle through {name}", where)])

@@ -30,14 +30,16 @@ class SplitConfig(Strict):
     """How images are set apart: the last ones, or (with a seed) a random stratified choice."""
 
     size: float | int = Field(0.1, description="a fraction below 1, or a number of images")
-    seed: Seed | None = Field(None, description="draw at random by class from this seed; without it, take the last")
+    seed: Seed | None = Field(
+        None, description="draw a stratified random sample with this seed; without a seed, take the last images"
+    )
 
     @model_validator(mode="after")
     def _size_in_range(self) -> SplitConfig:
         # Who writes 1.0 means all of the images, and would get one.
         is_all = isinstance(self.size, float) and self.size == 1
         if is_all or not (0 < self.size < 1 or (self.size >= 1 and float(self.size).is_integer())):
-            raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images, as 1000")
+            raise ValueError("`size` is a fraction between 0 and 1, or a whole number of images, such as 1000")
         return self
 
 
@@ -83,44 +85,50 @@ Bytes = Annotated[int, Field(gt=0), BeforeValidator(_bytes), _OrSize()]
 
 
 class DataConfig(Strict):
-    """What is learned from."""
+    """The data to train on."""
 
     source: SourceSpec = Field("digits", validate_default=True, description="where the images come from")
     validation: Split | None = Field(
-        None, description="set apart from the training images; by default the source's own, or a random tenth"
+        None,
+        description="images set apart from the training images; by default the source's own split, or a random tenth",
     )
     test: Split | None = Field(
-        None, description="set apart from all images, for a source without a test set; by default a random fifth"
+        None, description="images set apart from all, for a source without a test set; by default a random fifth"
     )
-    limit: PositiveInt | None = Field(None, description="train on the first so many images only")
+    limit: PositiveInt | None = Field(None, description="train on this many images only, the first ones")
     normalize: bool = Field(False, description="subtract the training images' mean, divide by their deviation")
     expand: Literal["one_pixel_shifts"] | None = Field(
         None, description="the book's expanded training set: each image also moved by a pixel up, down, left, right"
     )
     augment: list[AugmentationSpec] = Field(
-        [], description="what is done to training images, in this order, drawn anew for each image in each epoch"
+        [],
+        description="random transformations of training images, in this order, drawn anew for each image in each epoch",
     )
     memory_budget: Bytes | None = Field(
         None,
-        description="stream images that take more bytes, as in 4GiB, from a disk; by default half of the free memory "
-        "of a GPU, or of the computer's memory",
+        description="stream images from disk if they take more bytes than this, such as 4GiB; by default half of the "
+        "free memory of a GPU, or half of the computer's memory",
     )
 
 
 class EarlyStoppingConfig(Strict):
     """Stop when validation accuracy has not improved for `patience` epochs (the book's first problem)."""
 
-    patience: PositiveInt = Field(10, description="epochs without a gain")
-    min_delta: NonNegativeFloat = Field(0.0, description="a gain of accuracy, in [0, 1], up to this is none")
+    patience: PositiveInt = Field(10, description="epochs without an improvement")
+    min_delta: NonNegativeFloat = Field(
+        0.0, description="only a gain in accuracy (0..1) above this counts as an improvement"
+    )
     restore_best: bool = Field(False, description="end with the best epoch's weights, also in `last.pt`")
 
 
 class CheckpointEveryConfig(Strict):
     """Checkpoints within epochs too: so many minutes or steps after the one before."""
 
-    minutes: PositiveFloat | None = Field(None, description="since the checkpoint before")
+    minutes: PositiveFloat | None = Field(None, description="minutes since the previous checkpoint")
     steps: PositiveInt | None = Field(
-        None, description="batches; some more where several are taken at once: up to 50 on a GPU, up to 10 on a CPU"
+        None,
+        description="batches since the previous checkpoint; some more where several are taken at once: up to 50 on a "
+        "GPU, up to 10 on a CPU",
     )
 
     @model_validator(mode="after")
@@ -131,16 +139,16 @@ class CheckpointEveryConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """How it is learned."""
+    """How to train."""
 
     epochs: PositiveInt = Field(10, description="passes over the training images")
-    batch_size: PositiveInt = Field(64, description="images a step, over all devices; the last batch may be smaller")
-    optimizer: OptimizerSpec = Field("sgd", validate_default=True, description="how weights follow their gradient")
+    batch_size: PositiveInt = Field(64, description="images per step, over all devices; the last batch may be smaller")
+    optimizer: OptimizerSpec = Field("sgd", validate_default=True, description="how the gradient updates the weights")
     schedule: ScheduleSpec = Field(
-        "constant", validate_default=True, description="what the learning rate is multiplied by, over the epochs"
+        "constant", validate_default=True, description="how the learning rate changes over the epochs"
     )
     warmup_epochs: NonNegativeFloat = Field(
-        0.0, description="raise the learning rate linearly from 0 over so many epochs"
+        0.0, description="raise the learning rate linearly from 0 over this many epochs"
     )
     l2: NonNegativeFloat = Field(
         0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2) to the loss"
@@ -149,44 +157,47 @@ class TrainingConfig(Strict):
         0.0, description="how much of each label is spread evenly over all classes"
     )
     clip_grad_norm: PositiveFloat | None = Field(
-        None, description="scale the gradient of all weights together down to this Euclidean norm"
+        None, description="scale gradients down if their total Euclidean norm is larger than this"
     )
     shuffle: Literal["always", "balanced", "once", "never"] = Field(
         "always",
-        description="anew for each epoch; balanced: so that each class comes equally often, with images of rare ones "
-        "several times, and not all of frequent ones; once, before the first; or never: in the order of the data",
+        description="always: anew for each epoch; balanced: likewise, with every class equally often, by repeating "
+        "images of rare classes and omitting some of frequent ones; once: before the first epoch; never: in the order "
+        "of the data",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="what layers compute in while training (torch.autocast); weights stay float32. In float32 a GPU's "
-        "convolutions round what they multiply to TF32, as torch does it by default",
+        description="number format of the layers' computations in training (torch.autocast); weights stay float32. "
+        "With float32, convolutions on a GPU round their inputs to TF32, as is torch's default",
     )
     engine: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
-        description="how steps are carried out: one by one; as a CUDA graph, many at once; one by one by a network "
-        "that torch.compile has compiled; or the fastest that there is, to the same bits on a CPU",
+        description="how steps are executed. auto: the fastest way available, with the same bits on a CPU; eager: one "
+        "by one; graph: many at once, as a CUDA graph; compiled: one by one, with torch.compile",
     )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(
-        None, description="save within epochs too, every so many `minutes` or `steps`; by default at epochs' ends only"
+        None,
+        description="also save within epochs, every `minutes` or `steps`; by default only at the end of each epoch",
     )
     on_divergence: Literal["stop", "rollback"] = Field(
-        "stop", description="at a value that isn't finite: stop, or begin the epoch again with half the learning rate"
+        "stop", description="at a value that isn't finite: stop, or restart the epoch with half the learning rate"
     )
     deterministic: bool = Field(False, description="the same bits on a GPU too, at some cost; a CPU gives them anyway")
 
 
 class ClaimConfig(Strict):
-    """A figure that a config expects of itself."""
+    """An accuracy that the config claims to reach."""
 
     at_least: float = Field(
         ge=0,
         le=100,
-        description="percent of the test images; what is measured on them passes down to two standard errors below, "
+        description="percent of the test images; the measured figure passes down to two standard errors below this, "
         "2 * sqrt(p * (1 - p) / images)",
     )
     of: Literal["best", "mean"] = Field(
-        "best", description="the best seed by validation accuracy, or all seeds' mean; a vote is one figure anyway"
+        "best",
+        description="the best seed by validation accuracy, or the mean of all seeds; of no effect for an ensemble",
     )
     source: str | None = Field(None, description="where the figure was published")
 
@@ -203,27 +214,32 @@ class ExpectConfig(Strict):
     """What `cnntrain verify` tests."""
 
     test_accuracy: ClaimConfig | None = None
-    ensemble_accuracy: ClaimConfig | None = Field(None, description="of the plurality vote of all seeds' networks")
+    ensemble_accuracy: ClaimConfig | None = Field(
+        None, description="accuracy of the plurality vote of all seeds' networks"
+    )
 
 
 class Config(Strict):
     """A whole experiment."""
 
-    seed: Seed = Field(0, description="of weights, order, dropout and augmentation; the same one gives the same bits")
+    seed: Seed = Field(
+        0, description="for initial weights, order, dropout and augmentation; the same seed gives the same bits"
+    )
     data: DataConfig = Field(default_factory=DataConfig)
     network: Annotated[
         list[LayerSpec], Field(min_length=1, description="layers, from the image to one number for each class")
     ]
     init: InitializerSpec = Field(
-        "auto", validate_default=True, description="the first weights of layers that have no `init` of their own"
+        "auto", validate_default=True, description="how to initialize the weights of layers without their own `init`"
     )
     init_from: str | None = Field(
         None,
-        description="a checkpoint or run directory, relative to where the command is run; its weights are taken where "
+        description="a checkpoint or run directory, relative to the current directory; its weights are loaded where "
         "names and shapes match",
     )
     dropout_scaling: Literal["inverted", "book"] = Field(
-        "inverted", description="scale up what is kept in training; or everything down in testing, as the book does"
+        "inverted",
+        description="inverted: scale kept values up in training; book: scale all down in testing, as the book does",
     )
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     expect: ExpectConfig | None = None

@@ -49,8 +49,8 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
     except OSError as error:
         where = error.filename or place.parent
         raise DataError(
-            f"{where}: the cache of decoded images can't be written to ({error.strerror or error}); "
-            f"make room there, or name another folder in XDG_CACHE_HOME"
+            f"{where}: can't write to the cache of decoded images ({error.strerror or error}); "
+            f"free some space there, or set XDG_CACHE_HOME to another folder"
         ) from error
 
 
@@ -127,6 +127,6 @@ def check_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise DataError(
-            f"{folder}: the decoded images take {size / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free there; "
-            f"make room, set a smaller `size:`, or name another folder in XDG_CACHE_HOME"
+            f"{folder}: the decoded images take {size / 2**30:,.1f} GiB, but only {free / 2**30:,.1f} GiB are free; "
+            f"free some space, set a smaller `size:`, or set XDG_CACHE_HOME to another folder"
         )

@@ -211,5 +211,5 @@ class Folders:
 
 
 def _hint(path: str) -> str:
-    where = "a path in a config is looked for in `--data-dir`, and in the folder that the command is run in"
+    where = "a path in a config is searched for in `--data-dir`, then in the current directory"
     return "" if Path(path).is_absolute() else f"; {where}"

@@ -44,7 +44,7 @@ def split(dataset: Dataset, config: DataConfig) -> Splits:
     if test is None:
         train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
     elif config.test is not None:
-        raise DataError("`data.test`: the source has a test set of its own; leave the key away")
+        raise DataError("`data.test`: the source has its own test set; leave out this key")
     if config.validation is not None or validation is None:
         train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation", dataset.classes)
     if config.limit is not None:
@@ -59,8 +59,8 @@ def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str,
         missing = [classes[label] for label in np.setdiff1d(images.labels, train.labels)]
         if missing:
             raise DataError(
-                f"no training image is left of {', '.join(missing)}, which the {name} images have; where images are "
-                f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave `data.limit` away"
+                f"no training images are left of {', '.join(missing)}, but there are {name} images; if the images are "
+                f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave out `data.limit`"
             )
 
 
@@ -70,7 +70,7 @@ def _check_mixed(images: Images, apart: Images, name: str, classes: tuple[str, .
     if 0 < changes == len(np.unique(images.labels)) - 1:
         raise DataError(
             f"`data.{name}`: the last {len(apart):,} images, which it sets apart, are all of "
-            f"{classes[apart.labels[-1]]}, for the images are sorted by class; "
+            f"{classes[apart.labels[-1]]}, because the images are sorted by class; "
             f"draw with `data.{name}: {{size: 0.1, seed: 0}}`"
         )
 
@@ -89,7 +89,7 @@ def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, 
     single = [name for name, number in zip(classes, counts, strict=True) if number == 1]
     if single:
         said = f"{count:,} images can't be drawn evenly from all classes"
-        raise DataError(f"`data.{name}`: {said}, for there is only one of {', '.join(single)}; add images, or a split")
+        raise DataError(f"`data.{name}`: {said}: there is only one of {', '.join(single)}; add images, or a split")
     different = np.count_nonzero(counts)
     if min(count, len(images) - count) < different:
         raise DataError(

@@ -51,6 +51,6 @@ def _stack(config: Config, shape: Shape, classes: int, budget: Budget) -> "nn.Se
     *_, last = network.modules()
     if isinstance(last, tuple(type(make_activation(name)) for name in NAMES if name != "linear")):
         place = ("network", len(config.network) - 1)
-        said = f"the network ends with {type(last).__name__}, but the loss takes logits, which nothing bounds"
-        raise config.error(place, f"{said}; end it with `softmax`, or leave that activation away")
+        said = f"the network ends with {type(last).__name__}, but the loss takes logits, which are unbounded"
+        raise config.error(place, f"{said}; end it with `softmax`, or leave out that activation")
     return network

@@ -28,7 +28,7 @@ class Fans:
 
 @initializers.register("auto")
 def auto(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """He where the layer's own `activation` is of the ReLU family, Glorot for all others, biases zero.
+    """He if the layer's own `activation` is in the ReLU family, otherwise Glorot; biases zero.
 
     A ReLU passes half of its input, so that weights of variance 1/n would halve the signal's
     variance with each layer; He's 2/n makes up for it. Sigmoid, tanh and linear layers keep the
@@ -73,13 +73,13 @@ def normal(weight: "Tensor", bias: "Tensor | None", fans: Fans, /, std: NonNegat
 
 @initializers.register("zeros")
 def zeros(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """Nothing but zeros."""
+    """All weights and biases zero."""
     _fill(weight, bias, 0.0, "normal")
 
 
 @initializers.register("book")
 def book(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """As `network3.py` does: weights N(0, 1/n_out), biases N(0, 1), and zeros in the softmax layer.
+    """As in `network3.py`: weights N(0, 1/n_out), biases N(0, 1), and zeros in the softmax layer.
 
     For a convolution n_out is filters * kernel area / pool area (Nielsen, chapter 6).
     """
@@ -88,9 +88,9 @@ def book(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
 
 @initializers.register("book_corrected")
 def book_corrected(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
-    """As the book's text says that it should be: n_in in the place of n_out (Nielsen, chapters 3 and 6).
+    """Like `book`, but with n_in instead of n_out, as the book's text recommends (Nielsen, chapters 3 and 6).
 
-    Zeros in the softmax layer, as there.
+    Zeros in the softmax layer, as in `book`.
     """
     _book(weight, bias, fans.inputs, fans.activation)
 

@@ -106,7 +106,7 @@ def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
         given.budget.spend(layers=1)
         module = spec.make(given)
         if not isinstance(module, nn.Module):
-            raise ValueError(f"what makes it gives {type(module).__name__}, not a torch module")
+            raise ValueError(f"its function returns {type(module).__name__}, not a torch module")
         return module, output_shape(module, given.shape)
     except Misfit:
         raise
@@ -130,5 +130,5 @@ def output_shape(module: "nn.Module", shape: Shape) -> Shape:
         output = module.eval()(torch.zeros((1, *shape), device=device))
     module.train(was_training)
     if not isinstance(output, torch.Tensor):
-        raise ValueError(f"it gives {type(output).__name__}, not a tensor")
+        raise ValueError(f"it returns {type(output).__name__}, not a tensor")
     return tuple(output.shape[1:])

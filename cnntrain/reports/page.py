@@ -11,15 +11,15 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 CAPTIONS = {
-    "accuracy": "Training and validation accuracy on equally many images, seen alike: without dropout, unaugmented.",
+    "accuracy": "Training and validation accuracy on equally many images, both without dropout and augmentation.",
     "loss": "Where validation loss turns upwards while training loss falls, the network begins to overfit.",
-    "gap": "What the network knows of its training images and not of others.",
-    "learning_rate": "As the schedule gave it.",
-    "confusion": "Rows are what the images show, columns what the network says; only mistakes are coloured.",
+    "gap": "How much better the network is on training images than on others.",
+    "learning_rate": "As set by the schedule.",
+    "confusion": "Rows are true classes, columns predictions; only mistakes are coloured.",
     "mistakes": "The worst mistakes first: truth, prediction, and how sure the network was.",
     "filters": "The first layer's weights, each filter from its darkest to its brightest.",
-    "gradients": "From the input (dark) to the output (bright); lines far apart mean that layers learn unequally fast.",
-    "weights": "Growing weights without a falling loss ask for `training.l2` or `weight_decay`.",
+    "gradients": "From the input (dark) to the output (bright); lines far apart: layers learn at different speeds.",
+    "weights": "If weights grow while the loss does not fall, try `training.l2` or `weight_decay`.",
 }
 
 

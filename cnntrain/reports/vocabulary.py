@@ -15,7 +15,7 @@ from cnntrain.reports.settings import choices_of, settings
 from cnntrain.strict import nearest
 
 REFERENCE = "#/$defs/{model}"
-EXTENDS = "another config, relative to this file, which this one is merged into"
+EXTENDS = "another config, relative to this file, whose values this one overrides"
 
 
 def describe(name: str | None = None) -> str:

@@ -47,7 +47,9 @@ def load(path: Path) -> Checkpoint:
     file = file_of(path)
     runs = () if file.parent.is_dir() else sorted(path.glob("*/checkpoints"))
     if runs:
-        raise CheckpointError(f"{path}: no run, but a folder with {', '.join(str(run.parent) for run in runs[:3])}")
+        raise CheckpointError(
+            f"{path}: not a run, but a folder that contains {', '.join(str(run.parent) for run in runs[:3])}"
+        )
     last = file.with_name("last.pt")
     if path.is_dir() and not file.exists() and last.is_file():
         raise CheckpointError(f"{file}: no checkpoint here (no such file), but there is {last}")
@@ -76,7 +78,7 @@ def _unpacked(data: bytes, file: Path) -> Any:
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file}: refused: it holds more than tensors and plain values, which could run code when loaded"
+            f"{file}: refused: it holds more than tensors and plain values, and could run code when loaded"
         ) from error
     except Exception as error:
         if is_out_of_memory(error):

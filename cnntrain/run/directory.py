@@ -141,7 +141,7 @@ class RunDirectory:
     def open(cls, path: Path) -> RunDirectory:
         """Open an existing run directory to go on with it."""
         if not _is_run(path):
-            raise UsageError(f"{path}: no run directory to resume: it has no `config.yaml`")
+            raise UsageError(f"{path}: not a run directory: it has no `config.yaml`")
         return cls(path)
 
     @property
@@ -216,7 +216,7 @@ class RunDirectory:
         try:
             self._events.bring_to(rows)
         except ImportError as error:
-            self.log(f"nothing for TensorBoard: {error}")
+            self.log(f"no TensorBoard files: {error}")
 
     def close(self) -> None:
         """Let other processes open it."""

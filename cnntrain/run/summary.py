@@ -69,4 +69,4 @@ def parsed(text: str) -> dict[str, Any]:
 
 def damaged(file: Path) -> UsageError:
     """A run's file that is not what the run wrote."""
-    return UsageError(f"{file}: damaged; `cnntrain doctor {file.parent}` says what mends it")
+    return UsageError(f"{file}: damaged; `cnntrain doctor {file.parent}` says how to fix it")

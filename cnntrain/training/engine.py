@@ -214,12 +214,12 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     """The engine of that name, or with `auto` the one that is fastest; raises `ValueError` where it can't be had."""
     obstacle = _obstacle_to_a_graph(step, device)
     if name == "graph" and obstacle:
-        raise ValueError(f"`graph` can't be had: {obstacle}; use `auto` or `eager`")
+        raise ValueError(f"`graph` can't be used: {obstacle}; use `auto` or `eager`")
     if name == "compiled":
         return Compiled(step)
     has_plugins = bool(registry.of_plugins())
     if name == "auto" and has_plugins and not obstacle:
-        obstacle = "a plugin's part may not do the same in every step; `training.engine: graph` trusts it"
+        obstacle = "a plugin may not do the same in every step; if it does, set `training.engine: graph`"
     if name == "graph" or (name == "auto" and not obstacle):
         return Graph(step)
     if device.type == "cpu" and _is_alone():

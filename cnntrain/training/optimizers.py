@@ -141,14 +141,16 @@ def adamw(
     eps: PositiveFloat = 1e-8,
     weight_decay: NonNegativeFloat = 0.01,
 ) -> "Optimizer":
-    """Adam with decay apart from the gradient (Loshchilov and Hutter 2019); torch.optim.AdamW.
+    """Adam with weight decay decoupled from the gradient (Loshchilov and Hutter 2019); torch.optim.AdamW.
 
-    `training.l2`, which is a part of the gradient, does not go with it.
+    It can't be combined with `training.l2`, which is part of the gradient.
     """
     from torch.optim import AdamW
 
     if trainable.l2_gradient:
-        raise ValueError("`l2` is a part of the gradient, which `adamw` keeps decay out of; use its `weight_decay`")
+        raise ValueError(
+            "`l2` is part of the gradient, but `adamw` decouples decay from it; use its `weight_decay` instead"
+        )
     return _started_at_once(AdamW)(
         trainable.groups(weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True
     )

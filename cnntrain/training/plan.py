@@ -96,9 +96,11 @@ def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: R
     if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in network.modules()):
         why = f"{left}, and `batch_norm` needs one for each of the {ranks.size} processes"
     elif left == 1 and not _takes_one(network, feeds.train.preprocessing):
-        why = "one, of which `batch_norm` can't take a variance"
+        why = "one, and `batch_norm` can't compute a variance from one"
     if why:
-        raise config.error(("training", "batch_size"), f"of {count:,} images the last batch has {why}; take another")
+        raise config.error(
+            ("training", "batch_size"), f"with {count:,} images, the last batch has {why}; choose another batch size"
+        )
 
 
 def _takes_one(network: nn.Module, preprocessing: Preprocessing) -> bool:

@@ -125,19 +125,19 @@ def constant(epochs: int, /) -> Schedule:
 
 @schedules.register("step")
 def step(epochs: int, /, step_size: PositiveInt, gamma: Factor = 0.1) -> Schedule:
-    """Times `gamma` after every `step_size` epochs; torch's StepLR."""
+    """Multiplied by `gamma` after every `step_size` epochs; torch's StepLR."""
     return Fixed(lambda time: gamma ** (int(time) // step_size))
 
 
 @schedules.register("multi_step")
 def multi_step(epochs: int, /, milestones: list[PositiveInt], gamma: Factor = 0.1) -> Schedule:
-    """Times `gamma` at each of the epochs named; torch's MultiStepLR."""
+    """Multiplied by `gamma` at each epoch of `milestones`; torch's MultiStepLR."""
     return Fixed(lambda time: gamma ** sum(time >= milestone for milestone in milestones))
 
 
 @schedules.register("exponential")
 def exponential(epochs: int, /, gamma: Factor) -> Schedule:
-    """Times `gamma` after every epoch; torch's ExponentialLR."""
+    """Multiplied by `gamma` after every epoch; torch's ExponentialLR."""
     return Fixed(lambda time: gamma ** int(time))
 
 
@@ -163,8 +163,8 @@ def one_cycle(
 ) -> Schedule:
     """Up from 1/`div_factor` to 1, then down to nearly nothing (Smith and Topin 2018).
 
-    The curve of torch's OneCycleLR over one step more: it reaches its end when the last step is done. The optimizer's
-    learning rate is the highest one; momentum stays as it is.
+    The curve of torch's OneCycleLR with one more step: it reaches its end after the last step. The optimizer's
+    learning rate is the highest one; momentum is not changed.
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
 

@@ -37,7 +37,7 @@ def test_a_process_alone(said, missing):
 
 def test_torchrun_and_devices_must_agree(said):
     _check_devices(4, None)
-    with pytest.raises(UsageError, match="^torchrun has started the processes already; leave `--devices` away$"):
+    with pytest.raises(UsageError, match="^torchrun has already started the processes; leave out `--devices`$"):
         _check_devices(3, None)
     with pytest.raises(UsageError, match="choose one$"):
         _check_devices(None, "0-1")

@@ -11,7 +11,7 @@ from cnntrain.errors import CnntrainError, Diverged, Interrupted, OutOfMemory, S
 from cnntrain.run.directory import RunDirectory
 
 RESUME = "cnntrain train --resume run"
-LOWER = "out of memory; lower `training.batch_size`, make the network smaller, or `data.limit`"
+LOWER = "out of memory; lower `training.batch_size` or `data.limit`, or make the network smaller"
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
 
 
@@ -45,7 +45,7 @@ ENDS = [
             (errno.ENOSPC, "Free space"),
             (errno.EDQUOT, "Free space"),
             (errno.EFBIG, "Free space"),
-            (errno.EIO, "Mend that"),
+            (errno.EIO, "Fix this"),
         )
     ),
     (MemoryError(), OutOfMemory, f"{LOWER}%s"),
@@ -75,7 +75,7 @@ def test_what_torch_says_of_an_algorithm_is_said_of_the_setting(directory):
         "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation."
     )
     told, setting = ended(directory, error), "`training.deterministic`"
-    advice = "leave it away, or use another layer"
+    advice = "turn it off, or use another layer"
     assert type(told) is UsageError
     assert str(told) == f"{setting}: put_ does not have a deterministic implementation; {advice}"
 

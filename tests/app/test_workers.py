@@ -50,7 +50,7 @@ def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(s
     process.join()
     queue.hear(runs)
     assert queue.worker is None and reader.closed
-    assert runs.failures[1].why == "its process ended with 9; the same command goes on where it stopped"
+    assert runs.failures[1].why == "its process ended with 9; repeat the command to continue"
 
 
 def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
@@ -62,7 +62,7 @@ def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
     process.join()
     writer.close()
     queue.hear(runs)
-    assert runs.failures[1].why == "interrupted; the same command goes on where it stopped"
+    assert runs.failures[1].why == "interrupted; repeat the command to continue"
 
 
 @pytest.mark.parametrize("message", [("failed", 1, "no disk"), ("summary", 1, {})])

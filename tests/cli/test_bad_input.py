@@ -39,7 +39,7 @@ def test_bad_configs(name, cnntrain, tmp_path):
 def test_an_empty_argument_is_not_taken_for_the_current_folder(words, cnntrain, tiny):
     outcome = cnntrain("train", tiny, *words)
     assert outcome.code == 2
-    assert outcome.err == "error: an argument is empty, as of a shell's variable that is not set\n"
+    assert outcome.err == "error: an argument is empty; perhaps a shell variable is not set\n"
     for word in ("data.source=", "--run-dir=q=", "--data-dir=a=b="):
         assert "an argument is empty" not in cnntrain("train", tiny, word, "training.epochs=0").err
 
@@ -115,7 +115,7 @@ def test_where_relative_paths_are_looked_for_is_said(cnntrain, tiny):
     for source in ("{image_folder: photos}", "{npz: photos.npz}"):
         outcome = cnntrain("train", tiny, f"data.source={source}", "--run-dir", tiny.parent / "run")
         assert outcome.code == 1
-        assert "looked for in `--data-dir`, and in the folder that the command is run in" in outcome.err
+        assert "searched for in `--data-dir`, then in the current directory" in outcome.err
 
 
 def test_empty_class(cnntrain, tiny):

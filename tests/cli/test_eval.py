@@ -134,7 +134,7 @@ def test_fewer_classes_are_matched_by_name(cnntrain, trained, tmp_path):
 
 def test_another_size_is_resized_and_said(cnntrain, trained, tmp_path):
     outcome = cnntrain("eval", trained, "--data", digit_folder(tmp_path / "d", range(10), size=16), "--json")
-    assert "resized where they are not 8x8" in outcome.err
+    assert "image files that are not 8x8 are resized" in outcome.err
     assert json.loads(outcome.out)["accuracy"] > 0.5
 
 
@@ -204,7 +204,7 @@ def test_a_class_without_images_has_no_recall(cnntrain, trained, tmp_path):
 def test_what_is_neither_there_nor_a_source_is_said_to_be_neither(cnntrain, trained):
     outcome = cnntrain("eval", trained, "--data", "photos/nope")
     assert outcome.code == 2
-    said = "no file or folder is there, nor is a data source called so"
+    said = "there is no file, folder or data source of that name"
     assert f"`--data photos/nope`: {said}; known: cifar10, " in outcome.err
     assert f"{said}; did you mean `mnist`?" in cnntrain("eval", trained, "--data", "mnits").err
 
@@ -255,7 +255,7 @@ def test_images_that_may_have_been_trained_on_are_told_of(cnntrain, of_folder, c
     next((copy_of_folder / "1").iterdir()).unlink()
     outcome = cnntrain("eval", of_folder / "run")
     assert outcome.code == 0
-    assert "warning: the test images or labels are not the same as when the network was trained" in outcome.err
+    assert "warning: the test images or labels have changed since the network was trained" in outcome.err
 
 
 @pytest.mark.parametrize(("channels", "others"), [(3, 4), (4, 3), (3, 1), (4, 1)])
@@ -327,7 +327,7 @@ def test_files_are_brought_to_a_shape_that_is_no_square(cnntrain, of_arrays, tmp
             colours = generator.integers(0, 256, (4 + 3 * (name == "2"), 6, 3), np.uint8)
             Image.fromarray(colours).save(tmp_path / "d" / name / f"{index}.png")
     outcome = cnntrain("eval", of_arrays / "run", "--data", tmp_path / "d", "--json")
-    assert "image files are resized where they are not 4x6, the network's input" in outcome.err
+    assert "image files that are not 4x6 are resized to that, the network's input size" in outcome.err
     report = json.loads(outcome.out)
     outcome = cnntrain("predict", of_arrays / "run", tmp_path / "d", "--format", "csv")
     assert outcome.err == "warning: 10 of 20 images were resized to 4x6\n"

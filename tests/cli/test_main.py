@@ -23,7 +23,7 @@ def meeting():
     return act
 """
 FULL = "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'a\\x1b[2J.png')"
-LOWER = "lower `training.batch_size`, make the network smaller, or `data.limit`"
+LOWER = "lower `training.batch_size` or `data.limit`, or make the network smaller"
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_invert(cnntrain, trained, digits, tmp_path):
 def test_a_standard_input_that_is_closed(cnntrain, trained, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     outcome = cnntrain("predict", trained, "-")
-    assert (outcome.code, outcome.err) == (2, "error: standard input is closed, and `-` reads paths from there\n")
+    assert (outcome.code, outcome.err) == (2, "error: `-` reads paths from standard input, but that is closed\n")
 
 
 def test_ink_on_nothing_is_dark_on_light(cnntrain, trained, digits, tmp_path):

@@ -102,7 +102,7 @@ def test_text_and_a_network_whose_logits_are_zero(cnntrain, tmp_path):
     text = cnntrain("probe", tmp_path / "c.yaml").out
     assert "gradient norm" in text
     assert "c^2" in text
-    note = "the last layer's weights begin at zero, so that no gradient passes below it yet"
+    note = "the last layer's weights start at zero, so no gradient passes below it yet"
     assert note in text
     assert note not in cnntrain("probe", tmp_path / "c.yaml", "network.1.softmax.init=lecun").out
     assert "c = 2            -" in " ".join(text.split("\n")) or " - " in text

@@ -85,8 +85,8 @@ def test_pictures_have_their_captions_and_counts_have_commas():
     found = re.findall(r'<figure id="(.*?)">\s*<img .*?alt="(.*?)">\s*<figcaption>(.*?)<', text)
     assert [(name, said.split()[0]) for name, said, _ in found] == [
         ("loss", "Where"),
-        ("gap", "What"),
-        ("weights", "Growing"),
+        ("gap", "How"),
+        ("weights", "If"),
     ]
     assert all(said == caption for _, said, caption in found)
     assert "<td>a</td><td>50.00 %</td><td>25.00 %</td><td>12,345</td>" in text
@@ -145,7 +145,7 @@ def test_damaged_files(command, name, content, cnntrain, run, monkeypatch):
     outcome = cnntrain(command, run)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {run / name}: ")
-    mended = f"damaged; `cnntrain doctor {run}` says what mends it"
+    mended = f"damaged; `cnntrain doctor {run}` says how to fix it"
     assert (mended if content else "holds no finished epoch, so there is nothing to report") in outcome.err
 
 
@@ -285,7 +285,7 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     assert table["data.test.seed"] == ["-", "4321"]
     assert outcome.out.endswith("curves: compare.png\n")
     outcome = cnntrain("compare", run, tmp_path)
-    assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: no finished run: it has no `summary.json`\n")
+    assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: not a finished run: it has no `summary.json`\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -345,10 +345,10 @@ def test_runs_that_have_not_ended_are_left_out(cnntrain, run, tmp_path, monkeypa
     Path("diverged/summary.json").unlink()
     outcome = cnntrain("compare", "run", "diverged")
     assert outcome.out == cnntrain("compare", "run").out
-    assert outcome.err == "warning: diverged is left out, for it has not ended; see its log.txt\n"
+    assert outcome.err == "warning: diverged is left out because it is not finished; see its log.txt\n"
     assert json.loads(cnntrain("compare", "run", "diverged", "--json").out)["unfinished"] == ["diverged"]
     outcome = cnntrain("compare", "diverged")
-    assert (outcome.code, outcome.err) == (2, "error: diverged: no finished run: it has no `summary.json`\n")
+    assert (outcome.code, outcome.err) == (2, "error: diverged: not a finished run: it has no `summary.json`\n")
 
 
 def test_a_grid_has_a_place_for_every_image_and_caption():

@@ -128,8 +128,8 @@ def test_seeds_are_a_set_in_order():
 
 
 def test_what_does_not_go_together(cnntrain, tiny, trained):
-    assert "leave `--run-dir` away" in cnntrain("train", "--resume", trained, "--run-dir", "x").err
-    assert f"leave `{tiny}` away" in cnntrain("train", "--resume", trained, tiny).err
+    assert "leave out `--run-dir`" in cnntrain("train", "--resume", trained, "--run-dir", "x").err
+    assert f"leave out `{tiny}`" in cnntrain("train", "--resume", trained, tiny).err
     assert "choose one" in cnntrain("train", tiny, "--seeds", "0", "--devices", "1").err
     assert "--jobs" in cnntrain("train", tiny, "--jobs", "2").err
     assert "--seeds" in cnntrain("train", "--resume", trained, "--seeds", "1").err
@@ -139,23 +139,23 @@ def test_what_stands_in_the_way_is_said_before_anything_is_trained(cnntrain, tin
     (here / "runs" / "seed-1").mkdir(parents=True)
     outcome = cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", "runs")
     assert outcome.code == 2
-    assert outcome.err.startswith("error: runs/seed-1: exists already, and is no run; move it away")
+    assert outcome.err.startswith("error: runs/seed-1: exists already, and is not a run; move it away")
     assert not (here / "runs" / "seed-0").exists()
     outcome = cnntrain("train", tiny, "--seeds", "0-1", "--run-dir", tiny)
     assert (outcome.code, "is a file; name a folder" in outcome.err) == (2, True)
     outcome = cnntrain("train", tiny, "--run-dir", tiny)
     assert (outcome.code, "is a file; name another" in outcome.err) == (2, True)
     outcome = cnntrain("train", tiny, "seed=3", "--seeds", "0-1")
-    assert (outcome.code, "leave `seed=` away" in outcome.err) == (2, True)
+    assert (outcome.code, "leave out `seed=`" in outcome.err) == (2, True)
     outcome = cnntrain("verify", tiny, "training.epochs=2")
-    assert (outcome.code, "takes configs only" in outcome.err) == (2, True)
+    assert (outcome.code, "takes only configs" in outcome.err) == (2, True)
 
 
 def test_what_all_runs_fail_of_is_said_once_with_their_exit_code(cnntrain, tiny, here):
     outcome = cnntrain("train", tiny, "training.engine=graph", "--device", "cpu", "--seeds", "0-1", "--jobs", "2")
     assert outcome.code == 2
     [line] = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: seeds 0, 1: training.engine: `graph` can't be had")
+    assert line.startswith("error: seeds 0, 1: training.engine: `graph` can't be used")
 
 
 def test_failures_that_differ_are_told_in_order_and_have_no_exit_code_of_their_own():
@@ -166,7 +166,7 @@ def test_failures_that_differ_are_told_in_order_and_have_no_exit_code_of_their_o
 def test_a_folder_of_runs_is_no_run(cnntrain, trained):
     outcome = cnntrain("eval", trained.parent)
     assert outcome.code == 2
-    assert f"{trained.parent}: no run, but a folder with {trained}" in outcome.err
+    assert f"{trained.parent}: not a run, but a folder that contains {trained}" in outcome.err
 
 
 def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, here):
@@ -305,14 +305,14 @@ def test_a_config_whose_name_looks_like_an_override(cnntrain, trained, tiny, her
 def test_a_config_without_claims(cnntrain, tiny):
     outcome = cnntrain("verify", tiny)
     assert outcome.code == 2
-    assert "claims nothing" in outcome.err
+    assert "there is no claim to verify" in outcome.err
 
 
 def test_configs_without_claims_are_left_out(cnntrain, tiny, here):
     (here / "bold.yaml").write_text(tiny.read_text() + CLAIM % 10)
     outcome = cnntrain("verify", tiny, here / "bold.yaml", "--seeds", "1", "--json")
     assert outcome.code == 0
-    assert "left out, as nothing is claimed there: tiny" in outcome.err
+    assert "skipped, because nothing is claimed under `expect:`: tiny" in outcome.err
     assert [claim["config"] for claim in json.loads(outcome.out)["claims"]] == ["bold"]
     assert not (here / "runs" / "tiny").exists()
 
@@ -407,7 +407,7 @@ def test_networks_that_were_trained_on_test_images_of_another_do_not_vote(cnntra
         assert cnntrain("train", tiny, f"data.test={{size: 0.2, seed: {seed}}}", "--run-dir", f"{seed}", "-q").code == 0
     outcome = cnntrain("ensemble", "0", "1")
     assert outcome.code == 2
-    assert "error: 1: set other test images apart than 0, and was trained on some of these" in outcome.err
+    assert "error: 1: has a different test split from 0, and was trained on some of its test images" in outcome.err
 
 
 def test_networks_of_other_data_do_not_vote_together(cnntrain, trained, here):

@@ -69,14 +69,14 @@ def test_an_optimizer_of_ones_own_without_a_learning_rate(cnntrain, tiny, monkey
     registry.optimizers.register("own")(lambda trainable, /: None)
     outcome = cnntrain("show", tiny, "--schedule", "training.optimizer=own")
     assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == "error: the optimizer `own` has no `learning_rate` that could be plotted\n"
+    assert outcome.err == "error: the optimizer `own` has no `learning_rate` to plot\n"
 
 
 def test_a_plot_of_too_many_epochs_is_refused(cnntrain, tiny):
     assert cnntrain("show", tiny, "--schedule", "training.epochs=10000").code == 0
     outcome = cnntrain("show", tiny, "--schedule", "training.epochs=10001")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "a schedule over 10,001 epochs is not plotted; 10,000 are the most" in outcome.err
+    assert "a schedule over 10,001 epochs can't be plotted; the limit is 10,000" in outcome.err
 
 
 def test_warm_up_is_plotted(cnntrain, tiny):

@@ -122,14 +122,13 @@ def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, tmp_path):
         f"data: {{source: {{npz: {tmp_path / 'x.npz'}}}, normalize: true}}\nnetwork: [softmax]\n"
         "training: {epochs: 20, optimizer: {sgd: {learning_rate: 0.1}}, schedule: cosine}"
     )
-    told = (
-        "no test image is taken for 1, which 12 of them show; where classes differ much in size, try `training.shuffle"
-    )
+    advice = "if the classes differ greatly in size, try `training.shuffle"
+    told = f"no test image is classified as 1, though 12 should be; {advice}"
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 0 and told in outcome.err
     assert f"N{told[1:]}: balanced`, or more images.</p>" in (tmp_path / "run" / "report.html").read_text()
     outcome = cnntrain("train", tmp_path / "c.yaml", "training.shuffle=balanced", "--run-dir", tmp_path / "balanced")
-    assert outcome.code == 0 and "is taken for" not in outcome.err
+    assert outcome.code == 0 and "is classified as" not in outcome.err
     report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)
     assert min(row["recall"] for row in report["classes"]) > 0.5
 
@@ -243,7 +242,7 @@ def test_a_last_batch_of_one_image_that_batch_norm_can_not_take(cnntrain, tmp_pa
     outcome = cnntrain("train", config, "--run-dir", tmp_path / "run")
     assert outcome.code == 2
     assert "c.yaml:3:" in outcome.err
-    assert "of 101 images the last batch has one, of which `batch_norm` can't take a variance" in outcome.err
+    assert "with 101 images, the last batch has one, and `batch_norm` can't compute a variance from one" in outcome.err
     assert not (tmp_path / "run").exists()
     assert cnntrain("train", config, "training.batch_size=1", "--run-dir", tmp_path / "run").code == 2
     for override in ("training.batch_size=49", "data.limit=100"):

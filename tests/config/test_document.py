@@ -149,8 +149,8 @@ def test_lines_are_yamls_own():
 def test_duplicate_keys_with_both_lines():
     found = problems("seed: 1\nnetwork: [a]\nseed: 2\ntraining: {epochs: 1, epochs: 2}\n")
     assert [str(problem) for problem in found] == [
-        "f:3:1: `seed` is given twice; it stands already in line 1\n    3 | seed: 2\n      | ^",
-        "f:4:23: `epochs` is given twice; it stands already in line 4\n"
+        "f:3:1: `seed` is given twice; it is already in line 1\n    3 | seed: 2\n      | ^",
+        "f:4:23: `epochs` is given twice; it is already in line 4\n"
         "    4 | training: {epochs: 1, epochs: 2}\n      |                       ^",
     ]
 
@@ -200,7 +200,7 @@ def test_tags_and_values_that_are_no_plain_values(text):
 def test_a_number_has_so_many_digits():
     assert parse(f"-{'9' * 39}_9", "f").value == -(10**40 - 1)
     [found] = problems(f"b: 1\na: -{'9' * 41}\n")
-    assert found.message == "a number of 41 digits; no config has more than 40"
+    assert found.message == "a number of 41 digits; the limit in a config is 40"
     assert (found.position.line, found.position.column) == (2, 4)
 
 
@@ -291,7 +291,7 @@ def test_the_longest_text():
     assert parse(f"{'k' * 100}: {'x' * 4_000}\n", "f").value == {"k" * 100: "x" * 4_000}
     for text in (f"a: {'x' * 4_001}\n", f"? {'x' * 4_001}\n: a\n"):
         [found] = problems(text)
-        assert found.message == "a text of 4,001 characters; a config has none longer than 4,000"
+        assert found.message == "a text of 4,001 characters; the limit in a config is 4,000"
 
 
 def refusal(path):

@@ -327,7 +327,7 @@ def test_no_other_file_is_read_or_shown(write, tmp_path, name):
     write("key: password\n", "secret")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "secret")
     said = refusal(write(f"extends: {name}\nnetwork: [softmax]\n"))
-    assert "`extends` names a config, whose name ends in .yaml or .yml" in said
+    assert "`extends` must name a file that ends in .yaml or .yml" in said
     assert "password" not in said
 
 

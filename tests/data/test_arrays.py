@@ -72,16 +72,16 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": np.full((6, 2, 2), 1.25), "labels": LABELS}, r"within 0\.\.1"),
         ({"images": np.full((6, 2, 2), -0.25), "labels": LABELS}, r"within 0\.\.1"),
         ({"images": np.full((6, 2, 2), np.nan), "labels": LABELS}, r"within 0\.\.1"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images: needs one whole non-negative label an image"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images: needs one non-negative integer label per image"),
         ({"images": IMAGES}, "no training images; name the arrays x_train and y_train"),
         ({"images": IMAGES, "labels": LABELS - 1}, "non-negative"),
-        ({"images": IMAGES, "labels": LABELS[:3]}, "label an image"),
+        ({"images": IMAGES, "labels": LABELS[:3]}, "label per image"),
         ({"images": IMAGES, "labels": LABELS.astype(np.uint64) + np.uint64(2**63)}, "non-negative"),
         ({"images": IMAGES, "labels": LABELS * 0.5}, "whole"),
         ({"x_train": IMAGES, "y_train": LABELS[:5]}, r"y_train: .*int64\(5,\) for 6 images"),
         (
             {"x_train": IMAGES, "y_train": np.eye(6)},
-            r"y_train: .*\(6, 6\) for 6 images; of one-hot rows store `labels.argm",
+            r"y_train: .*\(6, 6\) for 6 images; for one-hot rows, store `labels.argm",
         ),
         (
             {"x_train": IMAGES, "y_train": LABELS.astype(str)},
@@ -90,7 +90,7 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES.astype(np.int32), "labels": LABELS}, "store uint8"),
         ({"images": IMAGES.reshape(6, 20), "labels": LABELS}, "shape"),
         ({"pictures": IMAGES, "labels": LABELS}, "x_train"),
-        ({"images": np.array([{}] * 6, dtype=object), "labels": LABELS}, "refused, for it holds pickled objects"),
+        ({"images": np.array([{}] * 6, dtype=object), "labels": LABELS}, "refused, because it holds pickled objects"),
         ({"images": IMAGES, "labels": LABELS, "classes": ["a"]}, "out of range"),
     ],
 )

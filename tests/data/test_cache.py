@@ -164,14 +164,14 @@ def test_a_cache_that_cannot_be_written_to(tmp_path):
     (tmp_path / "cache").write_text("a file in its place")
     with pytest.raises(DataError, match="XDG_CACHE_HOME"):
         read(paint(tmp_path / "a", 2), tmp_path / "cache")
-    with pytest.raises(DataError, match="make room"):
+    with pytest.raises(DataError, match="free some space"):
         check_room(tmp_path, 2**70)
 
 
 def test_a_size_beyond_all_pictures_is_refused_before_one_is_opened(tmp_path, monkeypatch):
     paths = paint(tmp_path / "a", 2)
     monkeypatch.setattr("cnntrain.data.sources.decode.open_picture", lambda path: pytest.fail("opened"))
-    with pytest.raises(DataError, match="images of 10000x10000 are refused; 67,108,864 pixels are the most"):
+    with pytest.raises(DataError, match="images of 10000x10000 are refused; the limit is 67,108,864 pixels"):
         read(paths, tmp_path / "cache", size=(10000, 10000))
 
 
@@ -180,7 +180,7 @@ def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
     needed, free = 3 * (3 + 1) * 5 * 4, []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
     free[:] = [needed - 1]
-    with pytest.raises(DataError, match=r"pixels/.*: the decoded images take .* make room"):
+    with pytest.raises(DataError, match=r"pixels/.*: the decoded images take .* free some space"):
         read(paths, tmp_path / "cache")
     free[:] = [needed]
     assert len(read(paths, tmp_path / "cache")[0][:]) == 3
@@ -216,7 +216,7 @@ def test_streamed_training_gives_the_same_bits(override, tiny, tmp_path):
     one, other = (checkpoint.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("resident", "streamed"))
     assert_same(one.training["weights"], other.training["weights"])
     assert_same(one.data, other.data)
-    said = "the images are streamed from a disk, for they take more than `data.memory_budget`"
+    said = "the images are streamed from disk, because they take more than `data.memory_budget`"
     assert [said in (tmp_path / run / "log.txt").read_text() for run in ("resident", "streamed")] == [False, True]
     # 1,797 images of 8x8, before they are split and limited.
     assert f"{said}: 0.1 MiB" in (tmp_path / "streamed" / "log.txt").read_text()

@@ -63,7 +63,7 @@ def test_own_test_files(tmp_path):
         (packed(0x803, PIXELS)[:-1], None, "truncated: it has fewer bytes than the 420"),
         (packed(0x803, PIXELS) + b"x", None, "more bytes"),
         (b"\0\0", None, "ends within its header"),
-        (struct.pack(">4I", 0x803, 2**31, 2**15, 2**15), None, "no image data set"),
+        (struct.pack(">4I", 0x803, 2**31, 2**15, 2**15), None, "unusual for image data"),
         (struct.pack(">4I", 0x803, 2**20, 28, 28), None, "would unpack to 822,083,584"),
         (struct.pack(">4I", 0x803, 2**10, 28, 28), None, "truncated"),
         (None, packed(0x801, LABELS[:-1]), "12 images.*11 labels"),
@@ -111,7 +111,7 @@ def test_what_is_not_mnist_is_not_taken_for_it(tmp_path):
     for index, name in enumerate(idx.FILES):
         array = PIXELS if index % 2 == 0 else LABELS
         (tmp_path / name).write_bytes(packed(0x803 if index % 2 == 0 else 0x801, array))
-    with pytest.raises(DataError, match="not the published file; for data of your own use the source `idx`"):
+    with pytest.raises(DataError, match="not the published file; for your own data, use the source `idx`"):
         idx.mnist(Folders(tmp_path, tmp_path))
 
 

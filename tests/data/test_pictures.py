@@ -123,7 +123,7 @@ def test_all_that_can_not_be_read_is_named_at_once(tmp_path, monkeypatch):
     with pytest.raises(DataError) as raised:
         read(tmp_path)
     first, *lines = str(raised.value).splitlines()
-    assert first == "3 of 7 images can't be used; mend or remove them:"
+    assert first == "3 of 7 images can't be used; fix or remove them:"
     assert [line.partition(": can't be read as an image")[0] for line in lines] == list(map(str, bad))
     monkeypatch.setattr("cnntrain.data.sources.decode.MOST_NAMED", 2)
     with pytest.raises(DataError) as raised:
@@ -220,7 +220,7 @@ def test_csv_lists_of_all_splits(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("file,class\na,b\n", "first line must be `path,label`.* not 'file,class'"),
+        ("file,class\na,b\n", "first line must name the columns `path` and `label`, not 'file,class'"),
         ("path;label\na;b\n", "not 'path;label'"),
         ("path,label\n", "lists no images"),
         ("path,label\nnone.png,x\n", "train.csv:2: there is no file"),
@@ -354,7 +354,7 @@ def test_splits_are_known_in_either_case(tmp_path, names):
 def test_two_folders_of_one_split(tmp_path):
     for name in ("train", "val", "valid"):
         picture(tmp_path / name / "cat" / "0.png")
-    with pytest.raises(DataError, match="`val` and `valid` are both named after the validation images; keep one"):
+    with pytest.raises(DataError, match="`val` and `valid` are both names for the validation images; keep one"):
         read(tmp_path)
 
 

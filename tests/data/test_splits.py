@@ -79,13 +79,17 @@ def test_limit():
 @pytest.mark.parametrize(
     ("dataset", "data", "expected"),
     [
-        (Dataset(NAMES, images(50), test=images(9)), {"test": 0.2}, "has a test set of its own"),
+        (Dataset(NAMES, images(50), test=images(9)), {"test": 0.2}, "has its own test set"),
         (Dataset(NAMES, images(50)), {"validation": 100}, "can't be set apart"),
         (Dataset(NAMES, images(50), test=images(9)), {"validation": 50}, "50 of 50 images can't be set apart"),
         (Dataset(NAMES, images(50), test=images(9)), {"validation": 0.001}, "0 of 50 images can't be set apart"),
-        (Dataset(NAMES, images(50), test=images(9)), {"validation": 10, "limit": 2}, "no .* is left of c, d, which"),
-        (Dataset(NAMES, images(50, 3), test=images(9)), {}, "no training image is left of d, which the test images"),
-        (Dataset(NAMES, images(5)), {}, "can't be drawn evenly from all classes, for there is only one of b, c, d;"),
+        (Dataset(NAMES, images(50), test=images(9)), {"validation": 10, "limit": 2}, "no .* are left of c, d, but"),
+        (
+            Dataset(NAMES, images(50, 3), test=images(9)),
+            {},
+            "no training images are left of d, but there are test images",
+        ),
+        (Dataset(NAMES, images(5)), {}, "can't be drawn evenly from all classes: there is only one of b, c, d;"),
     ],
 )
 def test_what_can_not_be(dataset, data, expected):
@@ -129,7 +133,7 @@ def test_digits_come_along(tmp_path):
 
 def test_the_last_ones_of_sorted_images_would_take_a_whole_class():
     sorted_images = Images(np.zeros((40, 1, 2, 2), np.uint8), np.arange(40) // 10)
-    with pytest.raises(DataError, match="no training image is left of d, which the validation images have"):
+    with pytest.raises(DataError, match="no training images are left of d, but there are validation images"):
         split(Dataset(NAMES, sorted_images, test=sorted_images), config(validation=10))
 
 

@@ -72,7 +72,7 @@ def test_the_previous_one_is_offered_and_leads_to_the_same_bits(run):
     assert str(last) in said and "damaged" in said
     before = checkpoint.load(run / "checkpoints" / "previous.pt").training
     assert before["epoch"] != before["batch"]
-    assert f"The one before it, after epoch {before['epoch']}, batch {before['batch']}, is whole" in said
+    assert f"The previous one, after epoch {before['epoch']}, batch {before['batch']}, is intact" in said
     command = said.splitlines()[-1].split()
     assert command == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
     resume_run(Path(command[-1]), [], Where())
@@ -109,7 +109,8 @@ def rising(tiny, tmp_path):
 def test_changes_wait_until_the_best_checkpoint_is_reached_again(rising):
     run = rising(30)
     previous = run / "checkpoints" / "previous.pt"
-    said = f"{run / 'checkpoints' / 'best.pt'} is of epoch 3, which is still ahead; resume without changes first"
+    best = run / "checkpoints" / "best.pt"
+    said = f"{best} is of epoch 3, later than the state to resume from; resume without changes first"
     with pytest.raises(UsageError, match=f"^{said}$"):
         resume_run(previous, ["training.l2=0.1"], Where(device="cpu"))
     before = checkpoint.load(run)
@@ -138,7 +139,7 @@ class Barring(Silent):
 
 def test_the_state_is_saved_before_the_best_checkpoint(tiny, tmp_path):
     folder = tmp_path / "run" / "checkpoints"
-    with pytest.raises(CnntrainError, match=f"; the last good state is kept in {folder / 'last.pt'}. Mend that, and"):
+    with pytest.raises(CnntrainError, match=f"; the last good state is kept in {folder / 'last.pt'}. Fix this, and"):
         train_run(load_config(tiny), tmp_path / "run", Where(device="cpu"), Barring(folder / "best.pt"))
     assert checkpoint.load(folder / "last.pt").training["epoch"] == 1
 
@@ -146,7 +147,9 @@ def test_the_state_is_saved_before_the_best_checkpoint(tiny, tmp_path):
 def test_without_any_whole_state_a_new_run_is_offered(run):
     for name in ("last", "previous"):
         (run / "checkpoints" / f"{name}.pt").write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"no other state of this run is whole, so begin a new one from .*config"):
+    with pytest.raises(
+        CheckpointError, match=r"no other state of this run is intact, so start a new run from .*config"
+    ):
         resume_run(run, [], Where())
 
 

@@ -112,7 +112,7 @@ def test_a_best_epoch_that_was_not_the_last_can_not_be_had_again(cnntrain, run, 
     damage(run / "checkpoints" / "best.pt")
     [problem] = json.loads(cnntrain("doctor", run, "--json").out)["problems"]
     last = run / "checkpoints" / "last.pt"
-    lost = f"its epoch was not the last, and can't be had again; evaluate {last}, or train anew"
+    lost = f"its epoch was not the last and can't be recovered; evaluate {last}, or train again"
     assert problem["fix"] == f"{lost}: cnntrain train '{run / 'config.yaml'}'"
     assert cnntrain("eval", last).code == 0
 
@@ -122,7 +122,7 @@ def test_what_can_not_be_resumed_is_begun_again(cnntrain, run):
         cut(run / "checkpoints" / f"{name}.pt")
     (run / "metrics.csv").unlink()
     found = json.loads(cnntrain("doctor", run, "--json").out)
-    assert found["status"] == "can't go on"
+    assert found["status"] == "can't be resumed"
     assert [problem["fix"] for problem in found["problems"]] == [
         f"begin again with: cnntrain train '{run / 'config.yaml'}'",
         "none needed: the next checkpoint replaces it",
@@ -133,14 +133,14 @@ def test_where_no_checkpoint_is_whole_it_can_not_go_on(cnntrain, run):
     for file in (run / "checkpoints").iterdir():
         cut(file)
     (run / "metrics.csv").unlink()
-    assert json.loads(cnntrain("doctor", run, "--json").out)["status"] == "can't go on"
+    assert json.loads(cnntrain("doctor", run, "--json").out)["status"] == "can't be resumed"
 
 
 def test_epochs_without_a_state_can_not_go_on(cnntrain, run):
     for file in (run / "checkpoints").iterdir():
         file.unlink()
     found = json.loads(cnntrain("doctor", run, "--json").out)
-    assert found["status"] == "can't go on"
+    assert found["status"] == "can't be resumed"
     fix = f"begin again with: cnntrain train '{run / 'config.yaml'}'"
     assert found["problems"] == [{"what": f"{run / 'checkpoints' / 'last.pt'}: missing", "fix": fix}]
 
@@ -151,7 +151,7 @@ def test_a_run_that_lost_its_state_is_not_begun_over_its_best_epoch(cnntrain, ru
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     outcome = cnntrain("train", "--resume", run, "training.epochs=9")
     assert outcome.code == 2
-    assert "is gone; begin another run, with `init_from: " in outcome.err
+    assert "are missing, so the run can't be resumed; start a new one, with `init_from: " in outcome.err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -212,7 +212,7 @@ def test_the_checkpoint_before_is_offered(cnntrain, run, damage):
     (run / "metrics.csv").unlink()
     found = json.loads(cnntrain("doctor", run, "--json").out)
     [problem] = found["problems"]
-    assert found["status"] == "can't go on"
+    assert found["status"] == "can't be resumed"
     assert str(run / "checkpoints" / "last.pt") in problem["what"]
     assert shlex.split(problem["fix"]) == ["cnntrain", "train", "--resume", str(run / "checkpoints" / "previous.pt")]
 
@@ -250,7 +250,7 @@ def test_a_config_alone_is_mended_by_hand(cnntrain, tmp_path):
     RunDirectory.create(tmp_path / "run", "network: [sofmax]\n").close()
     [problem] = json.loads(cnntrain("doctor", tmp_path / "run", "--json").out)["problems"]
     assert problem["what"].startswith(f"{tmp_path / 'run' / 'config.yaml'}:1:11: unknown layer `sofmax`")
-    assert problem["fix"] == "mend it"
+    assert problem["fix"] == "fix it by hand"
 
 
 def test_what_a_killed_process_leaves_is_noted(cnntrain, run):
@@ -305,7 +305,7 @@ def test_the_best_checkpoint_alone_is_nothing_to_go_on_from_and_nothing_in_the_w
     for name in ("checkpoints/last.pt", "checkpoints/previous.pt", "metrics.csv", "diagnostics.csv", "summary.json"):
         (run / name).unlink()
     found = json.loads(cnntrain("doctor", run, "--json").out)
-    assert (found["status"] == "can't go on") == (not found["sound"])
+    assert (found["status"] == "can't be resumed") == (not found["sound"])
 
 
 def test_where_the_checkpoint_before_is_damaged_and_the_last_is_gone_something_mends_it(cnntrain, run):
@@ -336,10 +336,10 @@ def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
         run.throw(Paused())
     outcome = cnntrain("doctor", tmp_path / "run")
     assert outcome.code == 0
-    assert "not finished; goes on after epoch 0, batch 2 with: cnntrain train --resume" in outcome.out
+    assert "not finished; continue after epoch 0, batch 2 with: cnntrain train --resume" in outcome.out
     shutil.copy(whole() / "summary.json", tmp_path / "run")
     said = cnntrain("doctor", tmp_path / "run").out
-    assert f"problem: {tmp_path / 'run' / 'summary.json'}: there, though the run is not finished" in said
+    assert f"problem: {tmp_path / 'run' / 'summary.json'}: exists, though the run is not finished" in said
     shutil.copy(whole() / "metrics.csv", tmp_path / "run")
     said = cnntrain("doctor", tmp_path / "run").out
     assert f"problem: {tmp_path / 'run' / 'metrics.csv'}: has 4 rows, not 0, compared with " in said
@@ -350,5 +350,5 @@ def test_a_run_saved_within_its_first_epoch(cnntrain, tmp_path):
 def test_what_is_no_run(cnntrain, tmp_path):
     outcome = cnntrain("doctor", tmp_path)
     assert outcome.code == 2
-    assert "no run directory" in outcome.err
+    assert "not a run directory" in outcome.err
     assert cnntrain("doctor", tmp_path / "none").code == 2

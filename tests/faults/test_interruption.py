@@ -172,7 +172,7 @@ def test_two_processes_on_one_run(cnntrain, run):
     # The lock went with its process; what is left is its name.
     taken = cnntrain("train", "--resume", run, "training.epochs=5")
     assert taken.code == 0
-    assert f"process {process.pid} on " in taken.err and "ended without closing this run; going on" in taken.err
+    assert f"process {process.pid} on " in taken.err and "ended without closing this run; continuing" in taken.err
     assert "ended without closing" not in cnntrain("train", "--resume", run, "training.epochs=6").err
 
 
@@ -282,5 +282,5 @@ def test_a_config_that_was_edited_by_hand_is_told_of(cnntrain, run):
     path.write_text(path.read_text().replace("epochs: 4", "epochs: 9"))
     outcome = cnntrain("train", "--resume", run)
     assert outcome.code == 0
-    assert f"{path} was not the checkpoint's config, which counts; it is written anew" in outcome.err
+    assert f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint" in outcome.err
     assert_same_runs(whole(), run)

@@ -33,4 +33,4 @@ def test_a_closed_output_is_refused_before_anything_is_done(trained, tmp_path, c
     words = " ".join([*COMMAND, command, str(trained), *([str(tmp_path)] if command == "predict" else [])])
     done = subprocess.run(["sh", "-c", f"{words} >&-"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: standard output is closed; if nobody is to read it, send it to /dev/null\n"
+    assert done.stderr == "error: standard output is closed; if you don't need it, redirect it to /dev/null\n"

@@ -141,7 +141,7 @@ def test_changed_data_is_refused_unless_forced(cnntrain, begun, data):
     mean = checkpoint.load(last).preprocessing["mean"]
     forced = cnntrain("train", "--resume", begun, "--force")
     assert forced.code == 0
-    assert "have changed since this run began; going on as asked" in forced.err
+    assert "have changed since this run began; continuing because of `--force`" in forced.err
     [change] = json.loads((begun / "summary.json").read_text())["changes"]
     assert "have changed since this run began" in change
     after = checkpoint.load(last)
@@ -183,7 +183,7 @@ def test_other_classes_are_refused_even_when_forced(cnntrain, tmp_path):
 
 
 def test_force_alone(cnntrain):
-    assert "`--force` goes with `--resume`" in cnntrain("train", "c.yaml", "--force").err
+    assert "`--force` can only be used with `--resume`" in cnntrain("train", "c.yaml", "--force").err
 
 
 # --- the same bits again
@@ -241,7 +241,7 @@ def test_a_layer_without_a_deterministic_algorithm_is_refused(tmp_path, monkeypa
     plugin, config = tmp_path / "putting.py", tmp_path / "c.yaml"
     plugin.write_text(PUTTING)
     config.write_text("network: [putting, softmax]\ntraining: {epochs: 1, deterministic: true}\n")
-    with pytest.raises(UsageError, match=r"`training\.deterministic`: put_.*leave it away, or use another layer"):
+    with pytest.raises(UsageError, match=r"`training\.deterministic`: put_.*turn it off, or use another layer"):
         train_run(load_config(config, plugins=[plugin]), tmp_path / "run", Where(device="cpu", plugins=[plugin]))
 
 
@@ -262,7 +262,7 @@ def test_a_worker_that_is_killed_is_reported_and_the_others_go_on(tmp_path):
     os.kill(_owner(run), signal.SIGKILL)
     _, err = process.communicate(timeout=180)
     assert process.returncode == 1
-    assert "error: seed 0: its process was ended by SIGKILL; the same command goes on where it stopped" in err
+    assert "error: seed 0: its process was ended by SIGKILL; repeat the command to continue" in err
     assert all((run.with_name(f"seed-{number}") / "summary.json").exists() for number in (1, 2))
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert again.returncode == 0, again.stderr

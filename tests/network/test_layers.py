@@ -418,21 +418,21 @@ MISFITS = [
         2,
         "residual",
         IMAGE,
-        "its layers make (4, 9, 6) of (4, 11, 8), and an identity shortcut needs equal shapes",
+        "its layers turn (4, 11, 8) into (4, 9, 6), but an identity shortcut needs equal shapes",
     ),
     (
         ["{residual: {layers: [{conv: 4}]}}"],
         2,
         "residual",
         IMAGE,
-        "its layers make (4, 9, 6) of (4, 11, 8), and no strided 1x1 convolution does the same",
+        "its layers turn (4, 11, 8) into (4, 9, 6), which no strided 1x1 convolution can match",
     ),
     (
         ["{residual: {layers: [flatten]}}"],
         2,
         "residual",
         IMAGE,
-        "its layers make (352,) of (4, 11, 8), and no shortcut leads from one to the other",
+        "its layers turn (4, 11, 8) into (352,), which no shortcut can match",
     ),
     (
         ["{branches: [[{conv: 2}], [max_pool], [flatten]]}"],
@@ -650,8 +650,8 @@ def test_group_norm_of_the_images_themselves(channels):
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (lambda: 5, "what makes it gives int, not a torch module"),
-        (lambda: nn.LSTM(8, 8), "it gives tuple, not a tensor"),
+        (lambda: 5, "its function returns int, not a torch module"),
+        (lambda: nn.LSTM(8, 8), "it returns tuple, not a tensor"),
         (lambda: nn.MultiheadAttention(8, 3), "embed_dim must be divisible by num_heads"),
     ],
 )

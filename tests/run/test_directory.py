@@ -80,7 +80,7 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(UsageError, match=r"no run directory to resume: it has no `config\.yaml`"):
+    with pytest.raises(UsageError, match=r"not a run directory: it has no `config\.yaml`"):
         RunDirectory.open(tmp_path)
 
 

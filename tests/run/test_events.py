@@ -79,7 +79,7 @@ def test_a_tensorboard_that_is_broken_is_told_of_once_and_stops_nothing(tmp_path
         directory.write_events([{"loss": 1.0}] * epochs)
     directory.close()
     (line,) = directory.path.joinpath("log.txt").read_text().splitlines()
-    assert line.startswith("nothing for TensorBoard: tensorboard can't be imported: ")
+    assert line.startswith("no TensorBoard files: tensorboard can't be imported: ")
     assert list(directory.path.glob("events.*")) == []
 
 

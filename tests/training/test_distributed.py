@@ -223,7 +223,9 @@ def test_a_batch_of_fewer_images_than_ranks(tiny, tmp_path, monkeypatch):
 
 def test_a_last_batch_that_batch_norm_can_not_be_shared_for(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Ranks, "size", 3)
-    said = r"of 200 images the last batch has 2, and `batch_norm` needs one for each of the 3 processes; take another"
+    said = (
+        r"with 200 images, the last batch has 2, and `batch_norm` needs one for each of the 3 processes; choose another"
+    )
     with pytest.raises(ConfigError, match=said):
         train_run(load_config(tiny, ["data.limit=200", "training.batch_size=33"]), tmp_path / "run", Where())
     assert not (tmp_path / "run").exists()

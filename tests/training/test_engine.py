@@ -183,14 +183,16 @@ def test_ranks_take_plain_steps_and_update_nothing_before_gradients_are_summed(r
         chosen = choose(name, step, CPU)
         assert (type(chosen), chosen.step.updates, chosen.remark) == (Engine, {}, "")
     assert choose("auto", step, gpu).remark == "plain steps, no CUDA graph: several processes train together"
-    with pytest.raises(ValueError, match="^`graph` can't be had: several processes train together; use `auto`"):
+    with pytest.raises(ValueError, match="^`graph` can't be used: several processes train together; use `auto`"):
         choose("graph", step, gpu)
 
 
 def test_a_graph_on_a_cpu_is_refused_at_its_place(cnntrain, tiny):
     outcome = cnntrain("train", tiny, "training.engine=graph", "--device", "cpu", "--run-dir", tiny.parent / "run")
     assert outcome.code == 2
-    assert "`graph` can't be had: a CUDA graph needs a GPU with CUDA, and this run is on cpu; use `auto`" in outcome.err
+    assert (
+        "`graph` can't be used: a CUDA graph needs a GPU with CUDA, and this run is on cpu; use `auto`" in outcome.err
+    )
     assert not (tiny.parent / "run").exists()
 
 

@@ -215,7 +215,7 @@ def test_a_schedule_that_counts_may_follow_one_that_does_not(tiny, tmp_path):
 def test_what_lets_a_run_go_on_that_stopped_early_is_named(cnntrain, tiny, tmp_path):
     stopping = "training.early_stopping={patience: 1, min_delta: 1.0}"
     assert cnntrain("train", tiny, stopping, "--run-dir", tmp_path / "run").code == 0
-    assert "add what lets it, as training.early_stopping=null, to go on" in (
+    assert "add a setting that allows it, such as training.early_stopping=null, to go on" in (
         cnntrain("train", "--resume", tmp_path / "run").err
     )
     outcome = cnntrain("train", "--resume", tmp_path / "run", "training.early_stopping=null")

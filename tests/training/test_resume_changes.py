@@ -185,7 +185,7 @@ def test_who_goes_on_is_warned_of_a_config_edited_by_hand_and_of_nothing_else(ti
     path, hand, own = run / "config.yaml", Told(), Told()
     path.write_text(path.read_text().replace("epochs: 1", "epochs: 7"))
     resume_run(run, [], Where(), hand)
-    assert hand.warnings == [f"{path} was not the checkpoint's config, which counts; it is written anew"]
+    assert hand.warnings == [f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint"]
     # The second time the best epoch is not the last.
     for epochs in (2, 3):
         resume_run(run, [*EMPTYING, f"training.epochs={epochs}"], Where(), own)
@@ -203,7 +203,7 @@ def test_a_refused_change_leaves_the_last_checkpoint(tiny, tmp_path):
     for name, file in files.items():
         checkpoint.save(run / "checkpoints" / f"{name}.pt", file)
     before = content(run)
-    with pytest.raises(UsageError, match="still ahead; resume without changes first"):
+    with pytest.raises(UsageError, match="later than the state to resume from; resume without changes first"):
         resume_run(run / "checkpoints" / "previous.pt", ["training.l2=0.1"], Where())
     assert content(run) == before
 

@@ -283,8 +283,8 @@ def test_with_a_plugin_steps_are_plain(monkeypatch):
     registry.layers.register("counting")(lambda given, /: Counting())
     assert type(choose("auto", step, CPU)) is Engine
     assert choose("auto", step, torch.device("cuda")).remark == (
-        "plain steps, no CUDA graph: a plugin's part may not do the same in every step; "
-        "`training.engine: graph` trusts it"
+        "plain steps, no CUDA graph: a plugin may not do the same in every step; "
+        "if it does, set `training.engine: graph`"
     )
 
 

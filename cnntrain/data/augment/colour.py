@@ -15,7 +15,7 @@ Amount = Annotated[float, Field(gt=0, le=1)]
 
 @augmentations.register("brightness")
 def brightness(amount: Amount = 0.2) -> Augmentation:
-    """Add to all pixels of an image one number, drawn evenly from +-`amount`; what leaves 0..1 is cut off."""
+    """Add one number, drawn uniformly from +-`amount`, to all pixels of an image; clipped to 0..1."""
 
     def apply(images: "Tensor") -> "Tensor":
         return (images + amount * _even(images)).clamp_(0, 1)
@@ -25,7 +25,7 @@ def brightness(amount: Amount = 0.2) -> Augmentation:
 
 @augmentations.register("contrast")
 def contrast(amount: Amount = 0.2) -> Augmentation:
-    """Stretch each image around its mean by a factor drawn evenly from 1 +- `amount`; what leaves 0..1 is cut off."""
+    """Stretch each image around its mean by a factor drawn uniformly from 1 +- `amount`; clipped to 0..1."""
 
     def apply(images: "Tensor") -> "Tensor":
         mean = images.mean(dim=(1, 2, 3), keepdim=True)

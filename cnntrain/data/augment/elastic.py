@@ -19,8 +19,8 @@ Deviation = Annotated[float, Field(gt=0, le=1000)]
 def elastic(alpha: PositiveFloat = 34.0, sigma: Deviation = 4.0) -> Augmentation:
     """Elastic distortion (Simard, Steinkraus, Platt 2003): each pixel is moved by a smooth random field.
 
-    The field is noise, even in -1..1, smoothed by a Gaussian of deviation `sigma` pixels, times
-    `alpha` pixels; what comes in is black. The defaults are that paper's for MNIST.
+    The field is uniform noise in -1..1, smoothed by a Gaussian of standard deviation `sigma` pixels, times
+    `alpha` pixels; uncovered areas are black. The defaults are the paper's for MNIST.
     """
 
     def apply(images: "Tensor") -> "Tensor":

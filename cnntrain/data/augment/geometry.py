@@ -21,7 +21,7 @@ Chance = Annotated[float, Field(gt=0, le=1)]
 
 @augmentations.register("shift")
 def shift(pixels: PositiveInt = 1) -> Augmentation:
-    """Move each image by up to `pixels` whole pixels in both directions; what comes in is black."""
+    """Move each image by up to `pixels` whole pixels in both directions; uncovered areas are black."""
 
     def apply(images: "Tensor") -> "Tensor":
         import torch
@@ -56,11 +56,11 @@ def flip(p: Chance = 0.5, direction: Literal["horizontal", "vertical"] = "horizo
 def affine(
     degrees: Degrees = 0.0, shear: Tilt = 0.0, translate: NonNegativeFloat = 0.0, scale: Stretch = 0.0
 ) -> Augmentation:
-    """Rotate, skew, move and zoom each image in one bilinear resampling; what comes in is black.
+    """Rotate, skew, move and zoom each image in one bilinear resampling; uncovered areas are black.
 
-    Each is drawn evenly from its range: the angle and the tilt of the vertical from +-`degrees` and
-    +-`shear` degrees, both moves from +-`translate` pixels, the factor of size from 1 +- `scale`. The image is
-    moved before all else; it is turned and zoomed about the middle of the frame.
+    Each is drawn uniformly from its range: the angle and the tilt of the vertical from +-`degrees` and
+    +-`shear` degrees, both moves from +-`translate` pixels, the zoom factor from 1 +- `scale`. The image is
+    moved first, then rotated and zoomed about the center of the frame.
     """
 
     def apply(images: "Tensor") -> "Tensor":
@@ -92,7 +92,7 @@ def _random_maps(images: "Tensor", angle: float, tilt: float, translate: float, 
 
 @augmentations.register("erase")
 def erase(size: Size, p: Chance = 1.0) -> Augmentation:
-    """Cover a window of `size` at a random place with black, with probability `p`; at the border a part of it.
+    """With probability `p`, black out a window of `size` at a random place; at the border, only part of it.
 
     Cutout (DeVries and Taylor 2017), random erasing (Zhong et al. 2020).
     """

@@ -28,7 +28,7 @@ NAMES = {
 def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dataset:
     """Arrays x_train, y_train, x_test, y_test (or train_images, ..., or images, labels) in one file.
 
-    Images are (images, height, width), with channels last or second; uint8, or floats in 0..1.
+    Images are (images, height, width), or with channels last or second; uint8, or floats in 0..1.
     """
     import numpy as np
 
@@ -46,7 +46,9 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
         if is_single and "allow_pickle" not in str(error):
             raise DataError(f"{file}: a single array; save images and labels in one with numpy.savez") from error
         if "allow_pickle" in str(error):
-            raise HostileDataError(f"{file}: refused, for it holds pickled objects, which could run code") from error
+            raise HostileDataError(
+                f"{file}: refused, because it holds pickled objects, which could run code"
+            ) from error
         # A damaged zip file, or an array in it, fails in any of a dozen ways.
         raise DataError(f"{file}: not a whole .npz file of plain arrays ({error})") from error
     train = parts["train"]
@@ -87,8 +89,8 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
     import numpy as np
 
     if images.size == 0:
-        asked = "needs one whole non-negative label an image, and has no image"
-        raise DataError(f"{where}: {asked}; leave both arrays of a split without images away")
+        asked = "needs one non-negative integer label per image, and has no images"
+        raise DataError(f"{where}: {asked}; leave out both arrays of a split without images")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
         # Not-a-number fails both comparisons.
@@ -101,11 +103,10 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
 
 def _check_labels(labels: Any, images: int, where: str) -> None:
     """Raise `DataError` where they are not one whole number from 0 on for each image, be it in a column."""
-    asked = (
-        f"{where}: needs one whole non-negative label an image, has {labels.dtype}{labels.shape} for {images:,} images"
-    )
+    has = f"has {labels.dtype}{labels.shape} for {images:,} images"
+    asked = f"{where}: needs one non-negative integer label per image, {has}"
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise DataError(f"{asked}; of one-hot rows store `labels.argmax(1)`")
+        raise DataError(f"{asked}; for one-hot rows, store `labels.argmax(1)`")
     if labels.size != images:
         raise DataError(asked)
     if labels.dtype.kind not in "iu":

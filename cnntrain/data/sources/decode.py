@@ -136,7 +136,7 @@ def _unreadable(reasons: Sequence[str], count: int) -> DataError:
     if len(reasons) == 1:
         return DataError(reasons[0])
     lines = [*reasons[:MOST_NAMED], *(["..."] if len(reasons) > MOST_NAMED else [])]
-    return DataError("\n".join([f"{len(reasons):,} of {count:,} images can't be used; mend or remove them:", *lines]))
+    return DataError("\n".join([f"{len(reasons):,} of {count:,} images can't be used; fix or remove them:", *lines]))
 
 
 def _by_processes(work: Sequence[_Piece], reporter: Reporter, count: int) -> list[_Done]:
@@ -158,7 +158,7 @@ def _by_processes(work: Sequence[_Piece], reporter: Reporter, count: int) -> lis
         if not isinstance(error, BrokenProcessPool | BrokenPipeError):
             raise
         raise DataError(
-            "a process that decodes images has died, most likely for want of memory; free some and start again "
+            "a process that decodes images has died, most likely because memory ran out; free some and start again "
             '(a Python script that is not the command line must begin with `if __name__ == "__main__":`)'
         ) from error
     finally:

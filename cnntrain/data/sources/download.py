@@ -56,7 +56,7 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
     except (requests.RequestException, OSError) as error:
         where = folders.named / name if folders.named else target
         raise DataError(
-            f"`{name}` is not at hand, and {url} can't be downloaded ({type(error).__name__}); "
+            f"`{name}` was not found on this machine, and {url} can't be downloaded ({type(error).__name__}); "
             f"put {file} into {where}, or name the folder that has it with --data-dir"
         ) from error
 

@@ -24,9 +24,9 @@ PLAIN = ("train", "validation", "val", "test")
 
 @sources.register("image_folder")
 def image_folder(folders: Folders, /, path: str, size: Size | None = None, channels: Channels | None = None) -> Dataset:
-    """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any format of Pillow's.
+    """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any of Pillow's formats.
 
-    `path/val` (or `valid`, or `validation`) may lie beside them; other folders there are not read.
+    `path/val` (or `valid`, or `validation`) may be beside them; other folders there are not read.
     `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3.
     """
     root = folders.folder(path)
@@ -53,7 +53,7 @@ def csv_file(
     size: Size | None = None,
     channels: Channels | None = None,
 ) -> Dataset:
-    """Rows `path,label` under that header; image paths are relative to the CSV file's folder.
+    """Rows under a header `path,label`; image paths are relative to the CSV file's folder.
 
     `test` and `validation` are files of the same kind. Other columns are not read.
     """
@@ -107,7 +107,7 @@ def _splits(root: Path) -> dict[str, Path]:
     for split, paths in found.items():
         if len(paths) > 1:
             named = " and ".join(f"`{path.name}`" for path in paths)
-            raise DataError(f"{root}: {named} are both named after the {split} images; keep one")
+            raise DataError(f"{root}: {named} are both names for the {split} images; keep one")
     return {split: paths[0] for split, paths in found.items() if paths}
 
 
@@ -116,7 +116,7 @@ def _listing(folder: Path, root: Path, passed_over: Counter[str]) -> Listing:
     inside = root.resolve()
     classes = _folders(folder)
     if not classes:
-        raise DataError(f"{folder}: no folders with images; each class has a folder of its own")
+        raise DataError(f"{folder}: no folders with images; each class needs its own folder")
     beside = sum(1 for path in folder.iterdir() if is_picture(path) and not path.name.startswith("."))
     if beside:
         passed_over["images beside the folders of classes"] += beside
@@ -143,7 +143,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _check_inside(path: Path, inside: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(inside):
-        raise DataError(f"{path}: refused, for it is a link that leads out of {root}")
+        raise DataError(f"{path}: refused, because it is a link that leads out of {root}")
 
 
 def _rows(path: Path) -> Listing:
@@ -152,7 +152,7 @@ def _rows(path: Path) -> Listing:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         if not {"path", "label"} <= set(reader.fieldnames or ()):
             there = shortened(",".join(reader.fieldnames or ()), LONGEST_SHOWN)
-            raise DataError(f"{path}: its first line must be `path,label`, other columns beside them, not {there!a}")
+            raise DataError(f"{path}: its first line must name the columns `path` and `label`, not {there!a}")
         # Its own count of lines, as blank ones are no rows.
         rows = [(reader.line_num, path.parent / (row["path"] or ""), (row["label"] or "").strip()) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

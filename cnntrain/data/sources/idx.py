@@ -117,7 +117,7 @@ def idx(
     test_labels: str | None = None,
     classes: list[str] | None = None,
 ) -> Dataset:
-    """Your own IDX files, gzipped or not; without `classes` they are called 0, 1, 2, ..."""
+    """Your own IDX files, gzipped or not; without `classes`, the classes are called 0, 1, 2, ..."""
     if (test_images is None) != (test_labels is None):
         raise DataError("`idx` takes `test_images` and `test_labels` together, or neither")
     named = [name for name in (train_images, train_labels, test_images, test_labels) if name]
@@ -205,7 +205,7 @@ def read_idx(path: Path, magic: int, md5: str | None = None) -> "NDArray[np.uint
         amount = "is truncated: it has fewer" if len(body) < size else "is damaged: it has more"
         raise DataError(f"{path} {amount} bytes than the {size:,} that its header claims")
     if md5 and hashlib.md5(header + body, usedforsecurity=False).hexdigest() != md5:
-        raise DataError(f"{path}: not the published file; for data of your own use the source `idx`")
+        raise DataError(f"{path}: not the published file; for your own data, use the source `idx`")
     return np.frombuffer(body, np.uint8).reshape(shape).copy()
 
 

@@ -23,7 +23,7 @@ class _Numbers:
 
     def __init__(self, code: str, *options: object) -> None:
         if code not in NUMBERS:
-            raise pickle.UnpicklingError(f"it holds {code!a}, which are not plain numbers")
+            raise pickle.UnpicklingError(f"it holds values of type {code!a}, which are not plain numbers")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -97,7 +97,7 @@ def _load(file: Path) -> Any:
         check_bytes(file, len(data))
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise HostileDataError(f"{file}: refused, for it is not a pickle of arrays alone: {error}") from error
+        raise HostileDataError(f"{file}: refused, because it is not a pickle of arrays only: {error}") from error
     except DataError:
         raise
     except (OSError, EOFError, zlib.error) as error:

@@ -106,7 +106,7 @@ def _open(path: Path, ground: str) -> "Image":
             is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
             return _flattened(ImageOps.exif_transpose(picture), is_deep, ground)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: refused, for it would unpack to more than {LARGEST:,} pixels") from error
+        raise DataError(f"{path}: refused, because it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
     except Exception as error:
@@ -129,7 +129,7 @@ def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None)
 def check_size(size: tuple[int, int]) -> None:
     """Raise `DataError` for a (height, width) that no picture is enlarged to."""
     if size[0] * size[1] > LARGEST:
-        raise DataError(f"images of {size[0]}x{size[1]} are refused; {LARGEST:,} pixels are the most")
+        raise DataError(f"images of {size[0]}x{size[1]} are refused; the limit is {LARGEST:,} pixels")
 
 
 def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
@@ -139,9 +139,7 @@ def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
 
     if picture.mode == "F" or (picture.mode.startswith("I") and not is_deep):
         kind = "floating-point" if picture.mode == "F" else "signed or 32-bit"
-        raise ValueError(
-            f"{kind} pixels, of which nothing says how bright they are; save them as 8 or 16 bits, unsigned"
-        )
+        raise ValueError(f"{kind} pixels, whose range of brightness is unknown; save them as unsigned 8 or 16 bits")
     if picture.mode.startswith("I"):  # in either order of bytes
         return Image.fromarray(np.round(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
     mode = picture.mode

@@ -20,6 +20,6 @@ def check_bytes(path: Path, size: int) -> None:
     if size > most_bytes(path):
         packed = path.stat().st_size
         raise DataError(
-            f"{path}: refused, for its {packed:,} bytes would unpack to {size:,}; that is no image data set, "
-            f"or one of little but black: if you trust it, unpack it (a .gz by gunzip, an .npz by numpy.savez)"
+            f"{path}: refused, because its {packed:,} bytes would unpack to {size:,}, which is unusual for image data; "
+            f"if you trust it, unpack it yourself (a .gz by gunzip, an .npz by numpy.savez)"
         )

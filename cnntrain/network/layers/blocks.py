@@ -18,7 +18,7 @@ Layers = Annotated[list[LayerSpec], Field(min_length=1)]
 
 @registry.register("repeat")
 def repeat(given: Input, /, times: Annotated[int, Field(gt=0, le=1000)], layers: Layers) -> "nn.Module":
-    """The same layers several times over, each time with weights of their own."""
+    """The same layers several times over, each time with new weights."""
     from dataclasses import replace
 
     from torch import nn
@@ -41,7 +41,7 @@ def residual(
 ) -> "nn.Module":
     """Adds the layers' input to their output (He et al. 2016, Deep Residual Learning).
 
-    (channels, height, width) -> what its layers make of it; features likewise. `activation` comes after the sum.
+    (channels, height, width) -> the shape that its layers give; features likewise. `activation` follows the sum.
     `identity` needs equal shapes; `projection` is a 1x1 convolution; `auto` projects where shapes differ.
     """
     from torch import nn
@@ -51,7 +51,7 @@ def residual(
     inner, shape = given.build(layers, "residual", "layers")
     is_identity = shortcut == "identity" or (shortcut == "auto" and shape == given.shape)
     if is_identity and shape != given.shape:
-        raise ValueError(f"its layers make {shape} of {given.shape}, and an identity shortcut needs equal shapes")
+        raise ValueError(f"its layers turn {given.shape} into {shape}, but an identity shortcut needs equal shapes")
     bridge = nn.Identity() if is_identity else _projection(given, shape)
     return Residual(inner, bridge, make_activation(activation))
 
@@ -86,9 +86,9 @@ def _projection(given: Input, shape: Shape) -> "nn.Module":
         stride = (-(-given.shape[1] // shape[1]), -(-given.shape[2] // shape[2]))
         projected = tuple((side - 1) // step + 1 for side, step in zip(given.shape[1:], stride, strict=True))
         if projected != shape[1:]:
-            raise ValueError(f"its layers make {shape} of {given.shape}, and no strided 1x1 convolution does the same")
+            raise ValueError(f"its layers turn {given.shape} into {shape}, which no strided 1x1 convolution can match")
         layer = safe_conv((1, 1), stride)(given.shape[0], shape[0], 1, stride, bias=False)
     else:
-        raise ValueError(f"its layers make {shape} of {given.shape}, and no shortcut leads from one to the other")
+        raise ValueError(f"its layers turn {given.shape} into {shape}, which no shortcut can match")
     given.fill(layer.weight, None, Fans(given.shape[0], shape[0], "linear"), None)
     return layer

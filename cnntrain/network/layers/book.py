@@ -64,7 +64,7 @@ def fully_connected(
 def softmax(given: Input, /, dropout: Probability = 0.0, init: InitializerSpec | None = None) -> "nn.Module":
     """The last layer, one unit for each class, with dropout on its input: the book's SoftmaxLayer.
 
-    Any shape -> (classes,). It gives logits: the softmax itself is part of the cost in training,
+    Any shape -> (classes,). It gives logits: the softmax itself is part of the loss in training,
     and of `predict`.
     """
     if not given.is_last:

@@ -29,7 +29,7 @@ def conv(
     activation: Activation = "linear",
     init: InitializerSpec | None = None,
 ) -> "nn.Module":
-    """torch's Conv2d, with an activation behind it.
+    """torch's Conv2d, followed by an activation.
 
     (channels, height, width) -> (filters, (height + 2 padding - dilation (kernel - 1) - 1) // stride + 1, ...)
     Sizes are one number or [height, width]; `padding: same` keeps height and width, with a stride of 1.

@@ -30,7 +30,7 @@ def dense(
     activation: Activation = "linear",
     init: InitializerSpec | None = None,
 ) -> "nn.Module":
-    """torch's Linear, with an activation behind it: (features,) -> (units,)."""
+    """torch's Linear, followed by an activation: (features,) -> (units,)."""
     from torch import nn
 
     from cnntrain.network.modules import Linear

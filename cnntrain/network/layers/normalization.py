@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @layers.register("batch_norm")
 def batch_norm(given: Input, /, momentum: Probability = 0.1, eps: PositiveFloat = 1e-5) -> "nn.Module":
-    """Each channel to mean 0 and variance 1 over the batch (Ioffe and Szegedy 2015)."""
+    """Normalize each channel to mean 0 and variance 1 over the batch (Ioffe and Szegedy 2015)."""
     from torch import nn
 
     kind = nn.BatchNorm2d if len(given.shape) == 3 else nn.BatchNorm1d
@@ -21,7 +21,7 @@ def batch_norm(given: Input, /, momentum: Probability = 0.1, eps: PositiveFloat 
 
 @layers.register("group_norm")
 def group_norm(given: Input, /, groups: PositiveInt, eps: PositiveFloat = 1e-5) -> "nn.Module":
-    """Each group of channels to mean 0 and variance 1 within its image (Wu and He 2018)."""
+    """Normalize each group of channels to mean 0 and variance 1 within its image (Wu and He 2018)."""
     from cnntrain.network.modules import GroupNorm
 
     if given.shape[0] % groups:
@@ -31,7 +31,7 @@ def group_norm(given: Input, /, groups: PositiveInt, eps: PositiveFloat = 1e-5) 
 
 @layers.register("layer_norm")
 def layer_norm(given: Input, /, eps: PositiveFloat = 1e-5) -> "nn.Module":
-    """All values of an image to mean 0 and variance 1 (Ba et al. 2016)."""
+    """Normalize all values of an image to mean 0 and variance 1 (Ba et al. 2016)."""
     from torch import nn
 
     return nn.LayerNorm(given.shape, eps=eps)
