@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -15,6 +15,11 @@ from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 from cnntrain.text import shortened
+
+if TYPE_CHECKING:
+    from cnntrain.app.display import Display
+    from cnntrain.app.where import Where
+    from cnntrain.config.schema import Config
 
 # More is a slip of the finger.
 MOST_SEEDS = 10_000
@@ -65,30 +70,38 @@ def run(
     if devices and devices > 1 and not is_launched():
         _launch(devices)
     from cnntrain.app.report import report_after_training
-    from cnntrain.app.seeds import train_seeds
-    from cnntrain.app.train import resume_run, train_run
+    from cnntrain.app.train import resume_run
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
-    from cnntrain.run.directory import default_path
 
     where, runs = Where(data_dir, device, plugins or []), []
     try:
         with Terminal(quiet) as display:
-            if config is None:
-                assert resume is not None
+            if resume is not None:
                 runs = [resume_run(resume, words, where, display, force)]
-            elif seeds is None:
-                place = run_dir or default_path(Path(words[0]).stem)
-                runs = [train_run(config, place, where, display, or_beside=run_dir is None)]
             else:
-                root = run_dir or Path("runs") / Path(words[0]).stem
-                runs = train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
+                assert config is not None
+                runs = _trained(config, Path(words[0]).stem, run_dir, seeds, jobs, where, display)
             if seeds is None and is_first():
                 report_after_training(Path(runs[0]["run_dir"]), where, display)
     finally:
         # Trained they are, whatever becomes of the report.
         if runs and is_first():
             _print(runs, as_json, is_single=seeds is None)
+
+
+def _trained(
+    config: Config, name: str, run_dir: Path | None, seeds: str | None, jobs: int | None, where: Where, display: Display
+) -> list[dict[str, Any]]:
+    """The summary of one new run, or of one run a seed."""
+    from cnntrain.app.seeds import train_seeds
+    from cnntrain.app.train import train_run
+    from cnntrain.run.directory import default_path
+
+    if seeds is None:
+        return [train_run(config, run_dir or default_path(name), where, display, or_beside=run_dir is None)]
+    root = run_dir or Path("runs") / name
+    return train_seeds(config, _numbers(seeds), root, where, jobs or as_many_as_cores(), display)
 
 
 def _print(runs: list[dict[str, Any]], as_json: bool, is_single: bool) -> None:
