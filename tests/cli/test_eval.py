@@ -216,7 +216,10 @@ def test_a_file_that_is_no_data_set_is_not_said_to_be_missing(cnntrain, trained,
         assert outcome.code == 2
         assert "a data set is a folder of images, an .npz or a .csv file" in outcome.err
         assert f"nielsen_pickle: {{path: {tmp_path / name}}}" in outcome.err
-    for name, said in (("some.CSV", "its first line must be `path,label`"), ("some.NPZ", "not a whole .npz file")):
+    for name, said in (
+        ("some.CSV", "its first line must name the columns `path` and `label`"),
+        ("some.NPZ", "not a whole .npz file"),
+    ):
         (tmp_path / name).touch()
         assert f"error: {tmp_path / name}: {said}" in cnntrain("eval", trained, "--data", tmp_path / name).err
 

@@ -1,5 +1,6 @@
 """Downloads from servers that fail on purpose, on this machine: never a part for the whole, always an end."""
 
+import gc
 import gzip
 import hashlib
 import http.server
@@ -11,6 +12,9 @@ import pytest
 from cnntrain.data.images import Folders
 from cnntrain.data.sources import download
 from cnntrain.errors import DataError
+
+# A download that fails leaves its connection to the garbage collector, which here comes before other tests.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CONTENT = gzip.compress(bytes(range(256)) * 500)
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
@@ -64,11 +68,15 @@ def server():
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def _collected():
+    yield
+    gc.collect()
+
+
 FAULTS = ["dies half way", "claims more", "circle", "missing", "elsewhere"]
 
 
-# The server of the test may still hold the socket of a redirect that failed when the test ends.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mode", FAULTS)
 def test_nothing_is_kept_and_the_next_time_begins_again(server, tmp_path, mode):
     Handler.mode = mode
