@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -80,8 +81,9 @@ def joined(device: str) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        # Rank 0 tells it, and the launcher who died.
+        # Rank 0 tells it, and the launcher who died; the exit code is that of the first to end, who should know why.
         if ranks.rank:
+            _wait_to_be_ended()
             raise SystemExit(CnntrainError.exit_code) from error
         said = "the connection to another process of this run is lost; see that process's message for the cause"
         raise CnntrainError(said) from error
@@ -110,6 +112,13 @@ def _reported_once(error: BaseException, ranks: Ranks) -> BaseException:
                 error.args = (f"rank {ranks.rank}: {error}",)
                 return error
     return SystemExit(getattr(error, "exit_code", Interrupted.exit_code))
+
+
+def _wait_to_be_ended() -> None:
+    """Let the launcher end this process without a word; go on where there is none that does."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sleep(WAIT_SECONDS)
+    signal.signal(signal.SIGTERM, before)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

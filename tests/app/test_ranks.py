@@ -1,5 +1,7 @@
 """What each rank makes of an error, and which device it takes."""
 
+import signal
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -89,9 +91,11 @@ LOST = [
 def test_a_lost_connection_is_told_by_rank_0_alone(rank, error):
     rank(0)
     assert str(end_of(error)).startswith("the connection to another process of this run is lost; ")
-    rank(5)
+    # Who is first to end gives the launcher's exit code: not one that knows only of the connection.
+    before, waited = signal.getsignal(signal.SIGTERM), rank(5)
     told = end_of(error)
-    assert (type(told), told.code) == (SystemExit, 1)
+    assert (type(told), told.code, waited) == (SystemExit, 1, [ranks.WAIT_SECONDS])
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("number", [0, 5])
