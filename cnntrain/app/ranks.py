@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -21,6 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from cnntrain.app import device as devices
 from cnntrain.app.launched import is_launched, local_rank
+from cnntrain.app.signals import handling
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
@@ -83,7 +83,7 @@ def joined(device: str) -> Iterator[Ranks]:
             raise
         # Rank 0 tells it, and the launcher who died; the exit code is that of the first to end, who should know why.
         if ranks.rank:
-            _wait_to_be_ended()
+            _wait_to_be_ended(CnntrainError.exit_code)
             raise SystemExit(CnntrainError.exit_code) from error
         said = "the connection to another process of this run is lost; see that process's message for the cause"
         raise CnntrainError(said) from error
@@ -104,21 +104,19 @@ def _own(chosen: torch.device, name: str) -> torch.device:
 def _reported_once(error: BaseException, ranks: Ranks) -> BaseException:
     if ranks.rank == 0:
         return error
+    code: int = getattr(error, "exit_code", Interrupted.exit_code)
     if not isinstance(error, Signalled):
-        # The launcher ends this rank when rank 0 has told the same.
-        with suppress(Signalled):
-            sleep(WAIT_SECONDS)
-            if not isinstance(error, Interrupted | Diverged):
-                error.args = (f"rank {ranks.rank}: {error}",)
-                return error
-    return SystemExit(getattr(error, "exit_code", Interrupted.exit_code))
+        _wait_to_be_ended(code)
+        if not isinstance(error, Interrupted | Diverged):
+            error.args = (f"rank {ranks.rank}: {error}",)
+            return error
+    return SystemExit(code)
 
 
-def _wait_to_be_ended() -> None:
-    """Let the launcher end this process without a word; go on where there is none that does."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sleep(WAIT_SECONDS)
-    signal.signal(signal.SIGTERM, before)
+def _wait_to_be_ended(code: int) -> None:
+    """Let the launcher end this process when rank 0 has told the same: without a word, and with this exit code."""
+    with handling(lambda name: os._exit(code)):
+        sleep(WAIT_SECONDS)
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from cnntrain.app.launched import is_first
 from cnntrain.app.signals import ending
 from cnntrain.cli import (
     check,
@@ -87,6 +88,8 @@ def main() -> None:
         with ending():
             app()
     except Signalled as error:
+        if not is_first():  # rank 0 tells of it, or of why the launcher sent it
+            sys.exit(Interrupted.exit_code)
         _fail(f"interrupted by {error}", Interrupted.exit_code)
     except Exception as error:
         ours = as_ours(error)

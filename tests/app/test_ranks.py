@@ -1,6 +1,8 @@
 """What each rank makes of an error, and which device it takes."""
 
+import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -64,10 +66,9 @@ def test_what_all_ranks_meet_is_not_told_again(rank, error, code):
 def test_a_signal_ends_the_wait_for_rank_0_which_tells_the_same(rank, monkeypatch):
     rank(5)
 
-    def ended(seconds):
-        raise Signalled("SIGTERM")
-
-    monkeypatch.setattr(ranks, "sleep", ended)
+    monkeypatch.setattr(ranks, "sleep", lambda seconds: signal.raise_signal(signal.SIGTERM))
+    # Which would end these tests.
+    monkeypatch.setattr(os, "_exit", sys.exit)
     told = end_of(UsageError("no disk"))
     assert (type(told), told.code) == (SystemExit, 2)
 

@@ -373,6 +373,13 @@ def test_what_goes_wrong_in_all_ranks_is_told_once(tiny, trained):
     assert "exists already" in done.stderr
 
 
+def test_data_that_no_rank_can_read_is_told_once(tiny, tmp_path):
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), f"data.source={{npz: {tmp_path / 'no.npz'}}}"]
+    done = subprocess.run([*command, "--devices", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path / 'no.npz'}: there is no such file\n"
+
+
 def test_devices_go_with_one_network(cnntrain, tiny, monkeypatch):
     assert cnntrain("train", tiny, "--devices", "2", "--seeds", "0-1").code == 2
     # What another program's launcher may leave behind is no rank of ours.
