@@ -48,6 +48,7 @@ VOCABULARY = {
         "residual": "layers, shortcut='auto', activation='linear'",
         "scale": "factor",
         "softmax": "dropout=0.0, init=None",
+        "whitened_conv": "kernel_size=2, activation='linear', eps=0.0005",
     },
     "initializer": {
         "auto": "",

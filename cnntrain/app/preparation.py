@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnntrain.app.configure import import_plugins
+from cnntrain.app.initial import initial
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted, Streamed, derived_seed, exceeds
 from cnntrain.data.cache import spilled
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, split
-from cnntrain.network.build import build
 from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
@@ -51,8 +51,7 @@ def prepared(
         dataset = _on_disk(dataset, folders)
     splits = _trainable(split(dataset, config.data), config)
     preprocessing = preprocessing or Preprocessing.of(splits.train, config.data.normalize)
-    classes = len(splits.classes)
-    network = build(config, preprocessing.shape, classes).to(ranks.device)
+    network = initial(config, splits, preprocessing).to(ranks.device)
     place = Streamed if is_streamed else Resident
 
     def on_device(images: Images) -> Resident:
@@ -68,7 +67,7 @@ def prepared(
         part(splits.validation),
         part(splits.test),
     )
-    plan, state = prepare(config, network, classes, feeds, ranks)
+    plan, state = prepare(config, network, len(splits.classes), feeds, ranks)
     return Prepared(config, splits, preprocessing, plan, state, plugins, is_streamed, dataset.nbytes)
 
 

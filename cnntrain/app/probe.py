@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from cnntrain.app import device as devices
+from cnntrain.app.initial import initial
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, derived_seed
 from cnntrain.data.images import Folders
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import split
-from cnntrain.network.build import build
 from cnntrain.training.probe import LayerProbe, Scaling, depth, probe, scaling_law
 
 IMAGES = 512
@@ -34,7 +34,7 @@ def probe_config(config: Config, where: Where) -> Probed:
     device = devices.choose(where.device)
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
-    network = build(config, preprocessing.shape, len(splits.classes)).to(device)
+    network = initial(config, splits, preprocessing).to(device)
     chosen = torch.randperm(
         len(splits.train), generator=torch.Generator().manual_seed(derived_seed(config.seed, "probe"))
     )

@@ -29,6 +29,7 @@ data: {source: digits, normalize: true}
 dropout_scaling: %s
 network:
   - conv_pool: {filters: 4, kernel_size: 1, pool_size: 1, activation: tanh}
+  - whitened_conv: {kernel_size: 1, activation: tanh}
   - depthwise_conv: {kernel_size: 3, padding: same, activation: gelu}
   - batch_norm
   - group_norm: 2

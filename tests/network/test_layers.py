@@ -116,6 +116,8 @@ BY_HAND = [
     ({"fully_connected": 9}, IMAGE, (9,)),
     ({"fully_connected": {"units": 9, "dropout": 0.5}}, FLAT, (9,)),
     ("global_avg_pool", IMAGE, (4,)),
+    ("whitened_conv", IMAGE, (32, 10, 7)),
+    ({"whitened_conv": {"kernel_size": [3, 1], "activation": "gelu"}}, IMAGE, (24, 9, 8)),
     ({"scale": 0.5}, IMAGE, IMAGE),
     ({"scale": -2}, FLAT, FLAT),
     ({"repeat": {"times": 3, "layers": [{"conv": 4}, "batch_norm"]}}, IMAGE, (4, 5, 2)),
@@ -354,6 +356,8 @@ MISFITS = [
         "the kernel of 5x5 is larger than the 5x4",
     ),
     (["{depthwise_conv: 9}"], 2, "depthwise_conv", IMAGE, "the kernel of 9x9 is larger than the 11x8 it slides over"),
+    (["{whitened_conv: 9}"], 2, "whitened_conv", IMAGE, "the kernel of 9x9 is larger than the 11x8 it slides over"),
+    (["flatten", "whitened_conv"], 3, "whitened_conv", (352,), "it takes (channels, height, width), but gets (352,)"),
     (["{max_pool: 9}"], 2, "max_pool", IMAGE, "the pooling window of 9x9 is larger than the 11x8 it slides over"),
     (
         ["{avg_pool: [12, 1]}"],

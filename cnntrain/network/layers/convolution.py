@@ -9,7 +9,7 @@ from cnntrain.network.initializers import Fans
 from cnntrain.network.layers.sizes import check_fits, output_size
 from cnntrain.network.stack import Input
 from cnntrain.registry import layers
-from cnntrain.strict import Border, PositiveInt, Size, pair
+from cnntrain.strict import Border, PositiveFloat, PositiveInt, Size, pair
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +34,6 @@ def conv(
     (channels, height, width) -> (filters, (height + 2 padding - dilation (kernel - 1) - 1) // stride + 1, ...)
     Sizes are one number or [height, width]; `padding: same` keeps height and width, with a stride of 1.
     """
-    from torch import nn
-
     from cnntrain.network.modules import safe_conv
 
     channels = given.channels
@@ -55,7 +53,7 @@ def conv(
     area = kernel[0] * kernel[1]
     fans = Fans(channels // groups * area, filters // groups * area, activation)
     given.fill(layer.weight, layer.bias, fans, init)
-    return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))
+    return _activated(layer, activation)
 
 
 @layers.register("depthwise_conv")
@@ -76,6 +74,31 @@ def depthwise_conv(
     channels = given.channels
     layer: nn.Module = conv(given, channels, kernel_size, stride, padding, 1, channels, bias, activation, init)
     return layer
+
+
+@layers.register("whitened_conv")
+def whitened_conv(
+    given: Input, /, kernel_size: Size = 2, activation: Activation = "linear", eps: PositiveFloat = 5e-4
+) -> "nn.Module":
+    """A first layer of fixed filters that remove the correlations between neighbouring pixels (Jordan 2024).
+
+    (channels, height, width) -> (2 * channels * kernel area, height - kernel + 1, width - kernel + 1)
+    They are set before training: the principal axes of the training images' windows, each with either sign, divided
+    by sqrt(variance + `eps`). Only the bias is learned. It goes with `data.normalize: true`.
+    """
+    from cnntrain.network.whitening import WhitenedConv
+
+    kernel, channels = pair(kernel_size), given.channels
+    height, width = _output(given, kernel, 1, 0, 1)
+    size = channels * kernel[0] * kernel[1]
+    given.budget.spend(numbers=2 * size * (size + height * width))
+    return _activated(WhitenedConv(channels, kernel, eps), activation)
+
+
+def _activated(layer: "nn.Module", activation: str) -> "nn.Module":
+    from torch import nn
+
+    return layer if activation == "linear" else nn.Sequential(layer, make_activation(activation))
 
 
 def _output(
