@@ -49,6 +49,11 @@ class Entry:
         return (inspect.getdoc(self.factory) or "").partition("\n\n")[0].replace("\n", " ")
 
 
+def _lacks_type(parameter: inspect.Parameter) -> bool:
+    """Whether a config gives it, but nothing says of which type it is."""
+    return parameter.kind is not parameter.POSITIONAL_ONLY and parameter.annotation is parameter.empty
+
+
 class Registry:
     """Names of one kind (`layer`, `optimizer`, ...) and what they stand for."""
 
@@ -63,6 +68,9 @@ class Registry:
             if name in self._entries:
                 taken = self._entries[name].factory.__module__
                 raise ValueError(f"the {self.kind} `{name}` is already registered by {taken}")
+            untyped = [one.name for one in inspect.signature(factory).parameters.values() if _lacks_type(one)]
+            if untyped:
+                raise ValueError(f"the {self.kind} `{name}`: give its argument `{untyped[0]}` a type annotation")
             self._entries[name] = Entry(name, factory)
             return factory
 

@@ -127,3 +127,13 @@ def test_arguments_are_frozen(animals):
 def test_a_kind_has_one_registry():
     assert {kind: one.kind for kind, one in registry.ALL.items()} == {kind: kind for kind in registry.ALL}
     assert list(registry.ALL) == ["layer", "initializer", "optimizer", "schedule", "augmentation", "data source"]
+
+
+def test_an_argument_without_a_type_is_refused(animals):
+    with pytest.raises(ValueError, match=r"^the animal `dog`: give its argument `tail` a type annotation$"):
+
+        @animals.register("dog")
+        def dog(place, /, tail=1):
+            return place, tail
+
+    assert "dog" not in list(animals)

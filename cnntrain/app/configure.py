@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cnntrain.data.augment
@@ -17,6 +17,7 @@ import cnntrain.training.schedules  # noqa: F401  (each of these registers its n
 from cnntrain.config.load import load
 from cnntrain.config.schema import Config
 from cnntrain.errors import UsageError
+from cnntrain.text import listed
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Config:
@@ -37,6 +38,12 @@ def forgotten(plugins: Collection[str], named: Sequence[Path]) -> str:
     """What to say of a network that was trained with plugins, where none is named: nothing, if there were none."""
     needed = "".join(f" --plugin {name}" for name in plugins)
     return f"; it was trained with{needed}" if needed and not named else ""
+
+
+def edited(plugins: Mapping[str, str], imported: Mapping[str, str]) -> str:
+    """What to say where plugins are not the files that a network was trained with, by their SHA-256; else nothing."""
+    others = [name for name, digest in plugins.items() if digest not in imported.values()]
+    return f"{listed(others)} changed since the network was trained with it" if others and imported else ""
 
 
 def _import(path: Path) -> str:

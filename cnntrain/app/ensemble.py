@@ -41,7 +41,7 @@ def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | 
     """
     display = display or Silent()
     _check_different(runs)
-    models = [load_model(path, where) for path in runs]
+    models = [load_model(path, where, display) for path in runs]
     _check_same(models, runs)
     test = own_images(models[0], "test", Folders.standard(where.data_dir, display), display)
     probabilities = []

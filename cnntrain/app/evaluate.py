@@ -32,7 +32,7 @@ def evaluate_checkpoint(
     or a `.csv` file. Its classes are matched by name.
     """
     display = display or Silent()
-    model = load_model(path, where)
+    model = load_model(path, where, display)
     folders = Folders.standard(where.data_dir, display)
     if data is None:
         images = own_images(model, split, folders, display)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnntrain.app import device as devices
-from cnntrain.app.configure import forgotten, import_plugins
-from cnntrain.app.display import Display
+from cnntrain.app.configure import edited, forgotten, import_plugins
+from cnntrain.app.display import Display, Silent
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved
 from cnntrain.config.schema import Config
@@ -46,10 +46,13 @@ class Model:
         return logits_of(self.network, placed(images, self.preprocessing, self.device, budget))
 
 
-def load_model(path: Path, where: Where) -> Model:
-    """The network of a checkpoint file, or of a run directory's best one. Raises `CheckpointError`."""
+def load_model(path: Path, where: Where, display: Display | None = None) -> Model:
+    """The network of a checkpoint file, or of a run directory's best one; warns of plugins that have changed since.
+
+    Raises `CheckpointError`.
+    """
     device = devices.choose(where.device)
-    import_plugins(where.plugins)
+    imported = import_plugins(where.plugins)
     saved = checkpoint.load(path)
     try:
         config = from_resolved(saved.config)
@@ -61,6 +64,9 @@ def load_model(path: Path, where: Where) -> Model:
             raise
         hint = forgotten(saved.plugins, where.plugins)
         raise CheckpointError(f"{path}: its weights and its config do not fit this program: {error}{hint}") from error
+    change = edited(saved.plugins, imported)
+    if change:
+        (display or Silent()).warn(change)
     return Model(config, network.to(device), saved.classes, preprocessing, device, saved.data)
 
 

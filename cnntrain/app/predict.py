@@ -53,7 +53,7 @@ def predict_images(
     `invert` is for dark marks on a light ground, where the network learned light on dark; what is transparent is
     taken for light then.
     """
-    model = load_model(checkpoint, where)
+    model = load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
         raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
     paths = _expand(inputs)

@@ -39,7 +39,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         summary = read_summary(run_dir)
         if summary is None:
             raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`")
-        rows, model = Rows.read(run_dir), load_model(run_dir, where)
+        rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
         judged = _judged(model.classes, test, logits)

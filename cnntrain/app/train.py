@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app import device as devices
-from cnntrain.app.configure import import_plugins
+from cnntrain.app.configure import edited, import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
@@ -176,6 +176,10 @@ def _restored(
     at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
     if is_other or is_lifted(saved, run.state):
         run.state.changes += (f"{at}: {shlex.join(overrides)}",)
+    change = edited(saved.plugins, run.given.plugins)
+    if change:
+        run.state.changes += (f"{at}: {change}",)
+        run.warn(change)
     if changed:
         run.state.changes += (f"{at}: {changed}",)
         run.warn(f"{changed}; continuing because of `--force`")

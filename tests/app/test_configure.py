@@ -1,5 +1,7 @@
 """Plugins: modules that register names of their own."""
 
+import json
+
 import pytest
 
 from cnntrain import registry
@@ -72,3 +74,25 @@ def test_a_run_that_goes_on_without_its_plugin_names_it(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="unknown layer `own_layer`") as caught:
         resume_run(run, ["training.epochs=2"], Where(plugins=[tmp_path / "other.py"]))
     assert "it was trained with" not in str(caught.value)
+
+
+def test_a_plugin_that_changed_after_training_is_told(cnntrain, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(LAYER.format(name="mine_too"))
+    tiny.write_text(tiny.read_text().replace("  - batch_norm\n", "  - mine_too\n"))
+    where = ("--plugin", plugin)
+    assert cnntrain("train", tiny, "training.epochs=1", "--run-dir", tmp_path / "run", *where).code == 0
+    assert "changed" not in cnntrain("eval", tmp_path / "run", *where).err
+    plugin.write_text(plugin.read_text() + "# Another.\n")
+    said = f"{plugin} changed since the network was trained with it"
+    for command in (("eval", tmp_path / "run"), ("report", tmp_path / "run"), ("ensemble", tmp_path / "run")):
+        outcome = cnntrain(*command, *where)
+        assert outcome.code == 0, outcome.err
+        assert said in " ".join(outcome.err.split())
+    outcome = cnntrain("train", "--resume", tmp_path / "run", "training.epochs=2", *where)
+    assert outcome.code == 0, outcome.err
+    assert "warning" in outcome.err and said in " ".join(outcome.err.split())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [change for change in summary["changes"] if said in change] == [f"after epoch 1, batch 0: {said}"]
+    assert "changed" not in cnntrain("eval", tmp_path / "run", *where).err
