@@ -151,7 +151,9 @@ class TrainingConfig(Strict):
         0.0, description="raise the learning rate linearly from 0 over this many epochs"
     )
     l2: NonNegativeFloat = Field(
-        0.0, description="the book's lambda: adds l2 / (2 * batches) * sum(weights^2) to the loss"
+        0.0,
+        description="the lambda of network3.py: adds l2 / (2 * batches) * sum(weights^2) to the loss; the book's "
+        "chapter 3 divides its lambda by the number of images, so that it is batch_size times this",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="how much of each label is spread evenly over all classes"

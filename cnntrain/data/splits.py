@@ -19,12 +19,16 @@ DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The images of each split, and the names of their classes."""
+    """The images of each split, and the names of their classes.
+
+    `unused` counts the source's own validation images, where the config has others set apart in their place.
+    """
 
     classes: tuple[str, ...]
     train: Images
     validation: Images
     test: Images
+    unused: int = 0
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each split's pixels and labels."""
@@ -45,12 +49,14 @@ def split(dataset: Dataset, config: DataConfig) -> Splits:
         train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
     elif config.test is not None:
         raise DataError("`data.test`: the source has its own test set; leave out this key")
+    unused = 0
     if config.validation is not None or validation is None:
+        unused = len(validation or ())
         train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation", dataset.classes)
     if config.limit is not None:
         train = train.take(slice(0, config.limit))
     _check_classes(train, {"validation": validation, "test": test}, dataset.classes)
-    return Splits(dataset.classes, train, validation, test)
+    return Splits(dataset.classes, train, validation, test, unused)
 
 
 def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str, ...]) -> None:
@@ -105,6 +111,9 @@ def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, 
 
 def remarks(splits: Splits) -> Iterator[str]:
     """What makes the figures of the validation and the test images worth less than they seem."""
+    if splits.unused:
+        said = f"the source's own {splits.unused:,} validation images are not used"
+        yield f"{said}, because `data.validation` sets others apart; set it to null to use them"
     trained = np.unique(splits.train.labels)
     for name, images in (("validation", splits.validation), ("test", splits.test)):
         same = duplicates(splits.train, images)

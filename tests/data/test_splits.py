@@ -61,6 +61,11 @@ def test_the_sources_own_validation_is_taken():
     splits = split(dataset, config(validation=5))
     assert ids(splits.validation) == list(range(35, 40))
     assert ids(splits.train) == list(range(35))
+    assert list(remarks(splits)) == [
+        "the source's own 8 validation images are not used, because `data.validation` sets others apart; "
+        "set it to null to use them"
+    ]
+    assert not list(remarks(split(dataset, config())))
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 1), (99, 99), (0.256, 26), (0.994, 99)])

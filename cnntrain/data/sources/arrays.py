@@ -53,7 +53,7 @@ def npz(folders: Folders, /, path: str, classes: list[str] | None = None) -> Dat
         raise DataError(f"{file}: not a whole .npz file of plain arrays ({error})") from error
     train = parts["train"]
     if train is None:
-        raise DataError(f"{file}: no training images; name the arrays x_train and y_train")
+        raise DataError(f"{file}: no training images; name the arrays x_train and y_train, or images and labels")
     count = 1 + max(int(part.labels.max()) for part in parts.values() if part)
     if count > MAX_CLASSES:
         raise DataError(f"{file}: the label {count - 1} is out of range; there are {MAX_CLASSES:,} classes at most")

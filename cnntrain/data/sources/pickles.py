@@ -75,9 +75,16 @@ class _ArraysOnly(pickle.Unpickler):
         return FOUND[module, name]
 
 
+# Its expand_mnist.py writes lists.
+EXPANDED = "; for the book's expanded set, take its mnist.pkl.gz and `data.expand: one_pixel_shifts`"
+
+
 @sources.register("nielsen_pickle")
 def nielsen_pickle(folders: Folders, /, path: str = "mnist.pkl.gz") -> Dataset:
-    """The file that comes with the book: 50,000 training, 10,000 validation and 10,000 test images of MNIST."""
+    """The file that comes with the book: 50,000 training, 10,000 validation and 10,000 test images of MNIST.
+
+    It has its own split, so leave `data.validation` out. Its pixels were divided by 256; those of `mnist` are by 255.
+    """
     file = folders.file(path)
     content = _load(file)
     if not isinstance(content, tuple | list) or len(content) != 3:
@@ -97,7 +104,9 @@ def _load(file: Path) -> Any:
         check_bytes(file, len(data))
         return _ArraysOnly(io.BytesIO(data), encoding="latin1").load()
     except pickle.UnpicklingError as error:
-        raise HostileDataError(f"{file}: refused, because it is not a pickle of arrays only: {error}") from error
+        raise HostileDataError(
+            f"{file}: refused, because it is not a pickle of arrays only: {error}{EXPANDED}"
+        ) from error
     except DataError:
         raise
     except (OSError, EOFError, zlib.error) as error:
