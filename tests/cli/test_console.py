@@ -1,5 +1,7 @@
 """What is told on a terminal is told as it is: no markup, no emoji, no control characters."""
 
+import pytest
+
 from cnntrain.cli import console
 from cnntrain.cli.console import Terminal
 
@@ -62,3 +64,17 @@ def test_only_warnings_break_the_quiet(capsys):
         display.say("a line")
         display.warn("a warning")
     assert capsys.readouterr().err == "warning: a warning\n"
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_no_color_is_honoured(capsys, monkeypatch, is_plain):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if is_plain:
+        monkeypatch.setenv("NO_COLOR", "1")
+    with Terminal(quiet=False) as display:
+        display.warn("a warning")
+    said = capsys.readouterr().err
+    assert "warning: a warning" in said
+    assert ("\x1b[33m" in said) is not is_plain

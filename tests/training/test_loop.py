@@ -195,3 +195,13 @@ def test_a_last_batch_of_one_image_is_tried_without_a_trace(tmp_path):
         norm = prepared(load_config(tmp_path / "plain.yaml", overrides), Where(), ranks, Silent()).state.network[2]
     assert norm.num_batches_tracked == 0
     assert torch.equal(norm.running_mean, torch.zeros(4))
+
+
+def test_seeded_losses_stay_what_they_are(tiny):
+    """They depend on all that a seed draws: weights, order, augmentation, dropout."""
+    with joined("cpu") as ranks:
+        given = prepared(load_config(tiny, ["training.epochs=2"]), Where(device="cpu"), ranks, Silent())
+        results = [item for item in loop.train(given.plan, given.state) if isinstance(item, EpochResult)]
+    losses = [loss for result in results for loss in (result.train_loss, result.validation_loss)]
+    # CPUs differ in the order of additions.
+    assert losses == pytest.approx([1.921146, 0.998379, 1.248944, 0.717008], rel=1e-4)
