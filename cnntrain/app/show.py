@@ -8,9 +8,9 @@ import torch
 
 from cnntrain import atomic
 from cnntrain.config.schema import Config
-from cnntrain.data.batches import derived_seed
+from cnntrain.data.batches import Resident, Shifted, derived_seed
 from cnntrain.data.images import Folders
-from cnntrain.data.preprocess import to_unit
+from cnntrain.data.preprocess import Preprocessing
 from cnntrain.errors import UsageError
 from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
@@ -63,13 +63,17 @@ def schedule_plot(config: Config) -> str:
 
 
 def augmented_picture(config: Config, data_dir: Path | None, path: Path) -> None:
-    """Write a grid: in each row an image as it is, and then as training may see it."""
+    """Write a grid: in each row an image as it is, and then as training may see it, expanded and augmented."""
     images = config.data.source.make(Folders.standard(data_dir)).train
     step = max(1, len(images) // EXAMPLES)
-    plain = to_unit(torch.from_numpy(images.pixels[: EXAMPLES * step : step]))
+    chosen = images.take(slice(0, EXAMPLES * step, step))
+    resident = Resident.of(chosen, Preprocessing.of(chosen, normalize=False), torch.device("cpu"))
+    source = Shifted.around(resident) if config.data.expand else resident
+    rows, variants = torch.arange(len(chosen))[:, None], torch.arange(VARIANTS)
+    plain, _ = resident.gather(rows.flatten())
+    augmented, _ = source.gather((rows + variants * len(chosen)).flatten() % len(source))
     torch.manual_seed(derived_seed(config.seed, "training"))
-    augmented = plain.repeat_interleave(VARIANTS, dim=0)
     for spec in config.data.augment:
         augmented = spec.make()(augmented)
-    rows = torch.cat([plain[:, None], augmented.view(len(plain), VARIANTS, *plain.shape[1:])], dim=1)
-    atomic.write(path, grid(rows.flatten(0, 1).numpy(), columns=VARIANTS + 1))
+    shown = torch.cat([plain[:, None], augmented.view(len(plain), VARIANTS, *plain.shape[1:])], dim=1)
+    atomic.write(path, grid(shown.flatten(0, 1).numpy(), columns=VARIANTS + 1))

@@ -99,6 +99,14 @@ def test_augmented_images(cnntrain, tiny, tmp_path):
     plain = images[:: len(images) // 8][:8].repeat(10, 0) / 255
     assert cnntrain("show", tiny, "--augment", picture, "data.augment=[]").code == 0
     assert picture.read_bytes() == grid(plain, 10)
+    expanded = ("data.augment=[]", "data.expand=one_pixel_shifts")
+    assert cnntrain("show", tiny, "--augment", picture, *expanded).code == 0
+    # As it is, and then in turns as it is and moved up, down, left and right.
+    moved = plain.copy().reshape(8, 10, 8, 8)
+    for column in range(1, 10):
+        down, right = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))[(column - 1) % 5]
+        moved[:, column] = np.pad(moved[:, 0], ((0, 0), (1, 1), (1, 1)))[:, 1 - down : 9 - down, 1 - right : 9 - right]
+    assert picture.read_bytes() == grid(moved.reshape(80, 1, 8, 8), 10)
     # Both are done: what the first turns around, the second erases.
     both = "data.augment=[{flip: {p: 0.9999999}}, {erase: {size: 16}}]"
     assert cnntrain("show", tiny, "--augment", picture, both).code == 0
