@@ -68,9 +68,11 @@ class Registry:
             if name in self._entries:
                 taken = self._entries[name].factory.__module__
                 raise ValueError(f"the {self.kind} `{name}` is already registered by {taken}")
-            untyped = [one.name for one in inspect.signature(factory).parameters.values() if _lacks_type(one)]
-            if untyped:
-                raise ValueError(f"the {self.kind} `{name}`: give its argument `{untyped[0]}` a type annotation")
+            for parameter in inspect.signature(factory).parameters.values():
+                if _lacks_type(parameter):
+                    raise ValueError(
+                        f"the {self.kind} `{name}`: give its argument `{parameter.name}` a type annotation"
+                    )
             self._entries[name] = Entry(name, factory)
             return factory
 

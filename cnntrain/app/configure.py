@@ -43,7 +43,8 @@ def forgotten(plugins: Collection[str], named: Sequence[Path]) -> str:
 def edited(plugins: Mapping[str, str], imported: Mapping[str, str]) -> str:
     """What to say where plugins are not the files that a network was trained with, by their SHA-256; else nothing."""
     others = [name for name, digest in plugins.items() if digest not in imported.values()]
-    return f"{listed(others)} changed since the network was trained with it" if others and imported else ""
+    said = "the plugins are not those that the network was trained with"
+    return f"{said} ({listed(others)})" if others and imported else ""
 
 
 def _import(path: Path) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from cnntrain.data.batches import Resident
 from cnntrain.network.build import build
-from cnntrain.network.whitening import fit, takes_fit
+from cnntrain.network.whitening import fit, to_fit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +25,7 @@ VALUES = 1 << 22
 def initial(config: Config, splits: Splits, preprocessing: Preprocessing) -> nn.Sequential:
     """The network of a config, with weights that its seed draws, and those that training images set; on the CPU."""
     network = build(config, preprocessing.shape, len(splits.classes))
-    if takes_fit(network):
+    if to_fit(network):
         fit(network, _spread(splits, preprocessing))
     return network
 

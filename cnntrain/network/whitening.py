@@ -5,7 +5,7 @@ Shapes: images are (batch, channels, height, width).
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class WhitenedConv(nn.Conv2d):
         half of the outputs has mean 0, variance v / (v + eps), and no correlation. (Jordan 2024, 94% on CIFAR-10 in
         3.29 Seconds on a Single GPU, section 3.2; the bias begins with zeros there.)
         """
-        mean, covariance = _moments(images, (self.kernel_size[0], self.kernel_size[1]))
+        mean, covariance = _moments(images, self.kernel_size)
         variances, axes = torch.linalg.eigh(covariance)
         # An axis and its opposite are one to the solver: the first of its large components is to be positive.
         first = (axes.abs() > axes.abs().amax(0) / 2).int().argmax(0, keepdim=True)
@@ -48,9 +48,9 @@ class WhitenedConv(nn.Conv2d):
             self.bias.copy_(-filters @ mean)
 
 
-def _moments(images: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _moments(images: Tensor, kernel: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Mean and covariance, in float64, of all windows as vectors of channels * height * width values."""
-    size = images.shape[1] * kernel[0] * kernel[1]
+    size = images.shape[1] * math.prod(kernel)
     count, total, products = 0, images.new_zeros(size).double(), images.new_zeros(size, size).double()
     for few in torch.split(images, AT_A_TIME):
         windows = functional.unfold(few.double(), kernel).transpose(1, 2).flatten(0, 1)
@@ -61,21 +61,19 @@ def _moments(images: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return mean, products / count - torch.outer(mean, mean)
 
 
-def takes_fit(network: nn.Module) -> bool:
-    """Whether a layer in it is to be set by images before it is trained."""
-    return any(isinstance(module, WhitenedConv) for module in network.modules())
+def to_fit(network: nn.Module) -> list[WhitenedConv]:
+    """The layers in it that are to be set by images before it is trained."""
+    return [module for module in network.modules() if isinstance(module, WhitenedConv)]
 
 
 def fit(network: nn.Sequential, images: Tensor) -> None:
     """Send images through a network that is not trained yet; each `WhitenedConv` is set by what reaches it."""
 
-    def look(module: nn.Module, given: Any) -> None:
-        assert isinstance(module, WhitenedConv)
-        module.fit(given[0])
+    def look(module: WhitenedConv, given: tuple[Tensor]) -> None:
+        module.fit(*given)
 
-    modules = [module for module in network.modules() if isinstance(module, WhitenedConv)]
-    handles = [module.register_forward_pre_hook(look) for module in modules]
-    last = max(index for index, layer in enumerate(network) if takes_fit(layer))
+    handles = [module.register_forward_pre_hook(look) for module in to_fit(network)]
+    last = max(index for index, layer in enumerate(network) if to_fit(layer))
     try:
         with torch.no_grad():
             network[: last + 1].eval()(images)

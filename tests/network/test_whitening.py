@@ -31,8 +31,8 @@ def smooth(count=400, channels=3, side=9):
     return torch.nn.functional.avg_pool2d(drawn, 3, 1) + 0.3
 
 
-def fitted(images, layers=("whitened_conv", "softmax"), **others):
-    network = build(from_resolved({"network": list(layers), **others}), tuple(images.shape[1:]), 10)
+def fitted(images, layers=("whitened_conv", "softmax")):
+    network = build(from_resolved({"network": list(layers)}), tuple(images.shape[1:]), 10)
     fit(network, images)
     return network
 
