@@ -51,17 +51,21 @@ def claims(config: Config) -> bool:
 def verify(
     name: str,
     config: Config,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
     root: Path,
     where: Where,
     jobs: int,
     display: Display | None = None,
 ) -> list[Verification]:
-    """Train what is not yet trained of `seeds` below `root`, and test every claim of the config, if it has any."""
+    """Train what is not yet trained of `seeds` below `root`, and test every claim of the config, if it has any.
+
+    Without `seeds`, those are from 0 on, as many as the config says in `expect.seeds`.
+    """
     display = display or Silent()
     expect = config.expect
     if expect is None or not claims(config):
         return []
+    seeds = seeds or range(expect.seeds)
     summaries = train_seeds(config, seeds, root, where, jobs, display)
     found = []
     if expect.test_accuracy:

@@ -22,7 +22,10 @@ def run(
     configs: Annotated[
         list[Path], typer.Argument(metavar="CONFIG...", help="YAML files with `expect:`.", callback=expanded)
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Train with the seeds 0 to N - 1.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train with the seeds 0 to N - 1; by default, N is a config's `expect.seeds`."),
+    ] = None,
     jobs: Jobs = None,
     data_dir: DataDir = None,
     device: Device = "auto",
@@ -44,13 +47,14 @@ def run(
     from cnntrain.cli.console import Terminal
 
     where = Where(data_dir, device, plugins or [])
+    asked = None if seeds is None else range(seeds)
     found: list[Verification] = []
     with Terminal(quiet) as display:
         if silent:
             display.warn(f"skipped, because nothing is claimed under `expect:`: {silent}")
         for path, config in claiming.items():
             root = Path("runs") / path.stem
-            found += verify(path.stem, config, range(seeds), root, where, jobs or as_many_as_cores(), display)
+            found += verify(path.stem, config, asked, root, where, jobs or as_many_as_cores(), display)
     if as_json:
         print_json({"claims": [asdict(one) for one in found]})
     else:

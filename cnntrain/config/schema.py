@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from cnntrain import registry
@@ -187,6 +195,16 @@ class TrainingConfig(Strict):
     )
     deterministic: bool = Field(False, description="the same bits on a GPU too, at some cost; a CPU gives them anyway")
 
+    @field_validator("l2")
+    @classmethod
+    def _l2_is_in_the_gradient(cls, l2: float, given: ValidationInfo) -> float:
+        optimizer = given.data.get("optimizer")
+        if l2 and optimizer and optimizer.name == "adamw":
+            raise ValueError(
+                "`l2` is part of the gradient, but `adamw` decouples decay from it; use its `weight_decay` instead"
+            )
+        return l2
+
 
 class ClaimConfig(Strict):
     """An accuracy that the config claims to reach."""
@@ -215,6 +233,7 @@ class ClaimConfig(Strict):
 class ExpectConfig(Strict):
     """What `cnntrain verify` tests."""
 
+    seeds: PositiveInt = Field(3, description="train this many, from 0 on; `verify --seeds` can ask for another number")
     test_accuracy: ClaimConfig | None = None
     ensemble_accuracy: ClaimConfig | None = Field(
         None, description="accuracy of the plurality vote of all seeds' networks"

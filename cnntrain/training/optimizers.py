@@ -8,7 +8,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from cnntrain.registry import optimizers
 from cnntrain.strict import NonNegativeFloat, PositiveFloat, Probability
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind", bound="Optimizer")
 Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
+
+
+def _with_momentum(nesterov: bool, given: ValidationInfo) -> bool:
+    # A momentum that is no number has an error of its own.
+    if nesterov and given.data.get("momentum") == 0:
+        raise ValueError("`nesterov` needs a `momentum` above 0")
+    return nesterov
+
+
+Nesterov = Annotated[bool, AfterValidator(_with_momentum)]
 
 
 @dataclass(frozen=True)
@@ -103,14 +113,11 @@ def sgd(
     /,
     learning_rate: PositiveFloat = 0.1,
     momentum: Probability = 0.0,
-    nesterov: bool = False,
+    nesterov: Nesterov = False,
     weight_decay: NonNegativeFloat = 0.0,
 ) -> "Optimizer":
     """Stochastic gradient descent; torch.optim.SGD."""
     from torch.optim import SGD
-
-    if nesterov and not momentum:
-        raise ValueError("`nesterov` needs a `momentum` above 0")
 
     groups = trainable.groups(weight_decay + trainable.l2_gradient)
     return _started_at_once(SGD)(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov, fused=True)
@@ -147,10 +154,6 @@ def adamw(
     """
     from torch.optim import AdamW
 
-    if trainable.l2_gradient:
-        raise ValueError(
-            "`l2` is part of the gradient, but `adamw` decouples decay from it; use its `weight_decay` instead"
-        )
     return _started_at_once(AdamW)(
         trainable.groups(weight_decay), lr=learning_rate, betas=(betas[0], betas[1]), eps=eps, fused=True
     )

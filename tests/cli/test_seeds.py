@@ -266,6 +266,14 @@ def test_what_a_claim_is_held_against(cnntrain, trained, tiny, here, claim, figu
     assert row == ["tiny", "test_accuracy", *figures, "FAILED" if code else "passed"]
 
 
+def test_a_config_says_how_many_seeds_its_claim_takes(cnntrain, trained, tiny, here):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.97), (0.95, 0.96), (0.92, 0.98), (0.99, 0.9)], images=400)
+    tiny.write_text(tiny.read_text() + "\nexpect: {seeds: 4, test_accuracy: {at_least: 50}}\n")
+    for asked, figure in ((), 90), (("--seeds", "2"), 96):
+        [found] = json.loads(cnntrain("verify", tiny, "--json", *asked).out)["claims"]
+        assert found["figure"] == figure
+
+
 def test_a_claim_of_an_ensemble_alone(cnntrain, trained, tiny, here):
     finished(trained, tiny, here, accuracies=[(0.9, 0.5), (0.9, 0.7), (0.9, 0.6)], images=359)
     runs = [f"runs/tiny/seed-{seed}" for seed in range(3)]

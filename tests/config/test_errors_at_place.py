@@ -276,3 +276,28 @@ def test_an_error_found_later_points_into_the_file(tmp_path):
     error = load(path).error(("network", 0, "conv", "filters"), "too few")
     assert str(error) == f"{path}:2:12: too few\n    2 |   - conv: {{filters: 3}}\n      |            ^"
     assert str(from_resolved({"network": ["softmax"]}).error(("network", 0), "wrong")) == "network.0: wrong"
+
+
+@pytest.mark.parametrize(
+    ("lines", "place", "message"),
+    [
+        ("optimizer: {sgd: {nesterov: true}}", (3, 21), "`nesterov` needs a `momentum` above 0"),
+        ("l2: 0.1\n  optimizer: adamw", (3, 3), "`l2` is part of the gradient, but `adamw` decouples decay from it; "),
+    ],
+)
+def test_settings_that_exclude_each_other(problems, lines, place, message):
+    [(line, column, said)] = problems(f"network: [softmax]\ntraining:\n  {lines}\n")
+    assert (line, column) == place
+    assert said.startswith(message)
+
+
+@pytest.mark.parametrize("lines", ["optimizer: {sgd: {nesterov: true, momentum: 0.5}}", "l2: 0.0\n  optimizer: adamw"])
+def test_settings_that_go_together(tmp_path, lines):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"network: [softmax]\ntraining:\n  {lines}\n")
+    assert load(path).training.optimizer.name in ("sgd", "adamw")
+
+
+def test_a_momentum_that_is_no_number_is_told_of_alone(problems):
+    found = problems("network: [softmax]\ntraining:\n  optimizer: {sgd: {momentum: a, nesterov: true}}\n")
+    assert found == [(3, 21, "`momentum` should be a number, not 'a'")]
