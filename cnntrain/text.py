@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -36,3 +36,9 @@ def listed(names: Iterable[str]) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 epoch`, `2 epochs`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def either(ways: Sequence[str]) -> str:
+    """`a`, `a or b`, `a, b, or c`."""
+    *others, last = ways
+    return f"{', '.join(others)}{',' * (len(others) > 1)}{' or ' * bool(others)}{last}"

@@ -35,6 +35,7 @@ from cnntrain.run.directory import RunDirectory
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Remark, RolledBack, settle, train
+from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
 
@@ -298,7 +299,8 @@ def _resume_command(run: Running) -> str:
 
 
 def _finish(run: Running) -> dict[str, Any]:
-    best, last, judged = run.state.best, run.state.history[-1], verdict(run.state.history)
+    best, last = run.state.best, run.state.history[-1]
+    judged = verdict(run.state.history, Regularization.of(run.config, run.state.network))
     assert best is not None
     summary = {
         "run_dir": str(run.directory.path),

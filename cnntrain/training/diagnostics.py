@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnntrain.network.modules import weights_of
+from cnntrain.text import either
+from cnntrain.training.regularization import UNREGULARIZED, Regularization
 from cnntrain.training.rows import LayerHealth
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ FALL = 0.005
 UNDERFIT = 0.1
 # With more wrong than so many, hardly anything was learned, wherever the loss is going.
 LITTLE = 0.5
+# Of the highest learning rate; at less, little changes any more.
+LOW = 0.01
 
 
 def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
@@ -72,7 +76,7 @@ class _End:
         return cls(*(median(getattr(result, field.name) for result in late) for field in fields(cls)))
 
 
-def verdict(history: Sequence[EpochResult]) -> Verdict:
+def verdict(history: Sequence[EpochResult], regularization: Regularization = UNREGULARIZED) -> Verdict:
     """Judge a run by its losses on equal samples of training and validation images."""
     turn = min(history, key=lambda result: result.validation_loss)
     last, end = history[-1], _End.of(history[turn.epoch :] or history[-1:])
@@ -80,52 +84,57 @@ def verdict(history: Sequence[EpochResult]) -> Verdict:
     gap = last.sample_accuracy - last.validation_accuracy
     overfits = rise > RISE and end.sample_loss < turn.sample_loss
     if overfits:
-        text = _overfitting(turn, end, rise)
+        text = _overfitting(turn, end, rise, regularization)
     else:
         accuracies = ("sample_accuracy", "validation_accuracy")
         has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
-        text = _unsteady(turn, rise) if rise > RISE and has_fallen else _not_overfitting(history, gap)
+        text = _unsteady(history, turn, rise) if rise > RISE and has_fallen else _no_turn(history, gap, regularization)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
-def _overfitting(turn: EpochResult, end: _End, rise: float) -> str:
+def _overfitting(turn: EpochResult, end: _End, rise: float, regularization: Regularization) -> str:
+    ways = [*regularization.more(), "fewer units"]
+    if not regularization.stops_early:
+        ways.append("`training.early_stopping`")
     return (
         f"overfitting since epoch {turn.epoch}: training loss kept falling ({turn.sample_loss:.4f} to "
         f"{end.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
-        f"{end.validation_loss:.4f}); try more images or `data.augment`, `dropout`, `training.l2`, fewer units, "
-        f"or `training.early_stopping`"
+        f"{end.validation_loss:.4f}); try {either(ways)}"
     )
 
 
-def _unsteady(turn: EpochResult, rise: float) -> str:
+def _unsteady(history: Sequence[EpochResult], turn: EpochResult, rise: float) -> str:
+    schedule = "" if _ends_low(history) else ", or a `training.schedule` that ends low, such as cosine"
     return (
         f"unsteady: both losses were lower in epoch {turn.epoch} (training {turn.sample_loss:.4f}, validation "
-        f"{turn.validation_loss:.4f}, now higher by {100 * rise:.0f} %) than at the end; try a lower learning rate, "
-        f"or a `training.schedule` that ends low, such as cosine"
+        f"{turn.validation_loss:.4f}, now higher by {100 * rise:.0f} %) than at the end; "
+        f"try a lower learning rate{schedule}"
     )
 
 
-def _not_overfitting(history: Sequence[EpochResult], gap: float) -> str:
+def _no_turn(history: Sequence[EpochResult], gap: float, regularization: Regularization) -> str:
     last = history[-1]
     figures = (
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
     )
     training_error = 1 - last.sample_accuracy
     if gap > max(GAP, training_error):
-        return (
-            f"a gap, but no overfitting: {figures}; {_trend(history)}; try more images or "
-            f"`data.augment`, `dropout`, or `training.l2`"
-        )
+        return f"a gap, but no overfitting: {figures}; {_trend(history)}; try {either(regularization.more())}"
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
-    is_moving = last.learning_rate > 0.01 * max(result.learning_rate for result in history)
-    if training_error <= LITTLE and is_falling and is_moving:
+    if training_error <= LITTLE and is_falling and not _ends_low(history):
         return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
     if training_error > UNDERFIT:
+        ways = ["more `training.epochs`", "another learning rate", "a larger network", *regularization.less()]
         return (
-            f"underfitting: {100 * training_error:.2f} % of the training images are still wrong ({figures}); try more "
-            f"`training.epochs`, another learning rate, a larger network, or look at it with `cnntrain probe`"
+            f"underfitting: {100 * training_error:.2f} % of the training images are still wrong ({figures}); "
+            f"try {either([*ways, 'look at it with `cnntrain probe`'])}"
         )
     return f"no overfitting: {figures}"
+
+
+def _ends_low(history: Sequence[EpochResult]) -> bool:
+    """Whether the learning rate has come down to nearly nothing."""
+    return history[-1].learning_rate <= LOW * max(result.learning_rate for result in history)
 
 
 def _trend(history: Sequence[EpochResult]) -> str:

@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from cnntrain.app import configure  # noqa: F401  (registers the vocabulary)
+from cnntrain.config.load import from_resolved
+from cnntrain.network.build import build
 from cnntrain.training.diagnostics import layer_health, verdict
+from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult
 
 ROW = EpochResult(1, 10, 0.1, 0.5, 0.8, 0.5, 0.8, 0.5, 0.8, 0.8, True, 1.0, 1.0)
@@ -137,6 +141,72 @@ def test_underfitting(accuracy, wrong):
 def test_all_well(epochs):
     judged = verdict(history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401])[:epochs])
     assert judged.text == "no overfitting: 90.00 % of training, 90.00 % of validation images"
+
+
+OVERFITTING = history([0.5, 0.3, 0.2, 0.1, 0.05], [0.6, 0.4, 0.45, 0.5, 0.6])
+GAP = history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(1.0, 0.9)] * 3)
+UNDERFITTING = history([0.5, 0.4, 0.39], [0.5, 0.4, 0.401], [(0.7, 0.7)] * 3)
+ALL = Regularization(augments=True, drops=True, decays=True, stops_early=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "used", "advice"),
+    [
+        (OVERFITTING, ALL, "more images, more `dropout`, a larger `training.l2`, or fewer units"),
+        (GAP, ALL, "more images, more `dropout`, or a larger `training.l2`"),
+        (GAP, Regularization(), "more images or `data.augment`, `dropout`, or `training.l2`"),
+        (GAP, Regularization(decay="`weight_decay`"), "more images or `data.augment`, `dropout`, or `weight_decay`"),
+        (
+            UNDERFITTING,
+            Regularization(drops=True, decays=True),
+            "more `training.epochs`, another learning rate, a larger network, less `dropout` and `training.l2`, or "
+            "look at it with `cnntrain probe`",
+        ),
+        (
+            UNDERFITTING,
+            Regularization(),
+            "more `training.epochs`, another learning rate, a larger network, or look at it with `cnntrain probe`",
+        ),
+    ],
+)
+def test_what_is_on_already_is_not_recommended(rows, used, advice):
+    assert verdict(rows, used).text.partition("; try ")[2].split("; try ")[-1] == advice
+
+
+def test_a_schedule_that_ends_low_is_not_recommended_to_one_that_does():
+    rows = history([0.5, 0.3, 0.6], [0.6, 0.4, 0.7], [(0.8, 0.8), (0.9, 0.9), (0.8, 0.8)])
+    rows[-1] = replace(rows[-1], learning_rate=0.0001)
+    assert verdict(rows).text.endswith("; try a lower learning rate")
+
+
+@pytest.mark.parametrize(
+    ("training", "network", "expected"),
+    [
+        ({}, ["softmax"], Regularization()),
+        ({"l2": 0.1}, ["softmax"], Regularization(decays=True)),
+        ({"early_stopping": {"patience": 3}}, ["softmax"], Regularization(stops_early=True)),
+        (
+            {"optimizer": {"sgd": {"weight_decay": 0.1}}},
+            ["softmax"],
+            Regularization(decay="`weight_decay`", decays=True),
+        ),
+        # Which takes no `l2`.
+        ({"optimizer": {"adamw": {"weight_decay": 0.0}}}, ["softmax"], Regularization(decay="`weight_decay`")),
+        ({}, [{"softmax": {"dropout": 0.5}}], Regularization(drops=True)),
+        ({}, [{"dropout": 0.0}, "softmax"], Regularization()),
+        ({}, [{"repeat": {"times": 2, "layers": [{"dropout": 0.1}]}}, "softmax"], Regularization(drops=True)),
+    ],
+)
+@pytest.mark.parametrize("scaling", ["inverted", "book"])
+def test_what_a_config_uses(training, network, expected, scaling):
+    config = from_resolved({"network": network, "training": training, "dropout_scaling": scaling})
+    assert Regularization.of(config, build(config, (1, 4, 4), 3)) == expected
+
+
+@pytest.mark.parametrize("data", [{"augment": ["flip"]}, {"expand": "one_pixel_shifts"}])
+def test_images_that_are_changed_are_no_more_to_be_augmented(data):
+    config = from_resolved({"network": ["softmax"], "data": data})
+    assert Regularization.of(config, build(config, (1, 4, 4), 3)) == Regularization(augments=True)
 
 
 def test_norms_of_layers_with_weights():
