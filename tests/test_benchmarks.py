@@ -186,7 +186,7 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     kernels = {"kernels": 36.5, "microseconds": 98.0, "2.0 x a_kernel<float>": 12.34}
     monkeypatch.setattr(gpu, "kernels", lambda workload, batch_size: kernels)
     monkeypatch.setattr(gpu, "seconds_in_turns", lambda workload, batch_size, networks: float(networks))
-    done = {"accuracy": 0.99, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
+    done = {"accuracy": 0.99, "lowest": 0.98, "steady": 1.0, "seconds": 2.0, "wall": 3.0, "seeds": 2}
     monkeypatch.setattr(gpu, "trained", lambda config, seeds: done)
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results.json")
     results = {"gpu": "a GPU", "cases": {}, "more": {}, "accurate": {}}
@@ -202,7 +202,7 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
     assert "A step of W3, batch 10 has 36.5 kernels, which take 98 µs; the longest, times a step:" in text
     assert "| 2.0 x a_kernel<float> | 12.34 |" in text
     assert "W5 in bfloat16, as a CUDA graph: 0.50 s" in text and "W5 in bfloat16, compiled: 0.50 s" in text
-    assert "99.00% of the test images (mean of 2 seeds) in 1.00 s" in text
+    assert "99.00% of the test images (mean of 2 seeds, at least 98.00%) in 1.00 s" in text
 
 
 def test_what_fails_on_a_gpu_keeps_nothing_else_from_being_measured(monkeypatch, tmp_path, capsys):
@@ -224,7 +224,7 @@ def test_what_a_config_reaches_is_trained_by_the_command(tmp_path):
     (tmp_path / "c.yaml").write_text("network: [softmax]\ntraining: {epochs: 3, batch_size: 100}\n")
     found = gpu.trained(str(tmp_path / "c.yaml"), 2)
     assert found["seeds"] == 2
-    assert 0.5 < found["accuracy"] < 1
+    assert 0.5 < found["lowest"] <= found["accuracy"] < 1
     assert 0 < found["steady"] < found["wall"]
     with pytest.raises(RuntimeError, match=r"seed 0 ended with 2: .*no\.yaml: there is no such file"):
         gpu.trained(str(tmp_path / "no.yaml"), 1)

@@ -72,7 +72,9 @@ class Recording:
             for rehearsal in range(REHEARSALS):
                 # The last one has to be as the recording: torch before 2.12 does not get over one that waited.
                 with never_waiting() if rehearsal == REHEARSALS - 1 else nullcontext():
-                    run_block(self._step, self._indices[:1], self._rates[:1], self._totals)
+                    # Several steps are gathered and counted by other kernels than one.
+                    rows = slice(0, 1 + rehearsal)
+                    run_block(self._step, self._indices[rows], self._rates[rows], self._totals)
 
     def _record(self, stream: torch.cuda.Stream) -> None:
         self._step.optimizer.zero_grad()
