@@ -145,7 +145,7 @@ def main() -> None:
         return
     results = []
     with tempfile.TemporaryDirectory() as name:
-        environment = {**os.environ, "XDG_CACHE_HOME": name}
+        environment = {**os.environ, "CNNTRAIN_CACHE_DIR": name}
         written = 0
         for point in [None, *points()]:
             if (point or {"times": 1})["times"] != written:

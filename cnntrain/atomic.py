@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 
+IS_WINDOWS = os.name == "nt"
+# How often, and after how many seconds again, another process is given time to close a file.
+ATTEMPTS, PAUSE = 40, 0.05
+# What a file system answers that can't sync folders.
+UNABLE = {errno.EINVAL, errno.ENOTSUP}
 # What a file is called while it is written; a process that is killed leaves it behind.
 PART = ".part"
 
@@ -25,8 +32,8 @@ def write(path: Path, content: bytes | str) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~umask())
-            Path(temporary).replace(path)
+            allow(Path(temporary), 0o666)
+            _replace(Path(temporary), path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -38,7 +45,7 @@ def link(path: Path, also: Path) -> None:
     temporary = also.with_name(f".{also.name}{PART}")
     try:
         os.link(path, temporary)
-        temporary.replace(also)
+        _replace(temporary, also)
         # Renaming does nothing where both names lead to one file already.
         temporary.unlink(missing_ok=True)
     except OSError:  # not every file system has two names for one file
@@ -62,11 +69,32 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def allow(path: Path, mode: int) -> None:
+    """Give what was made as a temporary file or folder the mode that it would have had otherwise."""
+    with suppress(OSError):  # not every file system has modes
+        path.chmod(mode & ~umask())
+
+
 def umask() -> int:
     """The bits of a mode that this process takes away."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _replace(path: Path, other: Path) -> None:
+    """Rename `path` to `other`, which it replaces.
+
+    Windows refuses while anybody reads the other, as virus scanners do, and others that look at a run: that is
+    waited for.
+    """
+    for _ in range(ATTEMPTS if IS_WINDOWS else 0):
+        try:
+            path.replace(other)
+            return
+        except PermissionError:
+            sleep(PAUSE)
+    path.replace(other)
 
 
 def sync(file: Path) -> None:
@@ -78,9 +106,12 @@ def sync(file: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Have the names in `folder` outlive a loss of power."""
     # Windows can't open a folder, and its renames are journaled.
-    if os.name == "posix":
+    if not IS_WINDOWS:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in UNABLE:
+                raise
         finally:
             os.close(handle)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+from cnntrain import granted
+
 
 def as_many_as_cores() -> int:
     """How many processes of one thread this machine has room for."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(there, granted.cores())))

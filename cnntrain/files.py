@@ -15,7 +15,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     or can't be read; `ValueError` for a name that no file can have.
     """
     with open(path, "rb", opener=_without_waiting) as file:
-        if hasattr(os, "set_blocking"):
+        # Windows has `set_blocking` too, which refuses files.
+        if hasattr(os, "O_NONBLOCK"):
             os.set_blocking(file.fileno(), True)
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterable, Sequence
 
 # Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
@@ -42,3 +45,8 @@ def either(ways: Sequence[str]) -> str:
     """`a`, `a or b`, `a, b, or c`."""
     *others, last = ways
     return f"{', '.join(others)}{',' * (len(others) > 1)}{' or ' * bool(others)}{last}"
+
+
+def as_command(words: Sequence[str]) -> str:
+    """The words as a line for the shell; that of Windows knows no single quotes."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)

@@ -55,7 +55,7 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # matplotlib takes half a minute to list the fonts, and keeps the list there.
         patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or platformdirs.user_cache_dir("matplotlib"))
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CNNTRAIN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

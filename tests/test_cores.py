@@ -4,7 +4,14 @@ import os
 
 import pytest
 
+from cnntrain import granted
 from cnntrain.cores import as_many_as_cores
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_limited(monkeypatch, tmp_path):
+    monkeypatch.setattr(granted, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(granted, "GROUPS", tmp_path / "groups")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system allots no cores")
@@ -20,3 +27,18 @@ def test_all_cores_count_where_none_are_allotted(monkeypatch):
     assert as_many_as_cores() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert as_many_as_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "whole", "count"),
+    [("max 100000", "250000 100000", 2), ("50000 100000", "max 100000", 1), ("max 100000", "max 100000", 64)],
+)
+def test_a_container_has_room_for_what_it_is_granted(monkeypatch, tmp_path, own, whole, count):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    job = tmp_path / "groups" / "jobs" / "7"
+    job.mkdir(parents=True)
+    (job / "cpu.max").write_text(f"{own}\n")
+    (tmp_path / "groups" / "cpu.max").write_text(f"{whole}\n")
+    (tmp_path / "cgroup").write_text("0::/jobs/7\n")
+    assert as_many_as_cores() == count

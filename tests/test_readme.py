@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 def test_the_two_commands_are_there_as_they_are_tested_elsewhere():
     assert "pip install -e . && cnntrain train configs/digits.yaml\n" in SHELL
-    assert "pip install -e '.[test]' && pytest -n auto\n" in SHELL
+    assert 'pip install -e ".[test]" && pytest -n auto\n' in SHELL
     assert re.search(r"^pip install --quiet -e '\.\[test\]'\n(.*\n)*pytest -n auto$", CI, re.MULTILINE)
 
 

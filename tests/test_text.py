@@ -1,8 +1,10 @@
 """Text that comes from outside is shown as it is, or in escapes."""
 
+import os
+
 import pytest
 
-from cnntrain.text import counted, is_printable, printable, shortened
+from cnntrain.text import as_command, counted, is_printable, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,13 @@ def test_a_long_text_keeps_both_ends():
 @pytest.mark.parametrize(("number", "said"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1234, "1,234 runs")])
 def test_what_is_counted(number, said):
     assert counted(number, "run") == said
+
+
+@pytest.mark.parametrize(
+    ("system", "line"), [("posix", "train 'a b' 'runs\\x' '\"'"), ("nt", 'train "a b" runs\\x \\"')]
+)
+def test_a_command_is_for_the_shell_of_the_system(monkeypatch, system, line):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", system)
+        said = as_command(["train", "a b", "runs\\x", '"'])
+    assert said == line

@@ -8,19 +8,22 @@ from contextlib import contextmanager
 
 import torch
 
+from cnntrain import granted
+from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 from cnntrain.text import counted
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The named device, or with `auto` the first of CUDA, MPS and CPU that is there.
+    """The named device, or with `auto` a GPU with CUDA where there is one, else the CPU.
 
     Raises `UsageError` for a device that this machine does not have.
     """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        # Whoever wants MPS names it: nothing of it is tested, and what torch computes there was wrong more than once.
+        name = "cpu"
     try:
         device = torch.device(name)
         # Some have no values to give, or a build of torch no code for them.
@@ -28,10 +31,18 @@ def choose(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device `{name}` can't be used here: {reason}; try `--device auto`") from error
+    if device.type == "cpu":
+        _stay_within_the_grant()
     if device.type == "cuda" and device.index is not None:
         # Streams and graphs are made on the current one.
         torch.cuda.set_device(device)
     return device
+
+
+def _stay_within_the_grant() -> None:
+    """torch starts a thread for each core, also where a container is given the time of fewer."""
+    if "OMP_NUM_THREADS" not in os.environ and granted.cores() < torch.get_num_threads():
+        torch.set_num_threads(as_many_as_cores())
 
 
 def describe(device: torch.device) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import as_csv, left_by, writer_of
 from cnntrain.run.summary import parsed
+from cnntrain.text import as_command
 from cnntrain.training.rows import EpochResult, LayerHealth
 
 NAME_PLUGINS = "name the plugins that the run was trained with: --plugin FILE"
@@ -126,7 +126,7 @@ class _Run:
         return self._train("--resume", str(path))
 
     def _train(self, *words: str) -> str:
-        return shlex.join(["cnntrain", "train", *words, *Where(plugins=self.plugins).options()])
+        return as_command(["cnntrain", "train", *words, *Where(plugins=self.plugins).options()])
 
     def _weights(self, name: str, saved: Checkpoint) -> Iterator[Problem]:
         file = self.files[name]

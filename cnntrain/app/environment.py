@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
-import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
+
+from cnntrain.text import as_command
 
 
 def environment() -> dict[str, str | None]:
@@ -20,7 +21,7 @@ def environment() -> dict[str, str | None]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "platform": platform.platform(),
-        "command": shlex.join(sys.argv),
+        "command": as_command(sys.argv),
         "git_commit": _git_commit(),
     }
 

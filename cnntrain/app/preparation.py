@@ -15,6 +15,7 @@ from cnntrain.data.cache import spilled
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, split
+from cnntrain.layout import layout
 from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
@@ -51,7 +52,8 @@ def prepared(
         dataset = _on_disk(dataset, folders)
     splits = _trainable(split(dataset, config.data), config)
     preprocessing = preprocessing or Preprocessing.of(splits.train, config.data.normalize)
-    network = initial(config, splits, preprocessing).to(ranks.device)
+    network = initial(config, splits, preprocessing)
+    network.to(ranks.device, memory_format=layout(ranks.device))  # type: ignore[call-overload]
     place = Streamed if is_streamed else Resident
 
     def on_device(images: Images) -> Resident:

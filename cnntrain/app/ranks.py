@@ -33,8 +33,11 @@ WAIT_SECONDS = 2.0
 def launch(ranks: int, words: Sequence[str]) -> int:
     """Run `cnntrain` with these words in so many processes on this machine; gives the exit code.
 
-    It is what `torchrun --standalone` does. Raises `CnntrainError` when a process is killed.
+    It is what `torchrun --standalone` does. Raises `CnntrainError` when a process is killed, and `UsageError` on
+    Windows, where torch has no launcher that works.
     """
+    if sys.platform == "win32":
+        raise UsageError("`--devices` can't be had on Windows; use `--seeds`, or the Windows Subsystem for Linux")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, as_many_as_cores() // ranks)))
     config = LaunchConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.run.summary import read_summary
-from cnntrain.text import listed, printable
+from cnntrain.text import as_command, listed, printable
 
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
@@ -47,7 +46,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
-        command = printable(shlex.join(["cnntrain", "train", str(directory.config), *where.options()]))
+        command = printable(as_command(["cnntrain", "train", str(directory.config), *where.options()]))
         directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
         for line in filter(None, (judged["unpredicted"], f"report: {run_dir / 'report.html'}")):
             display.say(line)
@@ -57,7 +56,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
 
 def report_after_training(run_dir: Path, where: Where, display: Display) -> None:
     """Draw a report of what has just been trained; whatever hinders it, the training is done and is said to be."""
-    command = shlex.join(["cnntrain", "report", str(run_dir), *where.options()])
+    command = as_command(["cnntrain", "report", str(run_dir), *where.options()])
     kept = f"the training is done and kept in {run_dir}; draw the report with:\n  {command}"
     try:
         with ending():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from cnntrain.data.splits import remarks
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
+from cnntrain.text import as_command
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Remark, RolledBack, settle, train
@@ -168,7 +168,7 @@ def _restored(
     is_other = learns_otherwise(before, config, run.state.step / run.given.plan.batches)
     end_or_go_on(run, is_other or config.training.epochs > before.training.epochs)
     if is_other and saved.training["stopped"] and run.state.stopped:
-        raise UsageError(f"{directory.path}: nothing is left to be trained with {shlex.join(overrides)}")
+        raise UsageError(f"{directory.path}: nothing is left to be trained with {as_command(overrides)}")
     check_best(run, is_changed=bool(overrides or changed))
     # From here on nothing is refused, and files may be replaced.
     if file != directory.last:
@@ -176,7 +176,7 @@ def _restored(
     mend_best(run)
     at = f"after epoch {run.state.epoch}, batch {run.state.batch}"
     if is_other or is_lifted(saved, run.state):
-        run.state.changes += (f"{at}: {shlex.join(overrides)}",)
+        run.state.changes += (f"{at}: {as_command(overrides)}",)
     change = edited(saved.plugins, run.given.plugins)
     if change:
         run.state.changes += (f"{at}: {change}",)
@@ -295,7 +295,7 @@ def _interrupt(run: Running, signal: str) -> None:
 
 
 def _resume_command(run: Running) -> str:
-    return shlex.join([*run.state.ranks.command(), "--resume", str(run.directory.path), *run.where.options()])
+    return as_command([*run.state.ranks.command(), "--resume", str(run.directory.path), *run.where.options()])
 
 
 def _finish(run: Running) -> dict[str, Any]:

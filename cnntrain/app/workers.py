@@ -23,6 +23,9 @@ from cnntrain.config.load import from_resolved, resolved
 from cnntrain.config.schema import Config
 from cnntrain.errors import Paused
 
+# Whether a process can leave its terminal, whose signals it would hear.
+IS_OUT_OF_REACH = hasattr(os, "setsid")
+
 
 def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, runs: SeedRuns) -> str | None:
     """Keep `jobs` processes at work until nothing is left to do, or a signal asks for an end, which it gives."""
@@ -112,7 +115,9 @@ class _Queue:
         """Ask the process to save the state, and to end."""
         if self.worker:
             self.worker.is_to_end = True
-            self.worker.process.terminate()
+            # On Windows it would end at once, unsaved; there it has heard Ctrl-C itself.
+            if IS_OUT_OF_REACH:
+                self.worker.process.terminate()
 
 
 def _start(share: Share, config: Config, root: Path, where: Where) -> _Worker:
@@ -160,7 +165,7 @@ class _Parent:
             # Nobody is left to ask for an end, or to be told of one; a second signal would end it unsaved.
             if not self.is_orphan:
                 self.is_orphan = True
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
 
 
 def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, pipe: Connection) -> None:
@@ -168,8 +173,8 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     import torch
 
     torch.set_num_threads(1)
-    if hasattr(os, "setsid"):
-        # Out of the terminal's reach: the parent hears Ctrl-C, and passes it on once.
+    if IS_OUT_OF_REACH:
+        # Of the terminal: the parent hears Ctrl-C, and passes it on once.
         os.setsid()
     parent = _Parent(pipe)
     with reported(share.seed, parent.tell):

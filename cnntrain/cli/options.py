@@ -14,7 +14,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="The folder with the data sets.", envvar="CNNTRAIN_DATA_DIR", show_envvar=True, file_okay=False),
 ]
-Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, mps.")]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(

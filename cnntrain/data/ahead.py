@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
+from cnntrain import granted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cnntrain.data.images import Images
 
-# Where Linux tells what a process is granted.
-OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # Batches that are read before they are asked for.
 DEPTH = 3
 
@@ -60,7 +58,8 @@ class Ahead:
         return pixels.pin_memory() if self._device.type == "cuda" else pixels
 
     def _move(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self._device, non_blocking=True)
+        # Elsewhere than from pinned memory it may be read when it is gone: pytorch/pytorch#189690.
+        return pixels.to(self._device, non_blocking=self._device.type == "cuda")
 
 
 def memory_of(device: torch.device) -> int:
@@ -68,15 +67,5 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if hasattr(os, "sysconf"):
-        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _granted())
+        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), granted.memory())
     return 2**33
-
-
-def _granted() -> int:
-    """What a container or a job's control group allows: https://docs.kernel.org/admin-guide/cgroup-v2.html."""
-    try:
-        group = GROUPS / OWN_GROUP.read_text().rpartition("::")[2].strip().lstrip("/")
-        limits = [folder / "memory.max" for folder in (group, *group.parents) if folder.is_relative_to(GROUPS)]
-        return min(int(said) for said in (file.read_text() for file in limits if file.is_file()) if said != "max\n")
-    except (OSError, ValueError):  # there are none, or none with a limit
-        return sys.maxsize

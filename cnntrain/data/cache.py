@@ -50,7 +50,7 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
         where = error.filename or place.parent
         raise DataError(
             f"{where}: can't write to the cache of decoded images ({error.strerror or error}); "
-            f"free some space there, or set XDG_CACHE_HOME to another folder"
+            f"free some space there, or set CNNTRAIN_CACHE_DIR to another folder"
         ) from error
 
 
@@ -128,5 +128,5 @@ def check_room(folder: Path, size: int) -> None:
     if free < size:
         raise DataError(
             f"{folder}: the decoded images take {size / 2**30:,.1f} GiB, but only {free / 2**30:,.1f} GiB are free; "
-            f"free some space, set a smaller `size:`, or set XDG_CACHE_HOME to another folder"
+            f"free some space, set a smaller `size:`, or set CNNTRAIN_CACHE_DIR to another folder"
         )

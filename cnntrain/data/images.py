@@ -181,10 +181,12 @@ class Folders:
 
     @classmethod
     def standard(cls, data_dir: Path | None, reporter: Reporter | None = None) -> Folders:
-        """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to the user's cache."""
+        """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to `CNNTRAIN_CACHE_DIR`, else to the
+        user's cache.
+        """
         from_environment = os.environ.get("CNNTRAIN_DATA_DIR")
         named = data_dir or (Path(from_environment) if from_environment else None)
-        cache = Path(platformdirs.user_cache_dir("cnntrain"))
+        cache = Path(os.environ.get("CNNTRAIN_CACHE_DIR") or platformdirs.user_cache_dir("cnntrain"))
         return cls(named, cache, reporter) if reporter else cls(named, cache)
 
     def file(self, path: str) -> Path:

@@ -14,6 +14,7 @@ import torch
 
 from cnntrain.data.constant import constant
 from cnntrain.errors import DataError
+from cnntrain.layout import layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,11 +71,11 @@ class Preprocessing:
         if any(self.mean) or set(self.std) != {1.0}:
             mean, std = constant((self.mean, self.std), images.device).view(2, 1, -1, 1, 1)
             images = (images - mean) / std
-        return channels_last(images)
+        return channels_last(images) if layout(images.device) is torch.channels_last else images.contiguous()
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """The same images with the channels of a pixel side by side in memory, as convolutions and pooling are fastest.
+    """The same images with the channels of a pixel side by side in memory.
 
     A single channel lies so already, but torch recognizes it by its strides alone.
     """

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cnntrain.layout import layout
 from cnntrain.network.activations import make_activation
 from cnntrain.network.windows import convolve
 
@@ -98,7 +99,7 @@ class _Flattened(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0].view(ctx.shape).contiguous(memory_format=torch.channels_last)
+        return gradients[0].view(ctx.shape).contiguous(memory_format=layout(gradients[0].device))
 
 
 # Takes a linear layer's weight, bias, inputs, and the gradient of its outputs.

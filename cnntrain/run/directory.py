@@ -235,7 +235,7 @@ def _furnish(path: Path, config: str) -> None:
     for _ in range(ATTEMPTS):
         new = Path(tempfile.mkdtemp(dir=path.parent, prefix=unfinished, suffix=atomic.PART))
         try:
-            new.chmod(0o777 & ~atomic.umask())
+            atomic.allow(new, 0o777)
             (new / "checkpoints").mkdir()
             atomic.write(new / "config.yaml", config)
             new.rename(path)

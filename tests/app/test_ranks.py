@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from cnntrain.app import ranks
-from cnntrain.app.ranks import ReadOnlyRunDirectory, directory_of, joined
+from cnntrain.app.ranks import ReadOnlyRunDirectory, directory_of, joined, launch
 from cnntrain.errors import Diverged, Interrupted, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Ranks
@@ -151,3 +151,9 @@ def test_rank_0_alone_writes(rank):
         rank(number)
         with joined("cpu") as group:
             assert directory_of(group) is kind
+
+
+def test_windows_has_no_launcher(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UsageError, match="`--devices` can't be had on Windows"):
+        launch(2, ["train", "c.yaml"])

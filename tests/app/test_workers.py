@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cnntrain.app import workers
 from cnntrain.app.display import Silent
 from cnntrain.app.seed_run import SeedRuns
 from cnntrain.app.shares import Share
@@ -51,6 +52,20 @@ def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(s
     queue.hear(runs)
     assert queue.worker is None and reader.closed
     assert runs.failures[1].why == "its process ended with 9; repeat the command to continue"
+
+
+@pytest.mark.parametrize(("is_out_of_reach", "asked"), [(True, ["end"]), (False, [])])
+def test_a_process_that_hears_ctrl_c_itself_is_not_ended_by_force(monkeypatch, is_out_of_reach, asked):
+    ended = []
+
+    class Process:
+        def terminate(self):
+            ended.append("end")
+
+    monkeypatch.setattr(workers, "IS_OUT_OF_REACH", is_out_of_reach)
+    queue = _Queue([], _Worker(1, Process(), None))
+    queue.end()
+    assert (ended, queue.worker.is_to_end) == (asked, True)
 
 
 def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():

@@ -318,6 +318,18 @@ def test_a_file_may_be_as_large_as_it_is_said(tmp_path):
     assert "larger" in refusal(path).message
 
 
+def test_a_system_that_sets_pipes_alone_to_wait_reads_files(tmp_path, monkeypatch):
+    """As Windows does since Python 3.12."""
+
+    def refuse(*_):
+        raise OSError(1, "Incorrect function")
+
+    (tmp_path / "c.yaml").write_text("seed: 1\n")
+    monkeypatch.delattr(os, "O_NONBLOCK")
+    monkeypatch.setattr(os, "set_blocking", refuse)
+    assert read(tmp_path / "c.yaml").value == {"seed": 1}
+
+
 def test_a_pipe_whose_writer_takes_its_time(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)

@@ -162,7 +162,7 @@ def test_a_file_that_is_no_image_leaves_nothing_behind(tmp_path):
 
 def test_a_cache_that_cannot_be_written_to(tmp_path):
     (tmp_path / "cache").write_text("a file in its place")
-    with pytest.raises(DataError, match="XDG_CACHE_HOME"):
+    with pytest.raises(DataError, match="CNNTRAIN_CACHE_DIR"):
         read(paint(tmp_path / "a", 2), tmp_path / "cache")
     with pytest.raises(DataError, match="free some space"):
         check_room(tmp_path, 2**70)
@@ -261,7 +261,7 @@ def folder(tmp_path):
 
 
 def start(config):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(config.parent / "cache")}
+    environment = {**os.environ, "CNNTRAIN_CACHE_DIR": str(config.parent / "cache")}
     command = [sys.executable, "-m", "cnntrain", "probe", str(config), "--json"]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -271,7 +271,7 @@ def test_two_processes_at_once_decode_once(folder):
     (one, errors), (other, more) = (process.communicate(timeout=120) for process in processes)
     assert [process.returncode for process in processes] == [0, 0], errors + more
     assert one == other
-    assert len(entries(folder.parent / "cache" / "cnntrain")) == 1
+    assert len(entries(folder.parent / "cache")) == 1
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
@@ -291,7 +291,7 @@ def test_a_worker_that_dies_is_reported(folder):
     assert process.returncode == 1
     assert "a process that decodes images has died" in err
     assert "Traceback" not in err
-    assert not entries(folder.parent / "cache" / "cnntrain")
+    assert not entries(folder.parent / "cache")
 
 
 def test_the_same_bytes_in_another_shape_are_other_images(tmp_path):

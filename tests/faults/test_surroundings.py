@@ -67,6 +67,7 @@ def test_out_of_memory_says_what_to_lower_and_keeps_the_state(tmp_path):
         "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory",
         "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "MPS backend out of memory (MPS allocated: 1.00 GB, other allocations: 1.00 GB, max allowed: 2.00 GB)",
     ],
 )
 def test_memory_may_run_out_in_other_words(said):

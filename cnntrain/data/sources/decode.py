@@ -208,11 +208,8 @@ def _decode_piece(piece: _Piece) -> _Done:
 
 def _narrow(file: Path, count: int, height: int, width: int) -> None:
     """Keep one of three equal channels."""
-    import numpy as np
-
-    narrow = file.with_suffix(".narrow")
-    wide = np.memmap(file, np.uint8, "r", shape=(count, 3, height, width))
-    with narrow.open("wb") as out:
-        for image in wide:
-            out.write(image[0].tobytes())
+    narrow, plane = file.with_suffix(".narrow"), height * width
+    with file.open("rb") as wide, narrow.open("wb") as out:
+        for _ in range(count):
+            out.write(wide.read(3 * plane)[:plane])
     narrow.replace(file)
