@@ -20,11 +20,12 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
-    `unfinished` runs are left out.
+    `unlike` are the splits, validation or test, of which the runs had other images. `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
+    unlike: list[str]
     unfinished: list[str]
 
 
@@ -51,7 +52,9 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
         }
         for run, summary in summaries.items()
     }
-    return Comparison(differences, figures, unfinished)
+    asked = ("validation", "test")
+    unlike = [name for name in asked if len({summary["data"].get(name) for summary in summaries.values()}) > 1]
+    return Comparison(differences, figures, unlike, unfinished)
 
 
 def curves(found: Comparison) -> bytes:

@@ -15,7 +15,7 @@ from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
-from cnntrain.run.directory import as_csv, left_by, writer_of
+from cnntrain.run.directory import as_csv, last_words, left_by, writer_of
 from cnntrain.run.summary import parsed
 from cnntrain.text import as_command
 from cnntrain.training.rows import EpochResult, LayerHealth
@@ -206,6 +206,9 @@ class _Run:
         if writer:
             yield "files were not compared with each other, as they are being written"
             return
+        words = "" if self.state.get("stopped") else last_words(self.run_dir)
+        if words:
+            yield f"its log ends with: {words}"
         gone = left_by(self.run_dir)
         if gone:
             yield f"process {gone} ended without closing this run"

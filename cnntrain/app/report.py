@@ -23,10 +23,12 @@ from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
-from cnntrain.run.directory import RunDirectory
+from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command, listed, printable
 
+# The largest class has so many times as many images as the smallest.
+UNEQUAL = 5
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 FILTERS, FILTER_COLUMNS = 64, 10
 
@@ -37,18 +39,22 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
     with closing(RunDirectory.open(run_dir)) as directory:
         summary = read_summary(run_dir)
         if summary is None:
-            raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`")
+            said = f"not finished (its log ends with: {last_words(run_dir)})"
+            raise UsageError(f"{run_dir}: {said}; go on with `cnntrain train --resume {run_dir}`")
         rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
         judged = _judged(model.classes, test, logits)
+        if test.fingerprint != model.data.get("test"):
+            said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
+            summary["remarks"] = [*summary.get("remarks", ()), said]
         plotted = _draw(rows, model, test, judged)
         for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = printable(as_command(["cnntrain", "train", str(directory.config), *where.options()]))
         directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
-        for line in filter(None, (judged["unpredicted"], f"report: {run_dir / 'report.html'}")):
+        for line in (*judged["remarks"], f"report: {run_dir / 'report.html'}"):
             display.say(line)
             directory.log(line)
     return run_dir / "report.html"
@@ -71,7 +77,8 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
 def _judged(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, Any]:
     """What is counted of the test images, the `worst` mistakes among them, and what is to be said of it."""
     report = report_on(classes, test.labels, logits)
-    return {**report, "worst": _worst(classes, test, logits), "unpredicted": _unpredicted(report)}
+    remarks = [line for line in (_unpredicted(report), _swapped(report)) if line]
+    return {**report, "worst": _worst(classes, test, logits), "remarks": remarks}
 
 
 def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -85,11 +92,23 @@ def _unpredicted(report: dict[str, Any]) -> str:
     never = [row for row, count in zip(report["classes"], predicted, strict=True) if row["images"] and not count]
     if not never:
         return ""
-    names = listed(row["class"] for row in never)
-    asked = sum(row["images"] for row in never)
-    known = f"though {asked:,} should be"
-    advice = "if the classes differ greatly in size, try `training.shuffle: balanced`, or more images"
-    return f"no test image is classified as {names}, {known}; {advice}"
+    sizes = [row["images"] for row in report["classes"] if row["images"]]
+    names, asked = listed(row["class"] for row in never), sum(row["images"] for row in never)
+    advice = "; as the classes differ greatly in size, try `training.shuffle: balanced`, or more images of these"
+    return f"no test image is classified as {names}, though {asked:,} should be" + (
+        advice if max(sizes) > UNEQUAL * min(sizes) else ""
+    )
+
+
+def _swapped(report: dict[str, Any]) -> str:
+    """A question about two classes of which most images are taken for the other one."""
+    confusion, names = np.array(report["confusion_matrix"]), [row["class"] for row in report["classes"]]
+    most = confusion > confusion.sum(1, keepdims=True) / 2
+    pairs = [(one, other) for one, other in np.argwhere(np.triu(most & most.T, 1))]
+    if not pairs:
+        return ""
+    said = (f"{names[one]} are classified as {names[other]}, and the other way round" for one, other in pairs)
+    return f"most test images of {listed(said)}: are these labels swapped?"
 
 
 def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any]) -> dict[str, bytes]:
@@ -139,7 +158,7 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    sentences = filter(None, (summary["stopped"], summary["verdict"]["text"], judged["unpredicted"]))
+    sentences = (summary["stopped"], summary["verdict"]["text"], *judged["remarks"], *summary.get("remarks", ()))
     verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
     if summary["changes"]:
         command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"

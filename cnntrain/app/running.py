@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from cnntrain.app.display import Display
 from cnntrain.app.preparation import Prepared
@@ -26,6 +26,8 @@ class Running:
     display: Display
     # Where others hear signals for it.
     request: Request | None = None
+    # What makes its figures worth less than they seem.
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def config(self) -> Config:
@@ -57,6 +59,11 @@ class Running:
         """Tell the user of what is not as it should be."""
         self.directory.log(f"warning: {line}")
         self.display.warn(line)
+
+    def remark(self, line: str) -> None:
+        """Tell the user of what also whoever reads the figures is to know."""
+        self.remarks.append(line)
+        self.warn(line)
 
     def checkpoint(self, with_state: bool) -> Checkpoint:
         """The network as it is now, with or without what it takes to go on."""

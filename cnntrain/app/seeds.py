@@ -52,6 +52,8 @@ def train_seeds(
     for seed, summary in finished.items():
         runs.hear("summary", seed, summary)
         runs.hear("say", seed, "finished already")
+        for remark in summary.get("remarks", ()):
+            runs.hear("warn", seed, remark)
     signal_heard = (work_in_turns if _can_share(config, where) else work)(waiting, root, where, jobs, runs)
     if signal_heard:
         again = "repeating the command continues from there"

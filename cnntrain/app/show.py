@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
 from cnntrain.reports.pictures import grid
 from cnntrain.reports.text import area_plot, table
-from cnntrain.training.schedules import warmed_up
+from cnntrain.training.schedules import NoImprovement, warmed_up
 
 EXAMPLES, VARIANTS = 8, 9
 MOST_EPOCHS = 10_000
@@ -48,18 +49,21 @@ def schedule_plot(config: Config) -> str:
         raise UsageError(f"the optimizer `{training.optimizer.name}` has no `learning_rate` to plot")
     if epochs > MOST_EPOCHS:
         raise UsageError(f"a schedule over {epochs:,} epochs can't be plotted; the limit is {MOST_EPOCHS:,}")
-    schedule = training.schedule.make(epochs)
-    steps = 40
+    schedule, stopping = training.schedule.make(epochs), NoImprovement()
+    # Where a schedule is known beforehand, there is more to see than until nothing has improved for long enough.
+    patience = training.early_stopping.patience if training.early_stopping and schedule.state() else math.inf
+    steps, ending = 40, ""
     values: list[float] = []
     epoch = 0
-    while epoch < epochs and not schedule.finished:
+    while epoch < epochs and not ending:
         times = [epoch + step / steps for step in range(steps)]
         values += [rate * warmed_up(schedule.factor(time), time, training.warmup_epochs, 1 / steps) for time in times]
         schedule.observe(0.0)
+        ending = "`training.early_stopping`" if stopping.observe(0.0) >= patience else schedule.finished
         epoch += 1
     title = f"learning rate by epoch: {training.schedule.name}, {max(values):g} at most, {values[-1]:.3g} at the end"
-    ending = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {schedule.finished}"
-    return f"{title}\n{area_plot(values, 0, epoch)}" + (ending if schedule.finished else "")
+    said = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {ending}"
+    return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")
 
 
 def augmented_picture(config: Config, data_dir: Path | None, path: Path) -> None:

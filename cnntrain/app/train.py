@@ -24,6 +24,7 @@ from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
 from cnntrain.app.trouble import explained
 from cnntrain.app.where import Where
+from cnntrain.config.inert import inert
 from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
@@ -32,10 +33,11 @@ from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.text import as_command
+from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Ranks
+from cnntrain.training.guessing import unlike
 from cnntrain.training.loop import Remark, RolledBack, settle, train
-from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
 
@@ -209,8 +211,8 @@ def _introduce(run: Running) -> None:
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
-    for remark in remarks(splits):
-        run.warn(remark)
+    for remark in (*inert(run.config), *remarks(splits, run.config.data.normalize)):
+        run.remark(remark)
 
 
 def _describe(ranks: Ranks) -> str:
@@ -300,8 +302,13 @@ def _resume_command(run: Running) -> str:
 
 def _finish(run: Running) -> dict[str, Any]:
     best, last = run.state.best, run.state.history[-1]
-    judged = verdict(run.state.history, Regularization.of(run.config, run.state.network))
+    given = Circumstances.of(run.config, run.state.network, run.splits, run.state.health)
+    judged = verdict(run.state.history, given)
     assert best is not None
+    images = {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")}
+    difference = unlike(best, images["validation"], images["test"])
+    if difference:
+        run.remark(difference)
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,
@@ -310,16 +317,12 @@ def _finish(run: Running) -> dict[str, Any]:
         "best": asdict(best),
         "last": asdict(last),
         "verdict": asdict(judged),
+        "remarks": run.remarks,
         "seconds": sum(result.seconds for result in run.state.history),
         "seed": run.config.seed,
         "device": _describe(run.state.ranks),
         "parameters": _count_parameters(run.state),
-        "images": {
-            "train": len(run.splits.train),
-            "validation": len(run.splits.validation),
-            "test": len(run.splits.test),
-            **({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
-        },
+        "images": images | ({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
         "data": run.splits.fingerprints(),
         "environment": environment(),
     }

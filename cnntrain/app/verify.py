@@ -28,6 +28,7 @@ class Verification:
     """One claim of a config beside what was measured; accuracies in percent of test images.
 
     `allowed` is how far below the claim a figure may be; `standard_error` is that of the seeds' mean.
+    `remarks` are those of its runs: what makes the figures worth less than they seem.
     """
 
     config: str
@@ -41,6 +42,7 @@ class Verification:
     figure: float
     allowed: float
     passed: bool
+    remarks: list[str]
 
 
 def claims(config: Config) -> bool:
@@ -106,4 +108,5 @@ def _judge(
         figure=figure,
         allowed=allowed,
         passed=figure >= claim.at_least - allowed,
+        remarks=list(dict.fromkeys(line for summary in summaries for line in summary.get("remarks", ()))),
     )

@@ -31,6 +31,9 @@ def run(
         print_json(asdict(found))
     else:
         _print(found)
+    if found.unlike:
+        said = f"the runs do not have the same {' and '.join(found.unlike)} images"
+        typer.echo(f"warning: {said}: their accuracies can't be compared", err=True)
     for run in found.unfinished:
         typer.echo(f"warning: {printable(run)} is left out because it is not finished; see its log.txt", err=True)
     # Last, for the figures are there though they can't be drawn.

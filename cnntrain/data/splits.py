@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,8 @@ from cnntrain.data.images import DIGEST_BYTES, Dataset, Images
 from cnntrain.errors import DataError
 from cnntrain.text import listed
 
+# Of the brightest pixel that there can be.
+DARK = 0.05
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
 DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
 
@@ -46,26 +48,32 @@ def split(dataset: Dataset, config: DataConfig) -> Splits:
     """
     train, test, validation = dataset.train, dataset.test, dataset.validation
     if test is None:
-        train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset.classes)
+        train, test = _set_apart(train, config.test or DEFAULT_TEST, "test", dataset)
     elif config.test is not None:
         raise DataError("`data.test`: the source has its own test set; leave out this key")
     unused = 0
     if config.validation is not None or validation is None:
         unused = len(validation or ())
-        train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation", dataset.classes)
+        train, validation = _set_apart(train, config.validation or DEFAULT_VALIDATION, "validation", dataset)
     if config.limit is not None:
         train = train.take(slice(0, config.limit))
-    _check_classes(train, {"validation": validation, "test": test}, dataset.classes)
+    _check_classes(train, {"validation": validation, "test": test}, dataset)
     return Splits(dataset.classes, train, validation, test, unused)
 
 
-def _check_classes(train: Images, others: dict[str, Images], classes: tuple[str, ...]) -> None:
+def _check_classes(train: Images, others: dict[str, Images], dataset: Dataset) -> None:
     """Raise `DataError` for a class that is asked about but never shown."""
     for name, images in others.items():
-        missing = [classes[label] for label in np.setdiff1d(images.labels, train.labels)]
-        if missing:
+        missing = np.setdiff1d(images.labels, train.labels)
+        names = ", ".join(dataset.classes[label] for label in missing)
+        if np.setdiff1d(missing, dataset.train.labels).size:
             raise DataError(
-                f"no training images are left of {', '.join(missing)}, but there are {name} images; if the images are "
+                f"the data set has no training images of {names}, but {name} images; add some, or remove these "
+                f"(if the classes are numbers, both must count alike, from 0)"
+            )
+        if missing.size:
+            raise DataError(
+                f"no training images are left of {names}, but there are {name} images; if the images are "
                 f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave out `data.limit`"
             )
 
@@ -81,14 +89,15 @@ def _check_mixed(images: Images, apart: Images, name: str, classes: tuple[str, .
         )
 
 
-def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, ...]) -> tuple[Images, Images]:
+def _set_apart(images: Images, how: SplitConfig, name: str, dataset: Dataset) -> tuple[Images, Images]:
     """(what remains, what is set apart)."""
+    classes = dataset.classes
     count = round(how.size * len(images)) if how.size < 1 else int(how.size)
     if not 0 < count < len(images):
         raise DataError(f"`data.{name}`: {count:,} of {len(images):,} images can't be set apart")
     if how.seed is None:
         first, last = images.take(slice(0, len(images) - count)), images.take(slice(len(images) - count, None))
-        _check_classes(first, {name: last}, classes)
+        _check_classes(first, {name: last}, dataset)
         _check_mixed(images, last, name, classes)
         return first, last
     counts = np.bincount(images.labels, minlength=len(classes))
@@ -109,12 +118,18 @@ def _set_apart(images: Images, how: SplitConfig, name: str, classes: tuple[str, 
     return images.take(kept), images.take(apart)
 
 
-def remarks(splits: Splits) -> Iterator[str]:
-    """What makes the figures of the validation and the test images worth less than they seem."""
+def remarks(splits: Splits, is_normalized: bool = False) -> Iterator[str]:
+    """What makes figures worth less than they seem, or training harder than it needs to be."""
+    if not is_normalized:
+        yield from _darkness(splits.train)
     if splits.unused:
         said = f"the source's own {splits.unused:,} validation images are not used"
         yield f"{said}, because `data.validation` sets others apart; set it to null to use them"
     trained = np.unique(splits.train.labels)
+    absent = [name for number, name in enumerate(splits.classes) if number not in trained]
+    if absent:
+        first = "; labels count from 0: subtract 1 from yours if they begin at 1" if absent == ["0"] else ""
+        yield f"no training image is of {_part(absent, splits.classes)}{first}"
     for name, images in (("validation", splits.validation), ("test", splits.test)):
         same = duplicates(splits.train, images)
         if len(same):
@@ -123,8 +138,23 @@ def remarks(splits: Splits) -> Iterator[str]:
             yield f"{len(same):,} {name} {are} also among the training images{named}"
         missing = [splits.classes[label] for label in np.setdiff1d(trained, images.labels)]
         if missing:
-            of = f"{len(missing):,} of {len(splits.classes):,} classes ({listed(missing)})"
+            of = _part(missing, splits.classes)
             yield f"no {name} image is of {of}: {name} accuracy does not cover them"
+
+
+def _part(names: Sequence[str], classes: Sequence[str]) -> str:
+    return f"{len(names):,} of {len(classes):,} classes ({listed(names)})"
+
+
+def _darkness(images: Images) -> Iterator[str]:
+    """What is to be said of images that hardly differ from black; as many are looked at as need little memory."""
+    some = next(images.chunks())
+    brightest = some.max() / (255 if some.dtype == np.uint8 else 1)
+    if brightest < DARK:
+        yield (
+            f"the training images are almost black: the brightest pixel of {len(some):,} of them has "
+            f"{100 * brightest:.2g} % of the most; set `data.normalize: true`"
+        )
 
 
 def duplicates(train: Images, others: Images) -> NDArray[np.int64]:

@@ -299,6 +299,14 @@ def left_by(path: Path) -> str | None:
     return None
 
 
+def last_words(path: Path) -> str:
+    """The last line of a run's log, or nothing."""
+    with suppress(OSError):
+        lines = (path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
 def as_csv(rows: Sequence[Any]) -> str:
     """Dataclasses of one kind, at least one, as the text of a CSV file."""
     text = io.StringIO()

@@ -15,12 +15,14 @@ import torch
 
 from cnntrain.network.modules import weights_of
 from cnntrain.text import either
-from cnntrain.training.regularization import UNREGULARIZED, Regularization
+from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, standard_error
+from cnntrain.training.guessing import guessing
 from cnntrain.training.rows import LayerHealth
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnntrain.training.regularization import Regularization
     from cnntrain.training.rows import EpochResult
 
 # A validation loss that rises by less than this over its minimum is taken for noise.
@@ -32,6 +34,9 @@ FALL = 0.005
 UNDERFIT = 0.1
 # With more wrong than so many, hardly anything was learned, wherever the loss is going.
 LITTLE = 0.5
+# Fewer images than this tell little.
+FEW = 100
+ORDINARY = Circumstances()
 # Of the highest learning rate; at less, little changes any more.
 LOW = 0.01
 
@@ -76,19 +81,24 @@ class _End:
         return cls(*(median(getattr(result, field.name) for result in late) for field in fields(cls)))
 
 
-def verdict(history: Sequence[EpochResult], regularization: Regularization = UNREGULARIZED) -> Verdict:
+def verdict(history: Sequence[EpochResult], given: Circumstances = ORDINARY) -> Verdict:
     """Judge a run by its losses on equal samples of training and validation images."""
     turn = min(history, key=lambda result: result.validation_loss)
     last, end = history[-1], _End.of(history[turn.epoch :] or history[-1:])
     rise = end.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
     gap = last.sample_accuracy - last.validation_accuracy
-    overfits = rise > RISE and end.sample_loss < turn.sample_loss
-    if overfits:
-        text = _overfitting(turn, end, rise, regularization)
+    guesses = guessing(history, given)
+    overfits = rise > RISE and end.sample_loss < turn.sample_loss and not guesses
+    accuracies = ("sample_accuracy", "validation_accuracy")
+    has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
+    if guesses:
+        text = guesses
+    elif overfits:
+        text = _overfitting(turn, end, rise, given.regularization)
+    elif rise > RISE and has_fallen:
+        text = _unsteady(history, turn, rise)
     else:
-        accuracies = ("sample_accuracy", "validation_accuracy")
-        has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
-        text = _unsteady(history, turn, rise) if rise > RISE and has_fallen else _no_turn(history, gap, regularization)
+        text = _no_turn(history, gap, given)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
@@ -112,19 +122,22 @@ def _unsteady(history: Sequence[EpochResult], turn: EpochResult, rise: float) ->
     )
 
 
-def _no_turn(history: Sequence[EpochResult], gap: float, regularization: Regularization) -> str:
+def _no_turn(history: Sequence[EpochResult], gap: float, given: Circumstances) -> str:
     last = history[-1]
     figures = (
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
+        + (f", only {given.images} of each" if given.images < FEW else "")
     )
     training_error = 1 - last.sample_accuracy
-    if gap > max(GAP, training_error):
-        return f"a gap, but no overfitting: {figures}; {_trend(history)}; try {either(regularization.more())}"
+    if gap > max(GAP, training_error, SIGNIFICANT * standard_error(last.validation_accuracy, given.images)):
+        return f"a gap, but no overfitting: {figures}; {_trend(history)}; try {either(given.regularization.more())}"
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
     if training_error <= LITTLE and is_falling and not _ends_low(history):
         return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
     if training_error > UNDERFIT:
-        ways = ["more `training.epochs`", "another learning rate", "a larger network", *regularization.less()]
+        is_over = _ends_low(history) and not given.stretches
+        longer = "a `training.schedule` that falls more slowly" if is_over else "more `training.epochs`"
+        ways = [longer, "another learning rate", "a larger network", *given.regularization.less()]
         return (
             f"underfitting: {100 * training_error:.2f} % of the training images are still wrong ({figures}); "
             f"try {either([*ways, 'look at it with `cnntrain probe`'])}"

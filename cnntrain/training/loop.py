@@ -192,7 +192,8 @@ def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
     learning_rate = state.learning_rate
     error += _first_not_finite(plan, state)
     if not state.keeps_anchor:
-        raise Diverged(f"{error}; {_advice(learning_rate, '`training.on_divergence: rollback`')}")
+        initial = "" if state.history else "; if it diverges all the same, examine the `init` with `cnntrain probe`"
+        raise Diverged(f"{error}; {_advice(learning_rate, '`training.on_divergence: rollback`')}{initial}")
     if state.rollbacks == ROLLBACKS:
         raise Diverged(f"{error}, though the learning rate was lowered {ROLLBACKS} times; {_advice(learning_rate)}")
     state.go_back()

@@ -52,6 +52,3 @@ class Regularization:
         used = {"`data.augment`": self.augments, "`dropout`": self.drops, self.decay: self.decays}
         names = [name for name, is_used in used.items() if is_used]
         return [f"less {' and '.join(names)}"] if names else []
-
-
-UNREGULARIZED = Regularization()

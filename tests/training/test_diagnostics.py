@@ -10,6 +10,7 @@ from torch import nn
 from cnntrain.app import configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved
 from cnntrain.network.build import build
+from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.diagnostics import layer_health, verdict
 from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult
@@ -170,7 +171,7 @@ ALL = Regularization(augments=True, drops=True, decays=True, stops_early=True)
     ],
 )
 def test_what_is_on_already_is_not_recommended(rows, used, advice):
-    assert verdict(rows, used).text.partition("; try ")[2].split("; try ")[-1] == advice
+    assert verdict(rows, Circumstances(used)).text.partition("; try ")[2].split("; try ")[-1] == advice
 
 
 def test_a_schedule_that_ends_low_is_not_recommended_to_one_that_does():

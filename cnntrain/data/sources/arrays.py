@@ -93,7 +93,11 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
         raise DataError(f"{where}: {asked}; leave out both arrays of a split without images")
     if images.dtype.kind == "f":
         images = images.astype(np.float32)
-        # Not-a-number fails both comparisons.
+        if np.isnan(images).any():
+            first = int(np.isnan(images.reshape(len(images), -1)).any(1).argmax())
+            raise DataError(
+                f"{where}: some values are not numbers (NaN); the first such image is number {first}, from 0"
+            )
         if not ((images >= 0) & (images <= 1)).all():
             raise DataError(f"{where}: floats must lie within 0..1; divide by their largest value, or store uint8")
     elif images.dtype != np.uint8:
