@@ -50,3 +50,8 @@ def either(ways: Sequence[str]) -> str:
 def as_command(words: Sequence[str]) -> str:
     """The words as a line for the shell; that of Windows knows no single quotes."""
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def loss(value: float) -> str:
+    """A loss in nats: `0.1234`, or `1.234e+29` where something went wrong."""
+    return f"{value:.4f}" if value < 10_000 else f"{value:.3e}"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from cnntrain.text import as_command, counted, is_printable, printable, shortened
+from cnntrain.text import as_command, counted, either, is_printable, loss, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,15 @@ def test_a_command_is_for_the_shell_of_the_system(monkeypatch, system, line):
         patch.setattr(os, "name", system)
         said = as_command(["train", "a b", "runs\\x", '"'])
     assert said == line
+
+
+def test_a_loss_is_short_however_large():
+    assert [loss(value) for value in (0.0, 0.12345, 9999.5, 10_000.0, 1.23456e29)] == [
+        "0.0000", "0.1235", "9999.5000", "1.000e+04", "1.235e+29",
+    ]  # fmt: skip
+    assert loss(float("nan")) == "nan"
+
+
+@pytest.mark.parametrize(("ways", "said"), [(["a"], "a"), (["a", "b"], "a or b"), (["a", "b", "c"], "a, b, or c")])
+def test_ways_are_one_or_the_other(ways, said):
+    assert either(ways) == said

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from cnntrain.text import loss
+
 if TYPE_CHECKING:
     from cnntrain.training.rows import EpochResult
 
@@ -21,8 +23,8 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
     width = len(str(epochs))
     parts = [
         f"epoch {result.epoch:>{width}}/{epochs}",
-        f"train {result.train_loss:.4f} {percent(result.train_accuracy):>8}",
-        f"validation {result.validation_loss:.4f} {percent(result.validation_accuracy):>8}",
+        f"train {loss(result.train_loss)} {percent(result.train_accuracy):>8}",
+        f"validation {loss(result.validation_loss)} {percent(result.validation_accuracy):>8}",
         f"test {percent(result.test_accuracy):>8}" if result.test_accuracy is not None else " " * 13,
         f"lr {result.learning_rate:<8.3g}",
         f"{result.images_per_second:>8,.0f} images/s",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnntrain.network.modules import weights_of
-from cnntrain.text import either
+from cnntrain.text import either, loss
 from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, standard_error
 from cnntrain.training.guessing import guessing
 from cnntrain.training.rows import LayerHealth
@@ -107,17 +107,17 @@ def _overfitting(turn: EpochResult, end: _End, rise: float, regularization: Regu
     if not regularization.stops_early:
         ways.append("`training.early_stopping`")
     return (
-        f"overfitting since epoch {turn.epoch}: training loss kept falling ({turn.sample_loss:.4f} to "
-        f"{end.sample_loss:.4f}) while validation loss rose by {100 * rise:.0f} % ({turn.validation_loss:.4f} to "
-        f"{end.validation_loss:.4f}); try {either(ways)}"
+        f"overfitting since epoch {turn.epoch}: training loss kept falling ({loss(turn.sample_loss)} to "
+        f"{loss(end.sample_loss)}) while validation loss rose by {100 * rise:.0f} % ({loss(turn.validation_loss)} to "
+        f"{loss(end.validation_loss)}); try {either(ways)}"
     )
 
 
 def _unsteady(history: Sequence[EpochResult], turn: EpochResult, rise: float) -> str:
     schedule = "" if _ends_low(history) else ", or a `training.schedule` that ends low, such as cosine"
     return (
-        f"unsteady: both losses were lower in epoch {turn.epoch} (training {turn.sample_loss:.4f}, validation "
-        f"{turn.validation_loss:.4f}, now higher by {100 * rise:.0f} %) than at the end; "
+        f"unsteady: both losses were lower in epoch {turn.epoch} (training {loss(turn.sample_loss)}, validation "
+        f"{loss(turn.validation_loss)}, now higher by {100 * rise:.0f} %) than at the end; "
         f"try a lower learning rate{schedule}"
     )
 

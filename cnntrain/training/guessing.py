@@ -72,7 +72,7 @@ def _cause(history: Sequence[EpochResult], given: Circumstances) -> str:
         small = f"the first layer's gradient is {part:.0e} times that of the last"
         return f"{small}; try `relu`, `batch_norm`, `residual` layers, or another `init`"
     ways = ["`training.shuffle: balanced`"] if given.guess > 0.5 else []
-    ways.append("a learning rate ten times as high or as low")
+    ways += ["ten times the learning rate", "a tenth of it"]
     if not given.normalizes:
         ways.append("`data.normalize: true`")
     return f"try {either([*ways, *regularization.less(), 'look at it with `cnntrain probe`'])}"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cnntrain.app import mistakes
-from cnntrain.app.report import _mistakes, _worst
+from cnntrain.app.report import _mistakes, _swapped, _worst
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
@@ -538,3 +538,46 @@ def test_counts_can_be_read_on_dark_cells(monkeypatch):
         "1": "black",
         "40": "black",
     }
+
+
+def test_remarks_are_on_the_page(cnntrain, run):
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "remarks": ["3 test images are also among others"]}))
+    assert cnntrain("report", run).code == 0
+    assert "3 test images are also among others." in (run / "report.html").read_text()
+    del summary["remarks"]
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert cnntrain("report", run).code == 0, "of a run of an earlier version"
+
+
+@pytest.mark.parametrize(
+    ("confusion", "said"),
+    [
+        ([[9, 0, 0], [0, 2, 7], [0, 8, 1]], "most test images of b are classified as c, and the other way round: are"),
+        ([[9, 0, 0], [0, 2, 7], [0, 1, 8]], ""),
+        ([[9, 0, 0], [0, 0, 0], [0, 8, 1]], ""),
+    ],
+)
+def test_classes_that_seem_swapped(confusion, said):
+    found = _swapped({"confusion_matrix": confusion, "classes": [{"class": name} for name in "abc"]})
+    assert found.startswith(said) and bool(found) is bool(said)
+
+
+def test_a_page_about_other_images_than_those_of_the_training_says_so(cnntrain, tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (200, 4, 4)).astype(np.uint8)
+    labels = np.arange(200) % 2
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    (tmp_path / "c.yaml").write_text(f"data: {{source: {{npz: {tmp_path / 'x.npz'}}}}}\nnetwork: [softmax]\n")
+    for name in ("one", "two"):
+        assert cnntrain("train", tmp_path / "c.yaml", "training.epochs=1", "--run-dir", tmp_path / name).code == 0
+        np.savez(tmp_path / "x.npz", images=255 - images, labels=labels)
+    assert cnntrain("report", tmp_path / "one").code == 0
+    said = "pictures and tables of them are of what is there now"
+    assert said in (tmp_path / "one" / "report.html").read_text()
+    assert said not in (tmp_path / "two" / "report.html").read_text()
+    outcome = cnntrain("compare", tmp_path / "one", tmp_path / "two", "--picture", tmp_path / "x.png", "--json")
+    assert json.loads(outcome.out)["unlike"] == ["validation", "test"]
+    warning = "warning: the runs do not have the same validation and test images: their accuracies can't be compared"
+    assert warning in outcome.err
+    outcome = cnntrain("compare", tmp_path / "one", tmp_path / "one", "--picture", tmp_path / "x.png", "--json")
+    assert json.loads(outcome.out)["unlike"] == [] and "warning" not in outcome.err

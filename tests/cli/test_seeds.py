@@ -258,12 +258,23 @@ def test_what_a_claim_is_held_against(cnntrain, trained, tiny, here, claim, figu
     assert found == {
         "config": "tiny", "claim": "test_accuracy", "claimed": claimed, "source": None, "seeds": [0, 1, 2],
         "mean": pytest.approx(97), "standard_error": pytest.approx(1 / 3**0.5), "best": 96, "figure": figure,
-        "allowed": pytest.approx(200 * (share * (1 - share) / 400) ** 0.5), "passed": code == 0,
+        "allowed": pytest.approx(200 * (share * (1 - share) / 400) ** 0.5), "passed": code == 0, "remarks": [],
     }  # fmt: skip
     row = cnntrain("verify", tiny).out.splitlines()[1].split()
     least = claimed - found["allowed"]
     figures = [f"{claimed:.2f}", "3", "97.00", "+-", "0.58", "96.00", f"{figure:.2f}", f"{least:.2f}"]
     assert row == ["tiny", "test_accuracy", *figures, "FAILED" if code else "passed"]
+
+
+def test_what_makes_figures_worth_less_is_told_each_time(cnntrain, trained, tiny, here):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.97), (0.95, 0.96)], images=400)
+    run = here / "runs" / "tiny" / "seed-1" / "summary.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "remarks": ["2 test images are also trained on"]}))
+    tiny.write_text(tiny.read_text() + CLAIM % 50)
+    outcome = cnntrain("verify", tiny, "--seeds", "2", "--json", "--quiet")
+    assert "warning: seed 1: 2 test images are also trained on" in outcome.err
+    [found] = json.loads(outcome.out)["claims"]
+    assert found["remarks"] == ["2 test images are also trained on"]
 
 
 def test_a_config_says_how_many_seeds_its_claim_takes(cnntrain, trained, tiny, here):

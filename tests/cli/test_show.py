@@ -115,3 +115,23 @@ def test_augmented_images(cnntrain, tiny, tmp_path):
     assert picture.read_bytes() == grid(erased.reshape(80, 1, 8, 8), 10)
     both = cnntrain("show", tiny, "--augment", picture, "--schedule").out.splitlines()
     assert both[0] == str(picture) and both[1].startswith("learning rate by epoch")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "patience", "said"),
+    [
+        ("{halve_on_plateau: {patience: 3}}", 2, "training would end after epoch 3: `training.early_stopping`"),
+        ("{halve_on_plateau: {patience: 3}}", 5, "training would end after epoch 6: `training.early_stopping`"),
+        ("{halve_on_plateau: {patience: 1, stop_at: 0.5}}", 9, "would end after epoch 2: the learning rate was halved"),
+        # What is known beforehand is drawn to its end.
+        ("cosine", 2, None),
+    ],
+)
+def test_an_early_end_is_foreseen(cnntrain, tiny, schedule, patience, said):
+    early = f"training.early_stopping.patience={patience}"
+    text = cnntrain("show", tiny, "--schedule", f"training.schedule={schedule}", early, "training.epochs=30").out
+    assert (
+        said is None
+        or f"if validation accuracy never improved, {'' if 'training' in said else 'training '}{said}" in text
+    )
+    assert ("never improved" in text) is (said is not None)

@@ -71,7 +71,11 @@ def test_floats_stay_as_they_are(tmp_path):
         ({"images": IMAGES * 1.0, "labels": LABELS}, r"within 0\.\.1"),
         ({"images": np.full((6, 2, 2), 1.25), "labels": LABELS}, r"within 0\.\.1"),
         ({"images": np.full((6, 2, 2), -0.25), "labels": LABELS}, r"within 0\.\.1"),
-        ({"images": np.full((6, 2, 2), np.nan), "labels": LABELS}, r"within 0\.\.1"),
+        (
+            {"images": np.where(np.arange(6)[:, None, None] < 4, 0.5, np.full((6, 2, 2), np.nan)), "labels": LABELS},
+            r"images: some values are NaN; the first such image is number 4, counted from 0$",
+        ),
+        ({"images": np.full((6, 2, 2), np.inf), "labels": LABELS}, r"within 0\.\.1"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "images: needs one non-negative integer label per image"),
         ({"images": IMAGES}, "no training images; name the arrays x_train and y_train"),
         ({"images": IMAGES, "labels": LABELS - 1}, "non-negative"),

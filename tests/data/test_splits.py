@@ -9,7 +9,7 @@ import pytest
 from cnntrain.config.schema import DataConfig
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.digits import digits
-from cnntrain.data.splits import duplicates, remarks, split
+from cnntrain.data.splits import Splits, duplicates, remarks, split
 from cnntrain.errors import DataError
 
 
@@ -92,7 +92,7 @@ def test_limit():
         (
             Dataset(NAMES, images(50, 3), test=images(9)),
             {},
-            "no training images are left of d, but there are test images",
+            "the data set has no training images of d, but test images; add some, or remove these",
         ),
         (Dataset(NAMES, images(5)), {}, "can't be drawn evenly from all classes: there is only one of b, c, d;"),
     ],
@@ -171,6 +171,38 @@ def test_what_makes_figures_worth_less_is_told():
     pixels = np.concatenate([splits.validation.pixels, splits.train.pixels[:1]])
     again = Images(pixels, np.append(splits.validation.labels, splits.train.labels[0]))
     assert list(remarks(replace(splits, validation=again))) == ["1 validation image is also among the training images"]
+
+
+def test_classes_without_training_images_are_told():
+    one = split(Dataset(("0", "1", "2", "3"), images(100), test=images(20, start=95)), config(validation=20))
+    shifted = replace(one, classes=("0", "1", "2", "3", "4"), train=replace(one.train, labels=one.train.labels + 1))
+    first, *_ = remarks(replace(shifted, validation=shifted.train, test=shifted.train))
+    assert first == (
+        "no training image is of 1 of 5 classes (0); labels count from 0: subtract 1 from yours if they begin at 1"
+    )
+    first, *_ = remarks(replace(one, classes=("0", "1", "2", "3", "more")))
+    assert first == "no training image is of 1 of 5 classes (more)"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.uint8([1, 0]), "0.39"),
+        (np.uint8([12, 0]), "4.7"),
+        (np.uint8([13, 0]), None),
+        (np.float32([1 / 255, 0]), "0.39"),
+        (np.float32([1, 0]), None),
+    ],
+)
+def test_images_that_are_almost_black_are_told(pixels, said):
+    dark = Images(np.tile(pixels, 40).reshape(40, 1, 1, 2), np.arange(40) % 2)
+    found = [line for line in remarks(Splits(("a", "b"), dark, dark, dark)) if "black" in line]
+    assert found == (
+        [f"the training images are almost black: the brightest pixel of 40 of them has {said} % of the most; "
+         "set `data.normalize: true`"]
+        if said else []
+    )  # fmt: skip
+    assert not any("black" in line for line in remarks(Splits(("a", "b"), dark, dark, dark), is_normalized=True))
 
 
 def test_fewer_images_than_classes_can_not_be_drawn_evenly():

@@ -352,3 +352,15 @@ def test_what_is_no_run(cnntrain, tmp_path):
     assert outcome.code == 2
     assert "not a run directory" in outcome.err
     assert cnntrain("doctor", tmp_path / "none").code == 2
+
+
+def test_a_run_that_diverged_says_so(cnntrain, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert cnntrain("train", tiny, "training.optimizer.sgd.learning_rate=1e30", "--run-dir", run).code == 1
+    told = cnntrain("doctor", run).out
+    assert "its log ends with: " in told and "first to be not finite: " in told
+    outcome = cnntrain("report", run)
+    assert outcome.code == 2
+    assert (
+        "not finished (its log ends with: " in outcome.err and "examine the `init` with `cnntrain probe`" in outcome.err
+    )

@@ -95,9 +95,7 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
         images = images.astype(np.float32)
         if np.isnan(images).any():
             first = int(np.isnan(images.reshape(len(images), -1)).any(1).argmax())
-            raise DataError(
-                f"{where}: some values are not numbers (NaN); the first such image is number {first}, from 0"
-            )
+            raise DataError(f"{where}: some values are NaN; the first such image is number {first}, counted from 0")
         if not ((images >= 0) & (images <= 1)).all():
             raise DataError(f"{where}: floats must lie within 0..1; divide by their largest value, or store uint8")
     elif images.dtype != np.uint8:
