@@ -41,10 +41,10 @@ def end_or_go_on(run: Running, is_to_go_on: bool) -> None:
             if state.epoch >= epochs
             else "a setting that allows it, such as training.early_stopping=null,"
         )
-        run.say(f"{run.directory.path}: finished already: {state.stopped}; add {setting} to go on")
+        run.display.say(f"{run.directory.path}: finished already: {state.stopped}; add {setting} to go on")
     else:
         over = counted(epochs, "epoch")
-        run.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {over}")
+        run.display.say(f"resuming after epoch {state.epoch}, batch {state.batch}; schedules run over {over}")
 
 
 def _check_epochs(run: Running) -> None:
@@ -93,7 +93,7 @@ def mend_best(run: Running) -> None:
     if state.is_at_best:
         run.directory.save_best(run.checkpoint(with_state=False))
     elif not there or there <= state.epoch:
-        run.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
+        run.display.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
 
 
 def mend(run: Running, is_changed: bool) -> None:
@@ -105,6 +105,6 @@ def mend(run: Running, is_changed: bool) -> None:
     config, path = to_yaml(run.config), run.directory.config
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != config:
         if not is_changed:
-            run.warn(f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint")
+            run.display.warn(f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint")
         run.directory.write_config(config)
     run.write_rows()

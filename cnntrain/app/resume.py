@@ -103,7 +103,7 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
         keys = ["batch_size", "shuffle"]
         changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
     if changed:
-        raise UsageError(f"a run can't be resumed with another {', '.join(changed)}; begin a new run instead")
+        raise UsageError(f"{', '.join(changed)} can't change when a run is resumed; begin a new run instead")
 
 
 def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:

@@ -50,20 +50,10 @@ class Running:
         epochs = self.state.epoch + self.state.batch / self.given.plan.batches
         return epochs / self.config.training.epochs
 
-    def say(self, line: str) -> None:
-        """Tell the user, now and in the log."""
-        self.directory.log(line)
-        self.display.say(line)
-
-    def warn(self, line: str) -> None:
-        """Tell the user of what is not as it should be."""
-        self.directory.log(f"warning: {line}")
-        self.display.warn(line)
-
     def remark(self, line: str) -> None:
         """Tell the user of what also whoever reads the figures is to know."""
         self.remarks.append(line)
-        self.warn(line)
+        self.display.warn(line)
 
     def checkpoint(self, with_state: bool) -> Checkpoint:
         """The network as it is now, with or without what it takes to go on."""

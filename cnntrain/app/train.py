@@ -11,7 +11,7 @@ from typing import Any
 
 from cnntrain.app import device as devices
 from cnntrain.app.configure import edited, import_plugins
-from cnntrain.app.display import Display, Silent
+from cnntrain.app.display import Display, Logged, Silent
 from cnntrain.app.environment import environment
 from cnntrain.app.interval import Interval
 from cnntrain.app.launched import is_launched
@@ -82,10 +82,11 @@ def train_stepwise(
 ) -> Training:
     """What `train_run` does, step by step; who shares the process with other runs hears signals for it."""
     with joined(where.device) as ranks:
-        display = _heard(display, ranks)
+        display = Logged(_heard(display, ranks))
         given = prepared(config, where, ranks, display)
         origin = _transferred(given)
         with closing(directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
+            display.begin(directory.log)
             return (yield from _train(Running(given, where, directory, display, request), origin))
 
 
@@ -100,13 +101,13 @@ def resume_stepwise(
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
     file = _reaching_up(run_dir) if run_dir.is_file() else None
     with joined(where.device) as ranks:
-        display = _heard(display, ranks)
+        display = Logged(_heard(display, ranks))
         import_plugins(where.plugins)
         with closing(directory_of(ranks).open(file.parent.parent if file else run_dir)) as directory:
+            display.begin(directory.log)
             if directory.left_by:
-                note = f"process {directory.left_by} ended without closing this run; continuing where it stopped"
-                display.say(note)
-                directory.log(note)
+                who = f"process {directory.left_by}"
+                display.say(f"{who} ended without closing this run; continuing where it stopped")
             if file is None and not directory.last.is_file() and not directory.previous.is_file():
                 if directory.best.is_file():
                     said = "`last.pt` and `previous.pt` are missing, so the run can't be resumed; start a new one"
@@ -182,10 +183,10 @@ def _restored(
     change = edited(saved.plugins, run.given.plugins)
     if change:
         run.state.changes += (f"{at}: {change}",)
-        run.warn(change)
+        run.display.warn(change)
     if changed:
         run.state.changes += (f"{at}: {changed}",)
-        run.warn(f"{changed}; continuing because of `--force`")
+        run.display.warn(f"{changed}; continuing because of `--force`")
         run.state.begin_epoch_again()
     mend(run, is_changed=bool(overrides or changed))
     return run
@@ -203,14 +204,14 @@ def _introduce(run: Running) -> None:
     trained, validation, test = (f"{len(images):,}" for images in (splits.train, splits.validation, splits.test))
     if run.config.data.expand:
         trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
-    run.say(f"run directory: {run.directory.path}")
-    run.say(
+    run.display.say(f"run directory: {run.directory.path}")
+    run.display.say(
         f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
-        run.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
+        run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
     for remark in (*inert(run.config), *remarks(splits, run.config.data.normalize)):
         run.remark(remark)
 
@@ -228,7 +229,7 @@ def _train(run: Running, origin: str | None = None) -> Training:
     """Train to the end; `origin` is what is to be said of the weights that it begins with."""
     with explained(run.directory, _resume_command(run)):
         if origin is not None:
-            run.say(origin)
+            run.display.say(origin)
         _introduce(run)
         listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_launched())
         with devices.deterministic(run.config.training.deterministic), listened as request:
@@ -246,7 +247,7 @@ def _iterate(run: Running, request: Request) -> Iterator[float]:
             _tell_of(run, item)
             interval.begin(run.state.step)
         elif isinstance(item, Remark):
-            run.say(item.text)
+            run.display.say(item.text)
             # A rank can have one alone, and below all ask each other.
             continue
         else:
@@ -272,7 +273,7 @@ def _keep(run: Running, result: EpochResult) -> None:
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
     run.write_rows()
-    run.say(epoch_line(result, run.config.training.epochs))
+    run.display.say(epoch_line(result, run.config.training.epochs))
 
 
 def _save_within(run: Running) -> None:
@@ -286,7 +287,7 @@ def _save_within(run: Running) -> None:
 
 def _tell_of(run: Running, rollback: RolledBack) -> None:
     where = f"epoch {rollback.epoch + 1} begins again with {rollback.factor:g} times the learning rate"
-    run.warn(f"{rollback.why}; rolled back: {where}")
+    run.display.warn(f"{rollback.why}; rolled back: {where}")
 
 
 def _interrupt(run: Running, signal: str) -> None:
@@ -328,9 +329,9 @@ def _finish(run: Running) -> dict[str, Any]:
     }
     run.directory.write_summary(summary)
     assert best.test_accuracy is not None
-    run.say(
+    run.display.say(
         f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
         f"test accuracy there {percent(best.test_accuracy)}"
     )
-    run.say(judged.text)
+    run.display.say(judged.text)
     return summary

@@ -60,7 +60,7 @@ def _cause(history: Sequence[EpochResult], given: Circumstances) -> str:
     if epochs and epochs[-1][0].epoch in still:
         since = f"since epoch {still[0]}" if still[0] else "from the first batch on"
         remedy = "a lower learning rate" if still[0] else "another `init`"
-        return f"the weights have no gradient {since}, as where all units are dead; try {remedy}"
+        return f"the weights have had no gradient {since}, as where all units are dead; try {remedy}"
     if highest > EXPLODED * given.guess_loss:
         loss = f"training loss was {highest:.4g} in an epoch, where guessing has {given.guess_loss:.4g}"
         return f"{loss}; try a lower learning rate, or `training.clip_grad_norm`"

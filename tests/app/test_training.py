@@ -2,7 +2,9 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnntrain.app import train as training
 from cnntrain.app.configure import load_config
@@ -34,3 +36,20 @@ def test_a_rank_that_is_alone_may_hear_a_signal_from_its_launcher_too(tiny, tmp_
     with mock.patch.object(training, "listening", wraps=training.listening) as listening:
         training.train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where(device="cpu"))
     listening.assert_called_once_with(may_hear_twice=is_launched)
+
+
+def test_what_is_said_of_the_data_is_in_the_log_before_all_else(tmp_path):
+    for number in range(40):
+        place = tmp_path / "images" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(place / f"{number}.png")
+    (place / "photo.heic").write_bytes(b"heic")
+    (tmp_path / "c.yaml").write_text(
+        f"data: {{source: {{image_folder: {{path: {tmp_path / 'images'}}}}}}}\nnetwork: [softmax]\n"
+        "training: {epochs: 1}\n"
+    )
+    run = tmp_path / "run"
+    training.train_run(load_config(tmp_path / "c.yaml"), run, Where(device="cpu"))
+    first, second, *_ = (run / "log.txt").read_text().splitlines()
+    assert ".heic" in first
+    assert second == f"run directory: {run}"

@@ -92,7 +92,7 @@ def test_what_holds_for_no_other_images_was_not_learned():
 )
 def test_weights_without_a_gradient(norms, said):
     found = cause(replace(GIVEN, health=health(*norms)))
-    assert found.startswith(f"the weights have {said}")
+    assert found.startswith(f"the weights have had {said}")
     assert found.endswith("try another `init`" if "first batch" in said else "try a lower learning rate")
 
 

@@ -176,7 +176,7 @@ def test_a_better_best_is_remembered(tiny, tmp_path):
 )
 def test_what_the_state_does_not_fit_is_refused(override, named, tiny, tmp_path):
     train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where())
-    with pytest.raises(UsageError, match=f"another {named}; begin a new run instead"):
+    with pytest.raises(UsageError, match=f"^{named} can't change when a run is resumed; begin a new run instead"):
         resume_run(tmp_path / "run", ["training.epochs=2", override], Where())
 
 
@@ -184,7 +184,7 @@ def test_what_orders_the_images_of_an_epoch_stays_until_its_end(tiny, tmp_path):
     with pytest.raises(Interrupted):
         train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(15))
     for override in ("training.batch_size=16", "training.shuffle=once"):
-        with pytest.raises(UsageError, match=f"another {override.partition('=')[0]}; begin a new run"):
+        with pytest.raises(UsageError, match=f"^{override.partition('=')[0]} can't change when a run is resumed"):
             resume_run(tmp_path / "run", [override], Where())
     budget = "data.memory_budget=1"
     with pytest.raises(Interrupted):
