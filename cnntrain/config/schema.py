@@ -122,7 +122,7 @@ class DataConfig(Strict):
 class EarlyStoppingConfig(Strict):
     """Stop when validation accuracy has not improved for `patience` epochs (the book's first problem)."""
 
-    patience: PositiveInt = Field(10, description="epochs without an improvement")
+    patience: PositiveInt = Field(10, description="epochs without an improvement; an equal accuracy is none")
     min_delta: NonNegativeFloat = Field(
         0.0, description="only a gain in accuracy (0..1) above this counts as an improvement"
     )

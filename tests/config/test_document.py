@@ -374,3 +374,11 @@ def test_files_that_can_not_be_read(tmp_path):
     assert refusal(tmp_path).message.startswith(f"{tmp_path}: ")
     assert refusal(tmp_path / ("x" * 5000)).message.endswith("File name too long; that is no config")
     assert "null" in refusal(tmp_path / "a\0b").message
+
+
+def test_a_run_directory_is_no_config_but_holds_one(tmp_path):
+    assert refusal(tmp_path).message == f"{tmp_path}: Is a directory; that is no config"
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    assert refusal(tmp_path).message == (
+        f"{tmp_path}: Is a directory; that is no config; did you mean {tmp_path / 'config.yaml'}?"
+    )
