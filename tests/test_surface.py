@@ -179,7 +179,9 @@ def test_layers_tells_all_of_one_name(cnntrain):
         "relu\n\nOne of torch's activations: a layer's `activation`, or a layer: activation: relu\n"
     )
     patience, of = cnntrain("layers", "training.early_stopping.patience").out, cnntrain("layers", "on_divergence").out
-    assert patience == "training.early_stopping.patience: 10\n\nepochs without an improvement; an equal accuracy is none\n"
+    assert (
+        patience == "training.early_stopping.patience: 10\n\nepochs without an improvement; an equal accuracy is none\n"
+    )
     assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
     assert cnntrain("layers", "expand").out.endswith("up, down, left, right (one_pixel_shifts)\n")
     assert cnntrain("layers", "momentum").out == "momentum\n\nAn argument of batch_norm, rmsprop, sgd.\n"

@@ -28,7 +28,7 @@ SIGNIFICANT = 2
 class Circumstances:
     """How a network was trained and measured.
 
-    `images` are validated, and as many training images are drawn to compare; `guess` is the share of the validation
+    `images` are validated, as many of the `trained` ones are drawn to compare; `guess` is the share of the validation
     images, in 0..1, that are of the most frequent class, and `guess_loss` the loss, in nats, of giving all `classes`
     the same probability.
     """
@@ -37,6 +37,7 @@ class Circumstances:
     normalizes: bool = False
     stretches: bool = True
     images: float = math.inf
+    trained: float = math.inf
     guess: float = 0.0
     guess_loss: float = math.inf
     health: Sequence[LayerHealth] = ()
@@ -49,15 +50,15 @@ class Circumstances:
             normalizes=config.data.normalize,
             stretches=config.training.schedule.name in STRETCHING,
             images=len(splits.validation),
+            trained=len(splits.train),
             guess=float(np.bincount(splits.validation.labels).max() / len(splits.validation)),
             guess_loss=math.log(len(splits.classes)),
             health=health,
         )
 
-    @property
-    def best_guess(self) -> float:
-        """An accuracy in 0..1 that a network which always gives one class may have by chance."""
-        return self.guess + SIGNIFICANT * standard_error(self.guess, self.images)
+    def best_guess(self, count: float) -> float:
+        """An accuracy, in 0..1, of so many images that a network which always gives one class may have by chance."""
+        return self.guess + SIGNIFICANT * standard_error(self.guess, count)
 
 
 def standard_error(share: float, count: float) -> float:

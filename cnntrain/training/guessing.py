@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cnntrain.training.circumstances import Circumstances
     from cnntrain.training.rows import EpochResult, LayerHealth
 
-# A difference of accuracies that is none of the network's: so large, and so many standard errors of it.
+# A difference of accuracies that tells of more than chance: so large; of two splits also so many standard errors.
 APART, SURE = 0.1, 4
 # A loss that was as many times that of guessing is one of steps that were too long.
 EXPLODED = 2
@@ -29,10 +29,13 @@ def guessing(history: Sequence[EpochResult], given: Circumstances) -> str:
     last, most = history[-1], max(result.validation_accuracy for result in history)
     right = f"{100 * last.sample_accuracy:.2f} % of"
     guessed = f"always answering with the most frequent class is right for {100 * given.guess:.2f} %"
-    if last.sample_accuracy <= given.best_guess:
+    # All training images tell more than a sample, but were seen under dropout and augmentation.
+    guesses_all = last.train_accuracy <= given.best_guess(given.trained)
+    if guesses_all and last.sample_accuracy <= given.best_guess(given.images):
         said = f"no better than guessing: {right} the training images are classified correctly, and {guessed}"
         return f"{said}; {_cause(history, given)}"
-    if most <= given.best_guess:
+    is_known = given.best_guess(given.images) - given.guess < APART
+    if is_known and most <= given.best_guess(given.images) and last.sample_accuracy > most + APART:
         said = f"nothing learned but the training images: {right} them are classified correctly"
         never = f"but never more than {100 * most:.2f} % of the validation images, where {guessed}"
         return f"{said}, {never}; do the labels belong to the images?"
@@ -79,7 +82,8 @@ def _cause(history: Sequence[EpochResult], given: Circumstances) -> str:
 
 
 def _have_shrunk(before: Sequence[LayerHealth], now: Sequence[LayerHealth]) -> bool:
-    return all(row.weight_norm < SHRUNK * first.weight_norm for first, row in zip(before, now, strict=True))
+    first = {row.layer: row.weight_norm for row in before}
+    return all(row.weight_norm < SHRUNK * first.get(row.layer, 0.0) for row in now)
 
 
 def _vanishes(rows: Sequence[LayerHealth]) -> bool:

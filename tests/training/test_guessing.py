@@ -57,6 +57,30 @@ def test_what_chance_alone_can_bring_about_is_a_guess(accuracy, is_guess):
         )
 
 
+@pytest.mark.parametrize(("train", "is_guess"), [(0.55, True), (0.7, False)])
+def test_few_images_that_may_be_right_by_chance_do_not_count_where_all_say_more(train, is_guess):
+    rows = [replace(row, train_accuracy=train) for row in history((0.8, 0.8))]
+    judged = verdict(rows, replace(GIVEN, images=10, trained=400, guess=0.5))
+    assert judged.text.startswith("no better than guessing: ") is is_guess
+
+
+@pytest.mark.parametrize(
+    ("sample", "validation", "images", "guess", "is_told"),
+    [
+        (1.0, 0.55, 1000, 0.5, False),
+        (1.0, 0.52, 1000, 0.5, True),
+        # So few that a good network may have it by chance.
+        (1.0, 0.8, 10, 0.5, False),
+        # A good network, of a rare class.
+        (1.0, 0.99, 100, 0.95, False),
+    ],
+)
+def test_labels_are_doubted_where_it_is_no_chance(sample, validation, images, guess, is_told):
+    rows = [replace(row, train_accuracy=1.0) for row in history((sample, validation))]
+    judged = verdict(rows, replace(GIVEN, images=images, guess=guess))
+    assert judged.text.startswith("nothing learned but the training images: ") is is_told
+
+
 def test_where_nothing_is_known_of_classes_nothing_is_a_guess():
     assert verdict(history((0.01, 0.01))).text.startswith("underfitting: ")
 
@@ -190,8 +214,9 @@ def test_circumstances_of_a_run():
         normalizes=True,
         stretches=False,
         images=8,
+        trained=8,
         guess=0.5,
         guess_loss=math.log(3),
         health=rows,
     )
-    assert found.best_guess == pytest.approx(0.5 + 2 * (0.25 / 8) ** 0.5)
+    assert found.best_guess(8) == pytest.approx(0.5 + 2 * (0.25 / 8) ** 0.5)
