@@ -131,15 +131,20 @@ def remarks(splits: Splits, is_normalized: bool = False) -> Iterator[str]:
         first = "; labels count from 0: subtract 1 from yours if they begin at 1" if absent == ["0"] else ""
         yield f"no training image is of {_part(absent, splits.classes)}{first}"
     for name, images in (("validation", splits.validation), ("test", splits.test)):
-        same = duplicates(splits.train, images)
-        if len(same):
-            named = "" if images.paths is None else f", the first of them {images.paths[same[0]]}"
-            are = "image is" if len(same) == 1 else "images are"
-            yield f"{len(same):,} {name} {are} also among the training images{named}"
+        yield from _repeated(name, images, "training", splits.train)
         missing = [splits.classes[label] for label in np.setdiff1d(trained, images.labels)]
         if missing:
             of = _part(missing, splits.classes)
             yield f"no {name} image is of {of}: {name} accuracy does not cover them"
+    yield from _repeated("test", splits.test, "validation", splits.validation)
+
+
+def _repeated(name: str, images: Images, other: str, others: Images) -> Iterator[str]:
+    same = duplicates(others, images)
+    if len(same):
+        named = "" if images.paths is None else f", the first of them {images.paths[same[0]]}"
+        are = "image is" if len(same) == 1 else "images are"
+        yield f"{len(same):,} {name} {are} also among the {other} images{named}"
 
 
 def _part(names: Sequence[str], classes: Sequence[str]) -> str:

@@ -159,7 +159,9 @@ def test_one_class_alone_is_in_no_order():
 
 
 def test_what_makes_figures_worth_less_is_told():
-    splits = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=20))
+    both = split(Dataset(NAMES, images(100), test=images(20, start=95)), config(validation=20))
+    assert list(remarks(both)) == ["5 test images are also among the validation images"]
+    splits = split(Dataset(NAMES, images(100), test=images(20, start=100)), config(validation=20))
     assert list(remarks(splits)) == []
     lacking = splits.validation.take(np.flatnonzero(splits.validation.labels != 2))
     named = replace(splits.train.take(slice(4, 6)), paths=np.array(["x/4.png", "x/5.png"], dtype=object))
