@@ -158,9 +158,14 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    sentences = (summary["stopped"], summary["verdict"]["text"], *judged["remarks"], *summary.get("remarks", ()))
-    verdict = ". ".join(text[:1].upper() + text[1:] for text in sentences) + "."
+    verdict = ". ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"]))) + "."
+    remarks = [_sentence(line) for line in (*summary.get("remarks", ()), *judged["remarks"])]
     if summary["changes"]:
         command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
-    return Page(printable(str(run_dir)), verdict, figures, plotted, judged["classes"], config, command, named)
+    title = printable(str(run_dir))
+    return Page(title, verdict, figures, plotted, judged["classes"], config, command, named, remarks)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

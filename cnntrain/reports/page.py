@@ -27,6 +27,7 @@ CAPTIONS = {
 class Page:
     """What the page shows: a title, the verdict, figures by name, pictures (PNG) by name, a table by class.
 
+    `remarks` are what makes the figures worth less than they seem.
     `mistakes` are those that have a file of their own each.
     """
 
@@ -38,6 +39,7 @@ class Page:
     config: str
     command: str
     mistakes: Sequence[Mapping[str, Any]] = ()
+    remarks: Sequence[str] = ()
 
 
 def render(page: Page) -> str:

@@ -544,7 +544,7 @@ def test_remarks_are_on_the_page(cnntrain, run):
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps({**summary, "remarks": ["3 test images are also among others"]}))
     assert cnntrain("report", run).code == 0
-    assert "3 test images are also among others." in (run / "report.html").read_text()
+    assert "<li>3 test images are also among others</li>" in (run / "report.html").read_text()
     del summary["remarks"]
     (run / "summary.json").write_text(json.dumps(summary))
     assert cnntrain("report", run).code == 0, "of a run of an earlier version"
