@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,13 @@ OWN_GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 def memory() -> int:
     """Bytes that this process may take; `sys.maxsize` where nothing limits them."""
-    return min((int(said) for said in _limits("memory.max") if said != "max"), default=sys.maxsize)
+    return min((int(said) for said in _limits("memory.max") if said.isdigit()), default=sys.maxsize)
 
 
 def cores() -> float:
     """How many cores' time this process may take; infinity where nothing limits it."""
-    shares = (said.split() for said in _limits("cpu.max"))
-    return min((int(quota) / int(period) for quota, period in shares if quota != "max"), default=math.inf)
+    shares = (re.fullmatch(r"(\d+) ([1-9]\d*)", said) for said in _limits("cpu.max"))
+    return min((int(share[1]) / int(share[2]) for share in shares if share), default=math.inf)
 
 
 def _limits(name: str) -> Iterator[str]:
@@ -29,5 +30,5 @@ def _limits(name: str) -> Iterator[str]:
         for folder in (group, *group.parents):
             if folder.is_relative_to(GROUPS) and (folder / name).is_file():
                 yield (folder / name).read_text().strip()
-    except OSError:  # there are no groups
+    except (OSError, ValueError):  # there are no groups, or not as they should be
         return

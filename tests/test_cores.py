@@ -31,7 +31,13 @@ def test_all_cores_count_where_none_are_allotted(monkeypatch):
 
 @pytest.mark.parametrize(
     ("own", "whole", "count"),
-    [("max 100000", "250000 100000", 2), ("50000 100000", "max 100000", 1), ("max 100000", "max 100000", 64)],
+    [
+        ("max 100000", "250000 100000", 2),
+        ("50000 100000", "max 100000", 1),
+        ("max 100000", "max 100000", 64),
+        ("", "max", 64),
+        ("5", "1 0", 64),
+    ],
 )
 def test_a_container_has_room_for_what_it_is_granted(monkeypatch, tmp_path, own, whole, count):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)

@@ -112,7 +112,7 @@ KEYS = {
     "checkpoint_every=None, on_divergence='stop', deterministic=False",
     "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",
-    "ExpectConfig": "seeds=3, test_accuracy=None, ensemble_accuracy=None",
+    "ExpectConfig": "seeds=None, test_accuracy=None, ensemble_accuracy=None",
     "ClaimConfig": "at_least, of='best', source=None",
 }
 

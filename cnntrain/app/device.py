@@ -17,7 +17,8 @@ from cnntrain.text import counted
 def choose(name: str = "auto") -> torch.device:
     """The named device, or with `auto` a GPU with CUDA where there is one, else the CPU.
 
-    Raises `UsageError` for a device that this machine does not have.
+    On a CPU, torch gets no more threads than a container is granted cores. Raises `UsageError` for a device that this
+    machine does not have.
     """
     if name == "auto":
         if torch.cuda.is_available():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cnntrain.data.batches import Resident
+from cnntrain.layout import moved
 from cnntrain.network.build import build
 from cnntrain.network.whitening import fit, to_fit
 
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 VALUES = 1 << 22
 
 
-def initial(config: Config, splits: Splits, preprocessing: Preprocessing) -> nn.Sequential:
-    """The network of a config, with weights that its seed draws, and those that training images set; on the CPU."""
+def initial(config: Config, splits: Splits, preprocessing: Preprocessing, device: torch.device) -> nn.Sequential:
+    """The network of a config, with weights that its seed draws, and those that training images set."""
     network = build(config, preprocessing.shape, len(splits.classes))
     if to_fit(network):
         fit(network, _spread(splits, preprocessing))
-    return network
+    return moved(network, device)
 
 
 def _spread(splits: Splits, preprocessing: Preprocessing) -> torch.Tensor:

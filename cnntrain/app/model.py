@@ -17,6 +17,7 @@ from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, ConfigError, DataError, is_out_of_memory
+from cnntrain.layout import moved
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.training.evaluate import logits_of
@@ -67,7 +68,7 @@ def load_model(path: Path, where: Where, display: Display | None = None) -> Mode
     change = edited(saved.plugins, imported)
     if change:
         (display or Silent()).warn(change)
-    return Model(config, network.to(device), saved.classes, preprocessing, device, saved.data)
+    return Model(config, moved(network, device), saved.classes, preprocessing, device, saved.data)
 
 
 def own_images(model: Model, name: SplitName, folders: Folders, display: Display) -> Images:

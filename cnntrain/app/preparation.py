@@ -15,7 +15,6 @@ from cnntrain.data.cache import spilled
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import Splits, split
-from cnntrain.layout import layout
 from cnntrain.training.plan import Feeds, Plan, prepare
 from cnntrain.training.state import State
 
@@ -52,8 +51,7 @@ def prepared(
         dataset = _on_disk(dataset, folders)
     splits = _trainable(split(dataset, config.data), config)
     preprocessing = preprocessing or Preprocessing.of(splits.train, config.data.normalize)
-    network = initial(config, splits, preprocessing)
-    network.to(ranks.device, memory_format=layout(ranks.device))  # type: ignore[call-overload]
+    network = initial(config, splits, preprocessing, ranks.device)
     place = Streamed if is_streamed else Resident
 
     def on_device(images: Images) -> Resident:

@@ -34,7 +34,7 @@ def probe_config(config: Config, where: Where) -> Probed:
     device = devices.choose(where.device)
     splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
-    network = initial(config, splits, preprocessing).to(device)
+    network = initial(config, splits, preprocessing, device)
     chosen = torch.randperm(
         len(splits.train), generator=torch.Generator().manual_seed(derived_seed(config.seed, "probe"))
     )

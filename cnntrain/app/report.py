@@ -39,8 +39,9 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
     with closing(RunDirectory.open(run_dir)) as directory:
         summary = read_summary(run_dir)
         if summary is None:
-            said = f"not finished (its log ends with: {last_words(run_dir)})"
-            raise UsageError(f"{run_dir}: {said}; go on with `cnntrain train --resume {run_dir}`")
+            words = last_words(run_dir)
+            ended = f"; its log ends with: {words}" if words else ""
+            raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`{ended}")
         rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
@@ -158,7 +159,7 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    verdict = ". ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"]))) + "."
+    verdict = " ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"])))
     remarks = [_sentence(line) for line in (*summary.get("remarks", ()), *judged["remarks"])]
     if summary["changes"]:
         command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"
@@ -168,4 +169,4 @@ def _page(
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"

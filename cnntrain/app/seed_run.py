@@ -35,6 +35,7 @@ class SeedRuns:
     done: dict[int, tuple[int, int]] = field(default_factory=dict)
     summaries: dict[int, dict[str, Any]] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
     # Who is to go on in another process.
     paused: set[int] = field(default_factory=set)
 
@@ -56,8 +57,16 @@ class SeedRuns:
         elif kind == "paused":
             self.paused.add(seed)
             self.display.say(f"seed {seed}: saved; it goes on in another process")
+        elif kind == "warn":
+            self._warn(seed, content[0])
         else:
-            (self.display.warn if kind == "warn" else self.display.say)(f"seed {seed}: {content[0]}")
+            self.display.say(f"seed {seed}: {content[0]}")
+
+    def _warn(self, seed: int, line: str) -> None:
+        """Tell what several runs have in common once."""
+        if line not in self.warned:
+            self.warned.add(line)
+            self.display.warn(f"seed {seed}: {line}")
 
 
 @dataclass

@@ -303,8 +303,7 @@ def _resume_command(run: Running) -> str:
 
 def _finish(run: Running) -> dict[str, Any]:
     best, last = run.state.best, run.state.history[-1]
-    given = Circumstances.of(run.config, run.state.network, run.splits, run.state.health)
-    judged = verdict(run.state.history, given)
+    judged = verdict(run.state.history, Circumstances.of(run.config, run.splits, run.state))
     assert best is not None
     images = {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")}
     difference = unlike(best, images["validation"], images["test"])

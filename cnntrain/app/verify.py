@@ -21,6 +21,8 @@ from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
 
 STANDARD_ERRORS = 2
+# How many are trained where nobody says so.
+SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,13 @@ def verify(
 ) -> list[Verification]:
     """Train what is not yet trained of `seeds` below `root`, and test every claim of the config, if it has any.
 
-    Without `seeds`, those are from 0 on, as many as the config says in `expect.seeds`.
+    Without `seeds`, those are from 0 on, as many as the config says in `expect.seeds`, or 3.
     """
     display = display or Silent()
     expect = config.expect
     if expect is None or not claims(config):
         return []
-    seeds = seeds or range(expect.seeds)
+    seeds = seeds or range(expect.seeds or SEEDS)
     summaries = train_seeds(config, seeds, root, where, jobs, display)
     found = []
     if expect.test_accuracy:

@@ -45,7 +45,7 @@ def work(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int,
                 # Once: a second signal would end a process before its state is saved.
                 is_told = True
                 for queue in queues:
-                    queue.end()
+                    queue.end(request.signal)
     return request.signal
 
 
@@ -111,12 +111,12 @@ class _Queue:
                 self.worker.reap(runs)
                 self.worker = None
 
-    def end(self) -> None:
-        """Ask the process to save the state, and to end."""
+    def end(self, heard: str) -> None:
+        """Ask the process to save the state, and to end, for this one has heard a signal."""
         if self.worker:
             self.worker.is_to_end = True
-            # On Windows it would end at once, unsaved; there it has heard Ctrl-C itself.
-            if IS_OUT_OF_REACH:
+            # On Windows it would end at once, unsaved, and has heard Ctrl-C itself.
+            if IS_OUT_OF_REACH or heard != "SIGINT":
                 self.worker.process.terminate()
 
 

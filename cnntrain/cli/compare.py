@@ -32,8 +32,9 @@ def run(
     else:
         _print(found)
     if found.unlike:
-        said = f"the runs do not have the same {' and '.join(found.unlike)} images"
-        typer.echo(f"warning: {said}: their accuracies can't be compared", err=True)
+        which = " and ".join(found.unlike)
+        said = f"the runs do not have the same {which} images: their {which} accuracies can't be compared"
+        typer.echo(f"warning: {said}", err=True)
     for run in found.unfinished:
         typer.echo(f"warning: {printable(run)} is left out because it is not finished; see its log.txt", err=True)
     # Last, for the figures are there though they can't be drawn.

@@ -24,7 +24,7 @@ def run(
     ],
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Train with the seeds 0 to N - 1; by default, N is a config's `expect.seeds`."),
+        typer.Option(min=1, help="Train with the seeds 0 to N - 1; by default, N is a config's `expect.seeds`, or 3."),
     ] = None,
     jobs: Jobs = None,
     data_dir: DataDir = None,
@@ -90,6 +90,7 @@ def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Conf
 
 def _print(found: list[Verification]) -> None:
     from cnntrain.reports.text import table
+    from cnntrain.text import printable
 
     rows = [("config", "claim", "at least", "seeds", "mean", "best of them", "figure", "passes from", "")]
     for one in found:
@@ -108,6 +109,8 @@ def _print(found: list[Verification]) -> None:
             )
         )
     typer.echo(table(rows, left=2))
+    for line in dict.fromkeys(f"{one.config}: {remark}" for one in found for remark in one.remarks):
+        typer.echo(f"remark: {printable(line)}")
     typer.echo(
         "percent of test images; best by validation accuracy; "
         "a figure passes down to two standard errors below its claim"

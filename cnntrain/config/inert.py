@@ -12,7 +12,8 @@ def inert(config: Config) -> Iterator[str]:
     training = config.training
     early, schedule = training.early_stopping, training.schedule
     patience = schedule.arguments.model_dump().get("patience", 0)
-    if early and schedule.name == "halve_on_plateau" and early.patience <= patience:
+    halves = schedule.name == "halve_on_plateau"
+    if early and halves and early.patience <= patience and early.patience < training.epochs:
         yield (
             f"`training.early_stopping` ends the run before `halve_on_plateau` can lower the learning rate; give it a "
             f"`patience` above {patience}"
@@ -21,5 +22,5 @@ def inert(config: Config) -> Iterator[str]:
         reached = training.epochs / training.warmup_epochs
         yield (
             f"`training.warmup_epochs: {training.warmup_epochs:g}` is longer than the run: the learning rate comes to "
-            f"{100 * reached:.2g} % of what it is to be"
+            f"{100 * reached:.3g} % of what it is to be"
         )

@@ -233,7 +233,9 @@ class ClaimConfig(Strict):
 class ExpectConfig(Strict):
     """What `cnntrain verify` tests."""
 
-    seeds: PositiveInt = Field(3, description="train this many, from 0 on; `verify --seeds` can ask for another number")
+    seeds: PositiveInt | None = Field(
+        None, description="train this many, from 0 on; by default 3; `verify --seeds` can ask for another number"
+    )
     test_accuracy: ClaimConfig | None = None
     ensemble_accuracy: ClaimConfig | None = Field(
         None, description="accuracy of the plurality vote of all seeds' networks"

@@ -120,8 +120,7 @@ def _set_apart(images: Images, how: SplitConfig, name: str, dataset: Dataset) ->
 
 def remarks(splits: Splits, is_normalized: bool = False) -> Iterator[str]:
     """What makes figures worth less than they seem, or training harder than it needs to be."""
-    if not is_normalized:
-        yield from _darkness(splits.train)
+    yield from _darkness(splits.train, is_normalized)
     if splits.unused:
         said = f"the source's own {splits.unused:,} validation images are not used"
         yield f"{said}, because `data.validation` sets others apart; set it to null to use them"
@@ -151,11 +150,13 @@ def _part(names: Sequence[str], classes: Sequence[str]) -> str:
     return f"{len(names):,} of {len(classes):,} classes ({listed(names)})"
 
 
-def _darkness(images: Images) -> Iterator[str]:
+def _darkness(images: Images, is_normalized: bool) -> Iterator[str]:
     """What is to be said of images that hardly differ from black; as many are looked at as need little memory."""
     some = next(images.chunks())
     brightest = some.max() / (255 if some.dtype == np.uint8 else 1)
-    if brightest < DARK:
+    if not brightest:
+        yield f"the first {len(some):,} training images are black: there is nothing to be seen"
+    elif brightest < DARK and not is_normalized:
         yield (
             f"the training images are almost black: the brightest pixel of {len(some):,} of them has "
             f"{100 * brightest:.2g} % of the most; set `data.normalize: true`"

@@ -12,53 +12,95 @@ import numpy as np
 from cnntrain.training.regularization import Regularization
 
 if TYPE_CHECKING:
-    from torch import nn
+    from numpy.typing import NDArray
 
     from cnntrain.config.schema import Config
+    from cnntrain.data.images import Images
     from cnntrain.data.splits import Splits
-    from cnntrain.training.rows import LayerHealth
+    from cnntrain.training.rows import EpochResult, LayerHealth
+    from cnntrain.training.state import State
 
 # Schedules over all epochs, however many; others come to their end before.
 STRETCHING = ("constant", "cosine", "linear", "one_cycle")
+# Of the highest learning rate; at less, little changes any more.
+LOW = 0.01
 # In standard errors: what chance alone hardly ever brings about.
 SIGNIFICANT = 2
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Always answering with the most frequent class: it is right for a `share`, in 0..1, of `count` images."""
+
+    share: float = 0.0
+    count: float = math.inf
+
+    @property
+    def bound(self) -> float:
+        """The accuracy up to which a network may do no more; never more than half the way to 1."""
+        noise = SIGNIFICANT * standard_error(self.share, self.count)
+        return min(self.share + noise, (1 + self.share) / 2)
 
 
 @dataclass(frozen=True)
 class Circumstances:
     """How a network was trained and measured.
 
-    `images` are validated, as many of the `trained` ones are drawn to compare; `guess` is the share of the validation
-    images, in 0..1, that are of the most frequent class, and `guess_loss` the loss, in nats, of giving all `classes`
-    the same probability.
+    `trained` and `validated` are what guessing gives on these images. `guess_loss` is the validation loss, in nats, of
+    always giving each class its share of what was trained on, `even_loss` the loss of giving all the same probability.
+    `longer` is what would have it train on.
     """
 
     regularization: Regularization = field(default_factory=Regularization)
     normalizes: bool = False
-    stretches: bool = True
-    images: float = math.inf
-    trained: float = math.inf
-    guess: float = 0.0
+    balances: bool = False
+    clips: bool = False
+    longer: str = "more `training.epochs`"
+    trained: Guess = field(default_factory=Guess)
+    validated: Guess = field(default_factory=Guess)
     guess_loss: float = math.inf
+    even_loss: float = math.inf
     health: Sequence[LayerHealth] = ()
 
     @classmethod
-    def of(cls, config: Config, network: nn.Module, splits: Splits, health: Sequence[LayerHealth]) -> Circumstances:
-        """Those of a run."""
+    def of(cls, config: Config, splits: Splits, state: State) -> Circumstances:
+        """Those of a run that has ended."""
+        classes, balances = len(splits.classes), config.training.shuffle == "balanced"
+        trained, validated = (_shares(images, classes) for images in (splits.train, splits.validation))
+        if balances:
+            trained = np.where(trained > 0, 1, 0) / np.count_nonzero(trained)
+        asked = validated > 0
         return cls(
-            regularization=Regularization.of(config, network),
+            regularization=Regularization.of(config, state.network),
             normalizes=config.data.normalize,
-            stretches=config.training.schedule.name in STRETCHING,
-            images=len(splits.validation),
-            trained=len(splits.train),
-            guess=float(np.bincount(splits.validation.labels).max() / len(splits.validation)),
-            guess_loss=math.log(len(splits.classes)),
-            health=health,
+            balances=balances,
+            clips=config.training.clip_grad_norm is not None,
+            longer=_longer(config, state),
+            trained=Guess(float(trained.max()), len(splits.train)),
+            validated=Guess(float(validated.max()), len(splits.validation)),
+            guess_loss=float(-np.sum(validated[asked] * np.log(trained[asked]))),
+            even_loss=math.log(classes),
+            health=state.health,
         )
 
-    def best_guess(self, count: float) -> float:
-        """An accuracy, in 0..1, of so many images that a network which always gives one class may have by chance."""
-        return self.guess + SIGNIFICANT * standard_error(self.guess, count)
+
+def _shares(images: Images, classes: int) -> NDArray[np.float64]:
+    """Of each class, in 0..1."""
+    return np.bincount(images.labels, minlength=classes) / len(images)
+
+
+def _longer(config: Config, state: State) -> str:
+    training = config.training
+    if state.epoch < training.epochs:
+        return "a larger `patience`"
+    if training.schedule.name not in STRETCHING and ends_low(state.history):
+        return "a `training.schedule` that falls more slowly"
+    return Circumstances.longer
+
+
+def ends_low(history: Sequence[EpochResult]) -> bool:
+    """Whether the learning rate has come down to nearly nothing."""
+    return history[-1].learning_rate <= LOW * max(result.learning_rate for result in history)
 
 
 def standard_error(share: float, count: float) -> float:

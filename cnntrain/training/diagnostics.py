@@ -15,18 +15,19 @@ import torch
 
 from cnntrain.network.modules import weights_of
 from cnntrain.text import either, loss
-from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, standard_error
-from cnntrain.training.guessing import guessing
+from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, ends_low, standard_error
+from cnntrain.training.guessing import guesses, memorizes
 from cnntrain.training.rows import LayerHealth
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cnntrain.training.regularization import Regularization
     from cnntrain.training.rows import EpochResult
 
 # A validation loss that rises by less than this over its minimum is taken for noise.
 RISE = 0.05
+# In nats; a rise by less, or by what a single image may bring about, is noise too.
+LITTLE_LOSS = 0.01
 # A difference of accuracies that deserves a word, between splits and between epochs.
 GAP = 0.02
 FALL = 0.005
@@ -37,8 +38,6 @@ LITTLE = 0.5
 # Fewer images than this tell little.
 FEW = 100
 ORDINARY = Circumstances()
-# Of the highest learning rate; at less, little changes any more.
-LOW = 0.01
 
 
 def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
@@ -87,34 +86,37 @@ def verdict(history: Sequence[EpochResult], given: Circumstances = ORDINARY) -> 
     last, end = history[-1], _End.of(history[turn.epoch :] or history[-1:])
     rise = end.validation_loss / turn.validation_loss - 1 if turn.validation_loss > 0 else 0.0
     gap = last.sample_accuracy - last.validation_accuracy
-    guesses = guessing(history, given)
-    overfits = rise > RISE and end.sample_loss < turn.sample_loss and not guesses
-    accuracies = ("sample_accuracy", "validation_accuracy")
-    has_fallen = all(getattr(end, name) < getattr(turn, name) - FALL for name in accuracies)
-    if guesses:
-        text = guesses
+    no_better = guesses(history, given)
+    count = given.validated.count
+    has_risen = rise > RISE and end.validation_loss - turn.validation_loss > max(LITTLE_LOSS, 1 / count)
+    overfits = has_risen and end.sample_loss < turn.sample_loss and not no_better
+    accuracies = ((end.sample_accuracy, turn.sample_accuracy), (end.validation_accuracy, turn.validation_accuracy))
+    fallen = [before - now > max(FALL, SIGNIFICANT * standard_error(before, count)) for now, before in accuracies]
+    nothing = no_better or memorizes(history, given)
+    if nothing:
+        text = nothing
     elif overfits:
-        text = _overfitting(turn, end, rise, given.regularization)
-    elif rise > RISE and has_fallen:
+        text = _overfitting(turn, end, rise, given)
+    elif has_risen and all(fallen):
         text = _unsteady(history, turn, rise)
     else:
         text = _no_turn(history, gap, given)
     return Verdict(text, overfits, turn.epoch, rise, gap)
 
 
-def _overfitting(turn: EpochResult, end: _End, rise: float, regularization: Regularization) -> str:
-    ways = [*regularization.more(), "fewer units"]
-    if not regularization.stops_early:
+def _overfitting(turn: EpochResult, end: _End, rise: float, given: Circumstances) -> str:
+    ways = [*given.regularization.more(), "fewer units"]
+    if not given.regularization.stops_early:
         ways.append("`training.early_stopping`")
     return (
         f"overfitting since epoch {turn.epoch}: training loss kept falling ({loss(turn.sample_loss)} to "
         f"{loss(end.sample_loss)}) while validation loss rose by {100 * rise:.0f} % ({loss(turn.validation_loss)} to "
-        f"{loss(end.validation_loss)}); try {either(ways)}"
+        f"{loss(end.validation_loss)}){_few(given)}; try {either(ways)}"
     )
 
 
 def _unsteady(history: Sequence[EpochResult], turn: EpochResult, rise: float) -> str:
-    schedule = "" if _ends_low(history) else ", or a `training.schedule` that ends low, such as cosine"
+    schedule = "" if ends_low(history) else ", or a `training.schedule` that ends low, such as cosine"
     return (
         f"unsteady: both losses were lower in epoch {turn.epoch} (training {loss(turn.sample_loss)}, validation "
         f"{loss(turn.validation_loss)}, now higher by {100 * rise:.0f} %) than at the end; "
@@ -126,18 +128,20 @@ def _no_turn(history: Sequence[EpochResult], gap: float, given: Circumstances) -
     last = history[-1]
     figures = (
         f"{100 * last.sample_accuracy:.2f} % of training, {100 * last.validation_accuracy:.2f} % of validation images"
-        + (f", only {given.images} of each" if given.images < FEW else "")
+        + _few(given)
     )
     training_error = 1 - last.sample_accuracy
-    if gap > max(GAP, training_error, SIGNIFICANT * standard_error(last.validation_accuracy, given.images)):
+    noise = SIGNIFICANT * standard_error(last.validation_accuracy, given.validated.count)
+    if gap > max(GAP, training_error, noise):
         return f"a gap, but no overfitting: {figures}; {_trend(history)}; try {either(given.regularization.more())}"
     is_falling = len(history) > 1 and last.validation_loss < min(r.validation_loss for r in history[:-1])
-    if training_error <= LITTLE and is_falling and not _ends_low(history):
-        return f"no overfitting, and validation loss was still falling ({figures}); try more `training.epochs`"
+    is_perfect = last.validation_accuracy == 1
+    if training_error <= LITTLE and is_falling and not ends_low(history) and not is_perfect:
+        return f"no overfitting, and validation loss was still falling ({figures}); try {given.longer}"
     if training_error > UNDERFIT:
-        is_over = _ends_low(history) and not given.stretches
-        longer = "a `training.schedule` that falls more slowly" if is_over else "more `training.epochs`"
-        ways = [longer, "another learning rate", "a larger network", *given.regularization.less()]
+        # What narrows a gap is not to be taken away.
+        less = [] if gap > max(GAP, noise) else given.regularization.less()
+        ways = [given.longer, "another learning rate", "a larger network", *less]
         return (
             f"underfitting: {100 * training_error:.2f} % of the training images are still wrong ({figures}); "
             f"try {either([*ways, 'look at it with `cnntrain probe`'])}"
@@ -145,9 +149,9 @@ def _no_turn(history: Sequence[EpochResult], gap: float, given: Circumstances) -
     return f"no overfitting: {figures}"
 
 
-def _ends_low(history: Sequence[EpochResult]) -> bool:
-    """Whether the learning rate has come down to nearly nothing."""
-    return history[-1].learning_rate <= LOW * max(result.learning_rate for result in history)
+def _few(given: Circumstances) -> str:
+    count = given.validated.count
+    return f", measured on only {count} images of each" if count < FEW else ""
 
 
 def _trend(history: Sequence[EpochResult]) -> str:

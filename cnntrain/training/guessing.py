@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from cnntrain.text import either
@@ -20,26 +20,50 @@ APART, SURE = 0.1, 4
 EXPLODED = 2
 # A gradient that is so small a part of that of the last layer moves nothing.
 VANISHED = 1e-3
+AT_ONCE = "from the first batch on"
+# Beside a class that so many images are of, others are rare.
+MANY = 0.6
+# With more layers of weights, how they begin matters.
+DEEP = 8
+# A loss that is so much of a guess's tells of something known.
+KNOWN = 0.95
 # Weights that have so small a part of their first norm say nothing.
 SHRUNK = 1e-2
 
 
-def guessing(history: Sequence[EpochResult], given: Circumstances) -> str:
-    """A verdict on a network that guesses, on all images or on those that it was not trained on; else nothing."""
-    last, most = history[-1], max(result.validation_accuracy for result in history)
-    right = f"{100 * last.sample_accuracy:.2f} % of"
-    guessed = f"always answering with the most frequent class is right for {100 * given.guess:.2f} %"
-    # All training images tell more than a sample, but were seen under dropout and augmentation.
-    guesses_all = last.train_accuracy <= given.best_guess(given.trained)
-    if guesses_all and last.sample_accuracy <= given.best_guess(given.images):
-        said = f"no better than guessing: {right} the training images are classified correctly, and {guessed}"
-        return f"{said}; {_cause(history, given)}"
-    is_known = given.best_guess(given.images) - given.guess < APART
-    if is_known and most <= given.best_guess(given.images) and last.sample_accuracy > most + APART:
-        said = f"nothing learned but the training images: {right} them are classified correctly"
-        never = f"but never more than {100 * most:.2f} % of the validation images, where {guessed}"
-        return f"{said}, {never}; do the labels belong to the images?"
-    return ""
+def guesses(history: Sequence[EpochResult], given: Circumstances) -> str:
+    """A verdict on a network that is no better than guessing, on any images in any epoch; else nothing."""
+    most = _most(history)
+    # During an epoch it is under dropout and augmentation: the validation images must say the same.
+    if history[-1].train_accuracy > given.trained.bound or most > given.validated.bound or _knows(history, given):
+        return ""
+    said = f"no better than guessing: never more than {_of_validation(most, given)}"
+    return f"{said}; {_cause(history, given)}"
+
+
+def memorizes(history: Sequence[EpochResult], given: Circumstances) -> str:
+    """A verdict on a network that is no better than guessing where it was not trained; else nothing."""
+    last, most, guess = history[-1], _most(history), given.validated
+    is_known = guess.bound - guess.share < APART
+    if not is_known or most > guess.bound or last.sample_accuracy <= most + APART or _knows(history, given):
+        return ""
+    learned = f"{100 * last.sample_accuracy:.2f} % of them are classified correctly"
+    said = f"nothing learned but the training images: {learned}"
+    return f"{said}, but never more than {_of_validation(most, given)}; do the labels belong to the images?"
+
+
+def _knows(history: Sequence[EpochResult], given: Circumstances) -> bool:
+    """Whether it ever gave right classes more probability than a guess, even if another one had most of it."""
+    return min(result.validation_loss for result in history) < KNOWN * given.guess_loss
+
+
+def _most(history: Sequence[EpochResult]) -> float:
+    return max(result.validation_accuracy for result in history)
+
+
+def _of_validation(most: float, given: Circumstances) -> str:
+    guess = f"always answering with the most frequent class is right for {100 * given.validated.share:.2f} %"
+    return f"{100 * most:.2f} % of the validation images, where {guess}"
 
 
 def unlike(best: EpochResult, validation: int, test: int) -> str:
@@ -58,27 +82,38 @@ def unlike(best: EpochResult, validation: int, test: int) -> str:
 
 def _cause(history: Sequence[EpochResult], given: Circumstances) -> str:
     epochs = [list(rows) for _, rows in groupby(given.health, key=lambda row: row.epoch)]
-    still = [rows[0].epoch for rows in epochs if not any(row.gradient_norm for row in rows)]
-    highest = max(result.train_loss for result in history)
-    if epochs and epochs[-1][0].epoch in still:
-        since = f"since epoch {still[0]}" if still[0] else "from the first batch on"
-        remedy = "a lower learning rate" if still[0] else "another `init`"
-        return f"the weights have had no gradient {since}, as where all units are dead; try {remedy}"
-    if highest > EXPLODED * given.guess_loss:
-        loss = f"training loss was {highest:.4g} in an epoch, where guessing has {given.guess_loss:.4g}"
-        return f"{loss}; try a lower learning rate, or `training.clip_grad_norm`"
-    regularization = given.regularization
+    dead = list(takewhile(lambda rows: not rows[0].gradient_norm, reversed(epochs)))
+    worst, regularization = max(history, key=lambda result: result.train_loss), given.regularization
+    if dead:
+        first = dead[-1][0].epoch
+        since, remedy = (f"since epoch {first}", "a lower learning rate") if first else (AT_ONCE, "another `init`")
+        return f"the first layer's weights have had no gradient {since}, as where units are dead; try {remedy}"
+    if worst.train_loss > EXPLODED * given.even_loss and history[-1].train_loss >= KNOWN * given.even_loss:
+        loss = (
+            f"training loss was {worst.train_loss:.4g} in epoch {worst.epoch}, where guessing has {given.even_loss:.4g}"
+        )
+        return f"{loss}; try a lower learning rate{'' if given.clips else ', or `training.clip_grad_norm`'}"
     if epochs and regularization.decays and _have_shrunk(epochs[0], epochs[-1]):
         return f"the weights have shrunk to nothing; try a smaller {regularization.decay}"
     if epochs and _vanishes(epochs[-1]):
         part = epochs[-1][0].gradient_norm / epochs[-1][-1].gradient_norm
         small = f"the first layer's gradient is {part:.0e} times that of the last"
-        return f"{small}; try `relu`, `batch_norm`, `residual` layers, or another `init`"
-    ways = ["`training.shuffle: balanced`"] if given.guess > 0.5 else []
-    ways += ["ten times the learning rate", "a tenth of it"]
+        return f"{small}; try activations such as `relu`, `batch_norm`, `residual` layers, or another `init`"
+    return f"try {either([*_ways(history, given), *regularization.less(), 'look at it with `cnntrain probe`'])}"
+
+
+def _ways(history: Sequence[EpochResult], given: Circumstances) -> Iterator[str]:
+    """What may help where nothing points to the cause."""
+    lowest = min(result.train_loss for result in history)
+    if history[-1].train_loss == lowest < KNOWN * given.even_loss:
+        yield given.longer
+    if given.trained.share > MANY and not given.balances:
+        yield "`training.shuffle: balanced`"
+    yield from ("ten times the learning rate", "a tenth of it", "another `init`")
+    if len({row.layer for row in given.health}) > DEEP:
+        yield "`batch_norm` or `residual` layers"
     if not given.normalizes:
-        ways.append("`data.normalize: true`")
-    return f"try {either([*ways, *regularization.less(), 'look at it with `cnntrain probe`'])}"
+        yield "`data.normalize: true`"
 
 
 def _have_shrunk(before: Sequence[LayerHealth], now: Sequence[LayerHealth]) -> bool:

@@ -20,6 +20,7 @@ class Regularization:
     """What a network is trained with; `decay` is the key by which its weights decay, or could."""
 
     augments: bool = False
+    expands: bool = False
     drops: bool = False
     decay: str = "`training.l2`"
     decays: bool = False
@@ -32,7 +33,8 @@ class Regularization:
         weight_decay = getattr(optimizer.arguments, "weight_decay", 0.0)
         decouples = optimizer.name == "adamw"
         return cls(
-            augments=bool(config.data.augment or config.data.expand),
+            augments=bool(config.data.augment),
+            expands=config.data.expand is not None,
             drops=any(isinstance(layer, _DropoutNd | BookDropout) and layer.p > 0 for layer in network.modules()),
             decay="`weight_decay`" if decouples or (weight_decay and not training.l2) else "`training.l2`",
             decays=bool(training.l2 or weight_decay),
@@ -49,6 +51,6 @@ class Regularization:
 
     def less(self) -> list[str]:
         """What lets the network learn more of its training images."""
-        used = {"`data.augment`": self.augments, "`dropout`": self.drops, self.decay: self.decays}
-        names = [name for name, is_used in used.items() if is_used]
-        return [f"less {' and '.join(names)}"] if names else []
+        less = {"less `data.augment`": self.augments, "less `dropout`": self.drops}
+        ways = less | {"no `data.expand`": self.expands, f"a smaller {self.decay}": self.decays}
+        return [way for way, is_used in ways.items() if is_used]

@@ -54,8 +54,11 @@ def test_a_process_that_dies_while_it_goes_on_with_a_run_of_another_is_told_of(s
     assert runs.failures[1].why == "its process ended with 9; repeat the command to continue"
 
 
-@pytest.mark.parametrize(("is_out_of_reach", "asked"), [(True, ["end"]), (False, [])])
-def test_a_process_that_hears_ctrl_c_itself_is_not_ended_by_force(monkeypatch, is_out_of_reach, asked):
+@pytest.mark.parametrize(
+    ("is_out_of_reach", "heard", "asked"),
+    [(True, "SIGINT", ["end"]), (False, "SIGINT", []), (False, "SIGTERM", ["end"])],
+)
+def test_a_process_that_hears_ctrl_c_itself_is_not_ended_by_force(monkeypatch, is_out_of_reach, heard, asked):
     ended = []
 
     class Process:
@@ -64,7 +67,7 @@ def test_a_process_that_hears_ctrl_c_itself_is_not_ended_by_force(monkeypatch, i
 
     monkeypatch.setattr(workers, "IS_OUT_OF_REACH", is_out_of_reach)
     queue = _Queue([], _Worker(1, Process(), None))
-    queue.end()
+    queue.end(heard)
     assert (ended, queue.worker.is_to_end) == (asked, True)
 
 
@@ -73,7 +76,7 @@ def test_a_process_that_is_asked_to_end_before_it_listens_was_interrupted():
     process = get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
     queue = _Queue([], _Worker(1, process, reader))
-    queue.end()
+    queue.end("SIGTERM")
     process.join()
     writer.close()
     queue.hear(runs)

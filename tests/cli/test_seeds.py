@@ -272,9 +272,10 @@ def test_what_makes_figures_worth_less_is_told_each_time(cnntrain, trained, tiny
     run.write_text(json.dumps({**json.loads(run.read_text()), "remarks": ["2 test images are also trained on"]}))
     tiny.write_text(tiny.read_text() + CLAIM % 50)
     outcome = cnntrain("verify", tiny, "--seeds", "2", "--json", "--quiet")
-    assert "warning: seed 1: 2 test images are also trained on" in outcome.err
+    assert outcome.err.count("warning: seed 1: 2 test images are also trained on") == 1
     [found] = json.loads(outcome.out)["claims"]
     assert found["remarks"] == ["2 test images are also trained on"]
+    assert "remark: tiny: 2 test images are also trained on\n" in cnntrain("verify", tiny, "--seeds", "2").out
 
 
 def test_a_config_says_how_many_seeds_its_claim_takes(cnntrain, trained, tiny, here):

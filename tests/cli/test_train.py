@@ -126,7 +126,7 @@ def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, tmp_path):
     told = f"no test image is classified as 1, though 12 should be; {advice}"
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 0 and told in outcome.err
-    assert f"N{told[1:]}: balanced`, or more images of these</li>" in (tmp_path / "run" / "report.html").read_text()
+    assert f"N{told[1:]}: balanced`, or more images of these.</li>" in (tmp_path / "run" / "report.html").read_text()
     outcome = cnntrain("train", tmp_path / "c.yaml", "training.shuffle=balanced", "--run-dir", tmp_path / "balanced")
     assert outcome.code == 0 and "is classified as" not in outcome.err
     report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)

@@ -24,10 +24,11 @@ def test_an_end_before_the_first_halving(patience, is_told):
         * is_told
     )
     assert told(schedule="cosine", early_stopping=early) == []
+    assert told(schedule={"halve_on_plateau": {"patience": 3}}, early_stopping=early, epochs=2) == []
     assert told(schedule={"halve_on_plateau": {"patience": 3}}) == []
 
 
-@pytest.mark.parametrize(("warmup", "reached"), [(5.0, None), (5.5, "91"), (50.0, "10")])
+@pytest.mark.parametrize(("warmup", "reached"), [(5.0, None), (5.025, "99.5"), (50.0, "10")])
 def test_a_warm_up_longer_than_the_run(warmup, reached):
     said = told(epochs=5, warmup_epochs=warmup)
     ending = f"is longer than the run: the learning rate comes to {reached} % of what it is to be"

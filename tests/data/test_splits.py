@@ -207,6 +207,13 @@ def test_images_that_are_almost_black_are_told(pixels, said):
     assert not any("black" in line for line in remarks(Splits(("a", "b"), dark, dark, dark), is_normalized=True))
 
 
+@pytest.mark.parametrize("is_normalized", [True, False])
+def test_images_in_which_there_is_nothing_are_told(is_normalized):
+    black = Images(np.zeros((40, 1, 1, 2), np.uint8), np.arange(40) % 2)
+    first, *_ = remarks(Splits(("a", "b"), black, black, black), is_normalized)
+    assert first == "the first 40 training images are black: there is nothing to be seen"
+
+
 def test_fewer_images_than_classes_can_not_be_drawn_evenly():
     few = Dataset(NAMES, images(12), test=images(9))
     said = r"`data.validation`: 1 of 12 images can't be drawn evenly from 4 classes; .* {size: 4, seed: 0}"

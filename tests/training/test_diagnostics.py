@@ -160,8 +160,8 @@ ALL = Regularization(augments=True, drops=True, decays=True, stops_early=True)
         (
             UNDERFITTING,
             Regularization(drops=True, decays=True),
-            "more `training.epochs`, another learning rate, a larger network, less `dropout` and `training.l2`, or "
-            "look at it with `cnntrain probe`",
+            "more `training.epochs`, another learning rate, a larger network, less `dropout`, a smaller `training.l2`, "
+            "or look at it with `cnntrain probe`",
         ),
         (
             UNDERFITTING,
@@ -204,10 +204,17 @@ def test_what_a_config_uses(training, network, expected, scaling):
     assert Regularization.of(config, build(config, (1, 4, 4), 3)) == expected
 
 
-@pytest.mark.parametrize("data", [{"augment": ["flip"]}, {"expand": "one_pixel_shifts"}])
-def test_images_that_are_changed_are_no_more_to_be_augmented(data):
+@pytest.mark.parametrize(
+    ("data", "expected", "less"),
+    [
+        ({"augment": ["flip"]}, Regularization(augments=True), ["less `data.augment`"]),
+        ({"expand": "one_pixel_shifts"}, Regularization(expands=True), ["no `data.expand`"]),
+    ],
+)
+def test_how_a_config_changes_images(data, expected, less):
     config = from_resolved({"network": ["softmax"], "data": data})
-    assert Regularization.of(config, build(config, (1, 4, 4), 3)) == Regularization(augments=True)
+    found = Regularization.of(config, build(config, (1, 4, 4), 3))
+    assert (found, found.less()) == (expected, less)
 
 
 def test_norms_of_layers_with_weights():
