@@ -189,8 +189,8 @@ def test_weights_that_shrank(decays):
         (GIVEN, "try ten times the learning rate, a tenth of it, another `init`, or look at it with `cnntrain probe`"),
         (
             replace(GIVEN, normalizes=False, regularization=Regularization(drops=True)),
-            "try ten times the learning rate, a tenth of it, another `init`, `data.normalize: true`, less `dropout`, or "
-            "look at it with `cnntrain probe`",
+            "try ten times the learning rate, a tenth of it, another `init`, `data.normalize: true`, less `dropout`, "
+            "or look at it with `cnntrain probe`",
         ),
         (
             replace(GIVEN, trained=Guess(0.9, 100)),
@@ -234,9 +234,13 @@ def test_a_rise_by_little_is_noise(before, now, count, overfits):
     rows = [replace(rows[0], validation_loss=before), replace(rows[1], validation_loss=now, sample_loss=0.01)]
     judged = verdict(rows, replace(GIVEN, validated=Guess(0.1, count)))
     assert judged.overfits is overfits
-    assert (
-        f"), only {count} of each; try" in verdict(rows, replace(GIVEN, validated=Guess(0.1, 50))).text or not overfits
-    )
+
+
+def test_how_few_images_say_that_it_overfits_is_told():
+    rows = history((0.9, 0.9), (1.0, 0.9))
+    rows = [replace(rows[0], validation_loss=0.1), replace(rows[1], validation_loss=0.2, sample_loss=0.01)]
+    text = verdict(rows, replace(GIVEN, validated=Guess(0.1, 50))).text
+    assert " (0.1000 to 0.2000), measured on only 50 images of each; try " in text
 
 
 @pytest.mark.parametrize(("count", "word"), [(1000, "unsteady"), (50, "no overfitting")])
@@ -262,7 +266,7 @@ def test_a_gap_that_may_be_chance_is_none():
     rows = [replace(row, sample_loss=0.1, validation_loss=0.2) for row in history((1.0, 0.97))]
     assert verdict(rows, GIVEN).text.startswith("a gap, but no overfitting: ")
     assert verdict(rows, replace(GIVEN, validated=Guess(0.1, 96))).text == (
-        "no overfitting: 100.00 % of training, 97.00 % of validation images, only 96 of each"
+        "no overfitting: 100.00 % of training, 97.00 % of validation images, measured on only 96 images of each"
     )
 
 
