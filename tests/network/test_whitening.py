@@ -82,7 +82,7 @@ def test_it_is_set_by_images_of_all_classes():
     images = Images(pixels, np.repeat([0, 1], 20))
     preprocessing = Preprocessing.of(images, normalize=False)
     config = from_resolved({"network": ["whitened_conv", "global_avg_pool", "softmax"]})
-    layer = initial(config, Splits(("a", "b"), images, images, images), preprocessing)[0]
+    layer = initial(config, Splits(("a", "b"), images, images, images), preprocessing, torch.device("cpu"))[0]
     shown = next(Resident.of(images.take(slice(0, None, 4)), preprocessing, torch.device("cpu")).batches(40))[0]
     expected = build(config, preprocessing.shape, 2)
     fit(expected, shown)
