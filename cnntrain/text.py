@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterable, Sequence
 
 # Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
@@ -49,7 +48,12 @@ def either(ways: Sequence[str]) -> str:
 
 def as_command(words: Sequence[str]) -> str:
     """The words as a line for the shell; that of Windows knows no single quotes."""
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+    if os.name != "nt":
+        return shlex.join(words)
+    # Not at each start of the program.
+    from subprocess import list2cmdline
+
+    return list2cmdline(words)
 
 
 def loss(value: float) -> str:

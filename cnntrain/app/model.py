@@ -46,6 +46,10 @@ class Model:
         budget = self.config.data.memory_budget
         return logits_of(self.network, placed(images, self.preprocessing, self.device, budget))
 
+    def has_changed(self, name: SplitName, images: Images) -> bool:
+        """Whether a split is other images, or other labels, than when the network was trained."""
+        return images.fingerprint != self.data.get(name)
+
 
 def load_model(path: Path, where: Where, display: Display | None = None) -> Model:
     """The network of a checkpoint file, or of a run directory's best one; warns of plugins that have changed since.
@@ -84,7 +88,7 @@ def own_images(model: Model, name: SplitName, folders: Folders, display: Display
             f"{', '.join(splits.classes)} now; restore them, or evaluate other data with `cnntrain eval --data`"
         )
     images: Images = getattr(splits, name)
-    if images.fingerprint != model.data.get(name):
+    if model.has_changed(name, images):
         display.warn(
             f"the {name} images or labels have changed since the network was trained; "
             "it may have been trained on some of them"

@@ -46,7 +46,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test).cpu()
         judged = _judged(model.classes, test, logits)
-        if test.fingerprint != model.data.get("test"):
+        if model.has_changed("test", test):
             said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
             summary["remarks"] = [*summary.get("remarks", ()), said]
         plotted = _draw(rows, model, test, judged)
@@ -105,8 +105,8 @@ def _swapped(report: dict[str, Any]) -> str:
     """A question about two classes of which most images are taken for the other one."""
     confusion, names = np.array(report["confusion_matrix"]), [row["class"] for row in report["classes"]]
     most = confusion > confusion.sum(1, keepdims=True) / 2
-    pairs = [(one, other) for one, other in np.argwhere(np.triu(most & most.T, 1))]
-    if not pairs:
+    pairs = np.argwhere(np.triu(most & most.T, 1))
+    if not len(pairs):
         return ""
     said = (f"{names[one]} are classified as {names[other]}, and the other way round" for one, other in pairs)
     return f"most test images of {listed(said)}: are these labels swapped?"

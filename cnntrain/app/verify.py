@@ -19,6 +19,7 @@ from cnntrain.app.ensemble import ensemble
 from cnntrain.app.seeds import train_seeds
 from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
+from cnntrain.training.circumstances import standard_error
 
 STANDARD_ERRORS = 2
 # How many are trained where nobody says so.
@@ -97,7 +98,7 @@ def _judge(
     name: str, what: str, claim: ClaimConfig, figure: float, summaries: Sequence[dict[str, Any]]
 ) -> Verification:
     accuracies, p = _accuracies(summaries), claim.at_least / 100
-    allowed = 100 * STANDARD_ERRORS * math.sqrt(p * (1 - p) / summaries[0]["images"]["test"])
+    allowed = 100 * STANDARD_ERRORS * standard_error(p, summaries[0]["images"]["test"])
     return Verification(
         config=name,
         claim=what,

@@ -266,7 +266,7 @@ def read(path: Path, allowance: Allowance | None = None) -> Document:
         where = Position(str(path), len(before), len(before[-1]) + 1, before[-1])
         raise ConfigError([Problem("not a text file in UTF-8", where)]) from error
     except (OSError, ValueError) as error:
-        inside = Path(path) / "config.yaml"
+        inside = path / "config.yaml"
         hint = f"; did you mean {inside}?" if isinstance(error, IsADirectoryError) and inside.is_file() else ""
         said = getattr(error, "strerror", None) or error
         raise ConfigError([Problem(f"{path}: {said}; that is no config{hint}")]) from error

@@ -65,17 +65,18 @@ def _check_classes(train: Images, others: dict[str, Images], dataset: Dataset) -
     """Raise `DataError` for a class that is asked about but never shown."""
     for name, images in others.items():
         missing = np.setdiff1d(images.labels, train.labels)
+        if not missing.size:
+            continue
         names = ", ".join(dataset.classes[label] for label in missing)
         if np.setdiff1d(missing, dataset.train.labels).size:
             raise DataError(
                 f"the data set has no training images of {names}, but {name} images; add some, or remove these "
                 f"(if the classes are numbers, both must count alike, from 0)"
             )
-        if missing.size:
-            raise DataError(
-                f"no training images are left of {names}, but there are {name} images; if the images are "
-                f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave out `data.limit`"
-            )
+        raise DataError(
+            f"no training images are left of {names}, but there are {name} images; if the images are "
+            f"sorted by class, draw with `data.{name}: {{size: 0.1, seed: 0}}`, and leave out `data.limit`"
+        )
 
 
 def _check_mixed(images: Images, apart: Images, name: str, classes: tuple[str, ...]) -> None:

@@ -68,7 +68,7 @@ class Circumstances:
         classes, balances = len(splits.classes), config.training.shuffle == "balanced"
         trained, validated = (_shares(images, classes) for images in (splits.train, splits.validation))
         if balances:
-            trained = np.where(trained > 0, 1, 0) / np.count_nonzero(trained)
+            trained = (trained > 0) / np.count_nonzero(trained)
         asked = validated > 0
         return cls(
             regularization=Regularization.of(config, state.network),
