@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -121,14 +122,19 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
         layers = list(dict.fromkeys(str(row["layer"]) for row in rows.diagnostics))
         for index, layer in enumerate(layers):
             own = [row for row in rows.diagnostics if row["layer"] == layer]
-            # A norm of 0, as behind a layer that begins with zeros, has no place on such an axis, and is left out.
-            values = [float(row[column] or "nan") or float("nan") for row in own]
+            values = [math.nan if row[column] is None else float(row[column] or 0) for row in own]
             # From the input (dark) to the output (bright).
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
             axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
-        if any(float(row[column] or 0) > 0 for row in rows.diagnostics):
+        norms = [float(row[column] or 0) for row in rows.diagnostics]
+        positive = [norm for norm in norms if 0 < norm < math.inf]
+        if positive and min(norms) > 0:
             axes.set_yscale("log")
+        elif positive:
+            # What is 0, as behind dead units or a layer that begins with zeros, stands below all else.
+            axes.set_yscale("symlog", linthresh=min(positive), linscale=0.3)
+            axes.set_ylim(bottom=0)
 
     return _figure(title, draw)
 

@@ -517,10 +517,28 @@ def test_names_that_matplotlib_would_read_otherwise(monkeypatch):
     assert [text.get_text() for text in overlay.get_legend().get_texts()] == ["./_run", r"\$x\$"]
 
 
-def test_a_norm_of_zero_has_no_place_on_an_axis_of_powers(monkeypatch):
-    norms = [(0, "a", 0.0), (1, "a", 2.0), (0, "b", 1.0), (1, "b", 3.0)]
+def norms_drawn(monkeypatch, norms: list[tuple[int, str, float | None]]):
     rows = [{"epoch": e, "layer": name, "weight_norm": 1.0, "gradient_norm": norm} for e, name, norm in norms]
-    axes, _ = axes_of(monkeypatch, lambda: plots.gradients(Rows([], rows)))
+    return axes_of(monkeypatch, lambda: plots.gradients(Rows([], rows)))[0]
+
+
+def test_a_norm_of_zero_stands_below_all_powers(monkeypatch):
+    axes = norms_drawn(monkeypatch, [(0, "a", 0.0), (1, "a", 2e-3), (0, "b", 1.0), (1, "b", 3.0)])
+    one, other = axes.lines
+    assert list(one.get_ydata()) == [0.0, 2e-3] and list(other.get_ydata()) == [1.0, 3.0]
+    heights = [axes.transData.transform((0, norm))[1] for norm in (0.0, 2e-3, 2e-2, 2e-1)]
+    steps = np.diff(heights)
+    assert steps[0] > 0 and steps[1] == pytest.approx(steps[2]), "0 is in sight, and powers are evenly spaced"
+    assert axes.get_ylim()[0] == 0
+
+
+def test_norms_that_are_all_zero_are_drawn(monkeypatch):
+    axes = norms_drawn(monkeypatch, [(0, "a", 0.0), (1, "a", 0.0)])
+    assert list(axes.lines[0].get_ydata()) == [0.0, 0.0] and axes.get_yscale() == "linear"
+
+
+def test_a_norm_that_is_missing_is_left_out(monkeypatch):
+    axes = norms_drawn(monkeypatch, [(0, "a", None), (1, "a", 2.0), (0, "b", 1.0), (1, "b", 3.0)])
     one, other = axes.lines
     assert np.isnan(one.get_ydata()[0]) and one.get_ydata()[1] == 2.0 and one.get_marker() == "o"
     assert list(other.get_ydata()) == [1.0, 3.0] and other.get_marker() == "None"
