@@ -129,7 +129,7 @@ COMMANDS = {
     "export": "CHECKPOINT --format --output --plugin",
     "check": "CONFIG [[KEY=VALUE]...] --plugin",
     "show": "CONFIG [[KEY=VALUE]...] --schedule --augment --data-dir --plugin",
-    "probe": "CONFIG [[KEY=VALUE]...] --data-dir --device --plugin --json",
+    "probe": "CONFIG|CHECKPOINT [[KEY=VALUE]...] --data-dir --device --plugin --json",
     "layers": "[NAME] --plugin",
     "schema": "--plugin",
 }

@@ -1,17 +1,20 @@
-"""Looking into a network as its config begins it: activations, gradients, and the law of scaled weights."""
+"""Looking into a network, as its config begins it or as it was trained: activations, gradients, scaled weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from cnntrain.app import device as devices
+from cnntrain.app.display import Display, Silent
 from cnntrain.app.initial import initial
+from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, derived_seed
-from cnntrain.data.images import Folders
+from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import split
 from cnntrain.training.probe import LayerProbe, Scaling, depth, probe, scaling_law
@@ -29,15 +32,26 @@ class Probed:
     scaling: list[Scaling]
 
 
-def probe_config(config: Config, where: Where) -> Probed:
+def probe_config(config: Config, where: Where, display: Display | None = None) -> Probed:
     """Probe the network of a config at its initialization, on training images drawn by its seed."""
     device = devices.choose(where.device)
-    splits = split(config.data.source.make(Folders.standard(where.data_dir)), config.data)
+    folders = Folders.standard(where.data_dir, display or Silent())
+    splits = split(config.data.source.make(folders), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     network = initial(config, splits, preprocessing, device)
-    chosen = torch.randperm(
-        len(splits.train), generator=torch.Generator().manual_seed(derived_seed(config.seed, "probe"))
-    )
-    sample = splits.train.take(chosen[:IMAGES].numpy())
-    images, labels = next(Resident.of(sample, preprocessing, device).batches(len(sample)))
-    return Probed(len(sample), depth(network), probe(network, images, labels), scaling_law(network, images, labels))
+    return _probed(Model(config, network, list(splits.classes), preprocessing, device, {}), splits.train)
+
+
+def probe_checkpoint(path: Path, where: Where, display: Display | None = None) -> Probed:
+    """Probe a trained network, on images that it was trained with: those that `probe_config` draws of its config."""
+    display = display or Silent()
+    model = load_model(path, where, display)
+    return _probed(model, own_images(model, "train", Folders.standard(where.data_dir, display), display))
+
+
+def _probed(model: Model, images: Images) -> Probed:
+    generator = torch.Generator().manual_seed(derived_seed(model.config.seed, "probe"))
+    sample = images.take(torch.randperm(len(images), generator=generator)[:IMAGES].numpy())
+    batch, labels = next(Resident.of(sample, model.preprocessing, model.device).batches(len(sample)))
+    network = model.network
+    return Probed(len(sample), depth(network), probe(network, batch, labels), scaling_law(network, batch, labels))

@@ -1,4 +1,4 @@
-"""How signals and gradients fare in a network before it is trained (the book's seventh and eighth problems).
+"""How signals and gradients fare in a network (the book's seventh and eighth problems).
 
 Shapes: images are (batch, channels, height, width), labels (batch,).
 """
@@ -53,7 +53,7 @@ class Scaling:
     loss: float
 
 
-def probe(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[LayerProbe]:
+def probe(network: nn.Module, images: Tensor, labels: Tensor) -> list[LayerProbe]:
     """One forward and backward pass as in training, but without dropout, layer by layer; blocks are opened."""
     # Batch normalization takes note of what it sees; the network itself is to stay as it began.
     network = deepcopy(network).train()
@@ -111,7 +111,7 @@ def depth(network: nn.Module) -> int:
     return len(weights_of(network))
 
 
-def scaling_law(network: nn.Sequential, images: Tensor, labels: Tensor) -> list[Scaling]:
+def scaling_law(network: nn.Module, images: Tensor, labels: Tensor) -> list[Scaling]:
     """What multiplying all weights does to the logits: c^L for L layers of weights under ReLU, without biases."""
     start = _logits(network, images, 1.0).norm().item()
     results = []
@@ -131,7 +131,7 @@ def _power(factor: float, exponent: int) -> float:
         return math.inf
 
 
-def _logits(network: nn.Sequential, images: Tensor, factor: float) -> Tensor:
+def _logits(network: nn.Module, images: Tensor, factor: float) -> Tensor:
     copy = deepcopy(network).eval()
     with torch.no_grad():
         weights = weights_of(copy)

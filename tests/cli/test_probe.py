@@ -1,4 +1,4 @@
-"""`cnntrain probe`: signals at initialization, and the law of scaled weights."""
+"""`cnntrain probe`: signals at initialization and after training, and the law of scaled weights."""
 
 import json
 
@@ -135,3 +135,44 @@ def test_what_is_not_finite_is_null_in_json(cnntrain, tmp_path):
 def test_json_has_no_word_for_what_is_not_finite(capsys):
     print_json({"a": (1.5, float("nan")), "b": [{"c": float("inf")}, -float("inf"), None, 10**20]})
     assert capsys.readouterr().out == '{"a": [1.5, null], "b": [{"c": null}, null, null, 100000000000000000000]}\n'
+
+
+BRIEF = """
+network:
+  - fully_connected: {units: 40, activation: relu}
+  - dropout: 0.3
+  - fully_connected: {units: 30, activation: relu}
+  - softmax
+training: {epochs: 1, optimizer: {sgd: {learning_rate: %s}}}
+"""
+
+
+def after_training(cnntrain, tmp_path, learning_rate):
+    (tmp_path / "c.yaml").write_text(BRIEF % learning_rate)
+    assert cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run", "-q").code == 0
+    outcome = cnntrain("probe", tmp_path / "run", "--json")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def test_a_trained_network_is_probed_on_the_images_that_its_config_is_probed_on(cnntrain, tmp_path):
+    unmoved = after_training(cnntrain, tmp_path, 1e-30)
+    assert unmoved == json.loads(cnntrain("probe", tmp_path / "c.yaml", "--json").out)
+
+
+def test_units_that_died_in_training_are_found(cnntrain, tmp_path):
+    found = after_training(cnntrain, tmp_path, 1e3)
+    before = {one["name"]: one for one in json.loads(cnntrain("probe", tmp_path / "c.yaml", "--json").out)["layers"]}
+    after = {one["name"]: one for one in found["layers"]}
+    name = "2_fully_connected.activation"
+    assert before[name]["dead"] < 0.5 and after[name]["dead"] == 1.0 and after[name]["std"] == 0.0
+    assert before["0_fully_connected.linear"]["gradient"] > 0 == after["0_fully_connected.linear"]["gradient"]
+    text = cnntrain("probe", tmp_path / "run" / "checkpoints" / "last.pt").out
+    assert text.startswith("after training, over 512 training images:\n") and "100.0 %" in text
+    assert "start at zero" not in text
+
+
+def test_a_trained_network_takes_no_overrides(cnntrain, trained):
+    outcome = cnntrain("probe", trained, "init=he")
+    assert outcome.code == 2 and not outcome.out
+    assert outcome.err == (f"error: `init=he`: {trained} is trained, and can't be changed; overrides are for configs\n")
