@@ -38,8 +38,8 @@ def run(
     A claim is met unless the accuracy is more than two standard errors below it; the standard error is that of an
     accuracy on this many test images.
 
-    Runs are kept in runs/<config>/seed-<n>. Finished runs are reused, or refused if their data has changed;
-    others are resumed.
+    Runs are kept in runs/<config>/seed-<n>; configs that differ only in `expect:` share those of the first. Finished
+    runs are reused, or refused if their data has changed; others are resumed.
     """
     claiming, silent = _claiming(configs, plugins or [])
     from cnntrain.app.verify import verify
@@ -52,9 +52,8 @@ def run(
     with Terminal(quiet) as display:
         if silent:
             display.warn(f"skipped, because nothing is claimed under `expect:`: {silent}")
-        for path, config in claiming.items():
-            root = Path("runs") / path.stem
-            found += verify(path.stem, config, asked, root, where, jobs or as_many_as_cores(), display)
+        for path, root in _roots(claiming).items():
+            found += verify(path.stem, claiming[path], asked, root, where, jobs or as_many_as_cores(), display)
     if as_json:
         print_json({"claims": [asdict(one) for one in found]})
     else:
@@ -86,6 +85,19 @@ def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Conf
             f"{silent}: there is no claim to verify; add one, such as `expect: {{test_accuracy: {{at_least: 99}}}}`"
         )
     return claiming, silent
+
+
+def _roots(claiming: dict[Path, Config]) -> dict[Path, Path]:
+    """Where the runs of each config are; nothing is trained again for another claim alone."""
+    from cnntrain.config.load import to_yaml
+
+    roots: dict[Path, Path] = {}
+    shared: dict[str, Path] = {}
+    for path, config in claiming.items():
+        own = Path("runs") / path.stem
+        first = shared.setdefault(to_yaml(config.model_copy(update={"expect": None})), own)
+        roots[path] = own if own.exists() else first
+    return roots
 
 
 def _print(found: list[Verification]) -> None:

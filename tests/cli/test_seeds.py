@@ -337,6 +337,24 @@ def test_configs_without_claims_are_left_out(cnntrain, tiny, here):
     assert not (here / "runs" / "tiny").exists()
 
 
+def test_another_claim_alone_trains_nothing_again(cnntrain, trained, tiny, here):
+    finished(trained, tiny, here, accuracies=[(0.9, 0.97), (0.95, 0.96), (0.92, 0.98)], images=400)
+    (here / "vote.yaml").write_text("extends: tiny.yaml\nexpect: {seeds: 2, test_accuracy: {at_least: 95, of: mean}}")
+    (here / "other.yaml").write_text("extends: tiny.yaml\ntraining: {epochs: 1}\n" + CLAIM % 10)
+    tiny.write_text(tiny.read_text() + CLAIM % 90)
+    words = ("verify", tiny, here / "vote.yaml", here / "other.yaml", "--json", "-q")
+    claims = json.loads(cnntrain(*words).out)["claims"]
+    assert [(one["config"], one["seeds"]) for one in claims] == [
+        ("tiny", [0, 1, 2]), ("vote", [0, 1]), ("other", [0, 1, 2]),
+    ]  # fmt: skip
+    assert claims[1]["figure"] == pytest.approx(96.5)
+    assert sorted(path.name for path in (here / "runs").iterdir()) == ["other", "tiny"]
+    # What was trained under its own name is taken from there.
+    (here / "runs" / "tiny").rename(here / "runs" / "vote")
+    alone = json.loads(cnntrain("verify", tiny, here / "vote.yaml", "--seeds", "1", "--json", "-q").out)["claims"]
+    assert [one["figure"] for one in alone][1] == 97
+
+
 def labels_of_test(run):
     model = load_model(run, Where(device="cpu"))
     return own_images(model, "test", Folders.standard(None), Silent()).labels
