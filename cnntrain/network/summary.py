@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnntrain.network.stack import Shape
@@ -15,8 +16,9 @@ from cnntrain.network.stack import Shape
 class LayerSummary:
     """One layer of the config; `macs` are multiply-accumulate operations for one image.
 
-    `memory` are the bytes that training keeps of one image in this layer until the gradient has passed:
-    what its operations save for the backward pass, each tensor once, weights apart.
+    `memory` are the bytes that training keeps of one image until the gradient has passed: what the layer's operations
+    save for the backward pass and no layer before it has saved, weights apart. Copies of a few MiB that convolutions
+    of few images make on a CPU are not in it.
     """
 
     name: str
@@ -29,34 +31,33 @@ class LayerSummary:
 def summarize(network: nn.Sequential, shape: Shape) -> list[LayerSummary]:
     """The top-level layers of a network on the meta device, for one image of `shape`."""
     rows = []
+    # What belongs to the layers themselves cancels out.
+    memory = [more - less for more, less in zip(_kept(network, 3, shape), _kept(network, 2, shape), strict=True)]
     values = torch.zeros((1, *shape), device="meta")
-    for name, layer in network.named_children():
+    for (name, layer), kept in zip(network.named_children(), memory, strict=True):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            output: Tensor = layer.eval()(values)
+            values = layer.eval()(values)
         parameters = sum(parameter.numel() for parameter in layer.parameters())
         # The counter counts a multiplication and an addition as two operations.
         macs = counter.get_total_flops() // 2
-        rows.append(LayerSummary(name, tuple(output.shape[1:]), parameters, macs, _saved_bytes(layer, values)))
-        values = output
+        rows.append(LayerSummary(name, tuple(values.shape[1:]), parameters, macs, kept))
     return rows
 
 
-def _saved_bytes(layer: nn.Module, values: Tensor) -> int:
-    """What autograd keeps of three images less what it keeps of two: what belongs to the layer cancels out."""
-    layer.train()
-    return _kept(layer, torch.cat([values] * 3)) - _kept(layer, torch.cat([values] * 2))
-
-
-def _kept(layer: nn.Module, values: Tensor) -> int:
-    saved: dict[int, Tensor] = {}
+def _kept(network: nn.Sequential, images: int, shape: Shape) -> list[int]:
+    """The bytes that autograd keeps in each layer of so many images, and of the layer itself."""
+    saved: dict[int, UntypedStorage] = {}
+    sums = [0]
 
     def pack(tensor: Tensor) -> Tensor:
-        # A view keeps the tensor that it looks at; held here, none of them gives up its identity.
-        whole = tensor if tensor._base is None else tensor._base
-        saved[id(whole)] = whole
+        # A view keeps all that it looks at; held here, no storage gives up its identity.
+        storage = tensor.untyped_storage()
+        saved[id(storage)] = storage
         return tensor
 
+    values = torch.zeros((images, *shape), device="meta")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = layer(values.clone().requires_grad_())
-    del kept
-    return sum(tensor.numel() * tensor.element_size() for tensor in saved.values())
+        for layer in network.train():
+            values = layer(values)
+            sums.append(sum(storage.nbytes() for storage in saved.values()))
+    return [after - before for before, after in pairwise(sums)]

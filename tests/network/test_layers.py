@@ -1,11 +1,13 @@
 """Every layer of the vocabulary: its shapes against torch's own modules, its names, seeds, and what does not fit."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-import cnntrain.app.configure  # noqa: F401  (registers the vocabulary)
 from cnntrain import registry
+from cnntrain.app.configure import load_config
 from cnntrain.config.load import from_resolved, load
 from cnntrain.data.preprocess import channels_last
 from cnntrain.errors import ConfigError
@@ -315,8 +317,28 @@ def test_memory_is_that_of_training():
     flat = [["flatten", {"dense": units}] for units in (2, 3)]
     config = from_resolved({"network": ["dropout", {"branches": flat}, {"activation": "tanh"}, "softmax"]})
     rows = summarize(check(config, (1, 8, 8), 3), (1, 8, 8))
-    # The mask, one image for both branches, the outputs of tanh, and the inputs that meet weights: four bytes each.
-    assert [row.memory // 4 for row in rows] == [64, 64, 5, 5]
+    # No mask, since images need no gradient; one image for both branches; the outputs of tanh, which are what meets the
+    # last weights too: four bytes each.
+    assert [row.memory // 4 for row in rows] == [0, 64, 5, 0]
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10/residual", "cifar10/whitened", "mnist/accurate"])
+def test_memory_is_what_a_pass_over_many_images_keeps(name):
+    config = load_config(Path(__file__).parent.parent.parent / "configs" / f"{name}.yaml")
+    shape = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}.get(name.partition("/")[0], (1, 8, 8))
+    network, kept = build(config, shape, 10).train(), []
+    for images in (160, 200):
+        found = {}
+
+        def pack(tensor, found=found):
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = network(torch.rand(images, *shape))
+        kept.append(sum(found.values()))
+        del output
+    assert sum(row.memory for row in summarize(check(config, shape, 10), shape)) == (kept[1] - kept[0]) / 40
 
 
 def test_what_print_shows():
