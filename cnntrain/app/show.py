@@ -21,6 +21,8 @@ from cnntrain.training.schedules import NoImprovement, warmed_up
 
 EXAMPLES, VARIANTS = 8, 9
 MOST_EPOCHS = 10_000
+# How often a plot looks at a schedule: in an epoch, and in all.
+FEWEST_STEPS, STEPS = 40, 2_000
 
 
 def layer_table(config: Config, data_dir: Path | None) -> str:
@@ -52,16 +54,18 @@ def schedule_plot(config: Config) -> str:
     schedule, stopping = training.schedule.make(epochs), NoImprovement()
     # Where a schedule is known beforehand, there is more to see than until nothing has improved for long enough.
     patience = training.early_stopping.patience if training.early_stopping and schedule.state() else math.inf
-    steps, ending = 40, ""
+    steps, ending = max(FEWEST_STEPS, STEPS // epochs), ""
     values: list[float] = []
-    epoch = 0
+    epoch, last = 0, 0.0
     while epoch < epochs and not ending:
         times = [epoch + step / steps for step in range(steps)]
         values += [rate * warmed_up(schedule.factor(time), time, training.warmup_epochs, 1 / steps) for time in times]
+        end = math.nextafter(epoch + 1, 0)
+        last = rate * warmed_up(schedule.factor(end), end, training.warmup_epochs, 0)
         schedule.observe(0.0)
         ending = "`training.early_stopping`" if stopping.observe(0.0) >= patience else schedule.finished
         epoch += 1
-    title = f"learning rate by epoch: {training.schedule.name}, {max(values):g} at most, {values[-1]:.3g} at the end"
+    title = f"learning rate by epoch: {training.schedule.name}, {max(values):.4g} at most, {last:.3g} at the end"
     said = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {ending}"
     return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")
 

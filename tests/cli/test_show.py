@@ -57,6 +57,20 @@ def test_every_schedule_is_plotted(cnntrain, tiny, schedule):
         assert abs(heights[32] - 48) <= 2
 
 
+@pytest.mark.parametrize(
+    ("schedule", "end"),
+    [
+        ("{linear: {end: 0.2}}", "0.02"),
+        ("{one_cycle: {pct_start: 0.33, div_factor: 5, final_div_factor: 4}}", "0.005"),
+        ("{step: 3}", "0.01"),
+        ("{halve_on_plateau: {patience: 1, stop_at: 0.25}}", "0.05"),
+    ],
+)
+def test_highest_and_last_learning_rates(cnntrain, tiny, schedule, end):
+    text = cnntrain("show", tiny, "--schedule", f"training.schedule={schedule}", "training.epochs=4").out
+    assert text.splitlines()[0].endswith(f", 0.1 at most, {end} at the end")
+
+
 def test_the_books_rule_ends_at_a_128th(cnntrain, tiny):
     text = cnntrain("show", tiny, "--schedule", "training.schedule=halve_on_plateau", "training.epochs=100").out
     assert "training would end after epoch 71" in text
