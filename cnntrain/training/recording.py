@@ -152,7 +152,8 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
                 learned.append(step.learn(batch, minus_target, keeps_gradients=True))
         logits = torch.cat(learned)
         # One addition for all: on a GPU each takes as long as a larger operation.
-        totals.add(step.loss_sums(logits, labels, len(learned)).sum(0, keepdim=True), logits, labels)
+        losses = step.loss_sums(logits, labels, len(learned))
+        totals.add(losses.sum(0, keepdim=True, dtype=totals.loss.dtype), logits, labels)
 
 
 @contextmanager

@@ -33,12 +33,14 @@ class Totals:
     @classmethod
     def zero(cls, device: torch.device) -> Totals:
         """Nothing summed yet."""
-        return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device))
+        # A sum of so many that are alike would lose digits in float32; Apple's GPUs have nothing finer.
+        fine = torch.float32 if device.type == "mps" else torch.float64
+        return cls(torch.zeros((), dtype=fine, device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     def add(self, loss_sums: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Count images by sums of their losses (any number,), logits (images, classes) and labels (images,)."""
         # One by one, for so they are rounded the same however many come at once.
-        for loss in loss_sums.unbind():
+        for loss in loss_sums.to(self.loss.dtype).unbind():
             self.loss += loss
         self.correct += (logits.argmax(1) == labels).sum()
 

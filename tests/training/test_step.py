@@ -201,6 +201,12 @@ def test_rates_that_2_to_the_minus_16_is_much_beside(p):
     assert (dropped == 0).any()
 
 
+def test_the_sum_of_many_equal_losses_is_exact():
+    totals, losses = Totals.zero(CPU), torch.full((20_000,), 2.302585)
+    totals.add(losses, torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64))
+    assert totals.loss.item() == pytest.approx(20_000 * losses[0].item(), rel=1e-12)
+
+
 def outputs_of(step):
     """The types of what the layers give in a step, and its loss."""
     types = set()
@@ -217,11 +223,11 @@ def test_layers_compute_in_the_precision_asked_for():
     (types, loss), (their_types, their_loss) = outputs_of(half), outputs_of(plain)
     assert torch.bfloat16 in types
     assert their_types == {torch.float32}
-    assert loss.dtype == torch.float32
     assert 0 < abs(loss / their_loss - 1) < 0.01
     assert {parameter.grad.dtype for parameter in half.network.parameters()} == {torch.float32}
     images, labels = half.gather(torch.arange(8))
-    assert half.learn(images, half.minus_targets(labels, 8), keeps_gradients=True).dtype == torch.float32
+    logits = half.learn(images, half.minus_targets(labels, 8), keeps_gradients=True)
+    assert logits.dtype == half.loss_sums(logits, labels).dtype == torch.float32
 
 
 def test_half_precision_updates_no_layer_early():
