@@ -65,7 +65,8 @@ def drawn_mistakes(found: Ensemble, where: Where) -> bytes:
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:
     """Classes (images,) from probabilities (networks, images, classes)."""
-    mean = probabilities.mean(0)
+    # Where networks are sure, ties differ by less than float32 can tell.
+    mean = probabilities.double().mean(0)
     if vote == "mean":
         return mean.argmax(1)
     classes = probabilities.shape[2]

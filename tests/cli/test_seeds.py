@@ -466,6 +466,9 @@ def test_a_plurality_and_its_ties():
     assert decide(torch.stack([first, second, third]), "mean").tolist() == [1]
     # One vote each for 0 and 1: the larger mean probability decides.
     assert decide(torch.stack([first, second]), "plurality").tolist() == [1]
+    # So it does where the networks are so sure that float32 can't add their votes to it.
+    sure = torch.tensor([[0.9999999, 1e-7], [0.9999999, 1e-7], [0.0, 1.0], [0.0, 1.0]])[:, None]
+    assert decide(sure, "plurality").tolist() == decide(sure, "mean").tolist() == [1]
 
 
 def test_orphans_end_by_themselves(tiny, here):
