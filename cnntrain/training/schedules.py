@@ -16,7 +16,7 @@ from cnntrain.strict import LARGEST, NonNegativeFloat, PositiveInt
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Factor = Annotated[float, Field(gt=0, le=1)]
-LastFactor = Annotated[float, Field(ge=1e-30, le=1)]
+LastFactor = Annotated[float, Field(ge=1e-30, lt=1)]
 Divisor = Annotated[float, Field(ge=1e-6, le=LARGEST)]
 
 
@@ -163,8 +163,8 @@ def one_cycle(
 ) -> Schedule:
     """Up from 1/`div_factor` to 1, then down to nearly nothing (Smith and Topin 2018).
 
-    The curve of torch's OneCycleLR with one more step: it reaches its end after the last step. The optimizer's
-    learning rate is the highest one; momentum is not changed.
+    Like torch's OneCycleLR, but the peak comes after `pct_start` of all steps, and the end after the last one. The
+    optimizer's learning rate is the highest one; momentum is not changed.
     """
     first, last = 1 / div_factor, 1 / (div_factor * final_div_factor)
 

@@ -559,6 +559,7 @@ def test_an_item_of_an_empty_list(write):
             f"`learning_rate` should be less than or equal to 3{'0' * 38}, not 1e+39",
         ),
         ("training.schedule={one_cycle: {div_factor: 1e-200}}", 19, "`div_factor` should be greater than or equal to"),
+        ("training.schedule={halve_on_plateau: {stop_at: 1}}", 19, "`stop_at` should be less than 1"),
         ("training.schedule={halve_on_plateau: {stop_at: 1e-310}}", 19, "`stop_at` should be greater than or equal"),
         ("data.5=3", 8, "unknown key `5`; known: "),
         ("expect.test_accuracy.at_least=0.985", 31, "`at_least` is in percent: 98.5, not 0.985"),
