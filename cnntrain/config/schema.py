@@ -167,7 +167,9 @@ class TrainingConfig(Strict):
         0.0, description="how much of each label is spread evenly over all classes"
     )
     clip_grad_norm: PositiveFloat | None = Field(
-        None, description="scale gradients down if their total Euclidean norm is larger than this"
+        None,
+        description="scale gradients down if their total Euclidean norm is larger than this; without what l2 and "
+        "weight_decay add to them",
     )
     shuffle: Literal["always", "balanced", "once", "never"] = Field(
         "always",

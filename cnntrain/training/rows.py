@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class EpochResult:
     """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only.
 
-    `train` figures are means over the epoch while the network changes, under dropout and augmentation;
-    `sample` figures are of training images, as many as validate, at the epoch's end and without either.
+    `train` figures are means over the epoch while the network changes, under dropout, augmentation and label smoothing;
+    `sample` figures are of training images, as many as validate, at the epoch's end and without any of these.
     """
 
     epoch: int
@@ -34,7 +34,8 @@ class LayerHealth:
 
     The weights are those after that batch.
 
-    The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips.
+    The gradient is the one that the optimizer took: clipped, where `training.clip_grad_norm` clips, and before it adds
+    `l2` or `weight_decay`.
     """
 
     epoch: int

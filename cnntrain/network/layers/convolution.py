@@ -84,7 +84,8 @@ def whitened_conv(
 
     (channels, height, width) -> (2 * channels * kernel area, height - kernel + 1, width - kernel + 1)
     They are set before training: the principal axes of the training images' windows, each with either sign, divided
-    by sqrt(variance + `eps`). Only the bias is learned. `data.normalize` makes no difference to it, but for `eps`.
+    by sqrt(variance + `eps`). Only the bias is learned. For images of one channel `data.normalize` makes no difference
+    to it, but for `eps`.
     """
     from cnntrain.network.whitening import WhitenedConv
 
