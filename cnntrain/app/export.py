@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +107,8 @@ def _onnx(model: Model, metadata: dict[str, str]) -> bytes:
                 output_names=["probabilities"],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
+        except ImportError as error:
+            raise UsageError("`--format onnx` needs a newer package: pip install -U onnxscript") from error
         except torch.onnx.OnnxExporterError as error:
             why = str(error.__cause__ or error).strip().partition("\n")[0]
             raise CnntrainError(f"this network can't be written as ONNX: {why}") from error
@@ -127,7 +129,7 @@ def _silent() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

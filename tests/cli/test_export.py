@@ -118,6 +118,17 @@ def test_without_its_package_it_says_which(trained, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_with_a_package_that_is_too_old_it_says_so(cnntrain, trained, tmp_path, monkeypatch):
+    def export(*arguments, **options):
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis.torch_2_11'")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    outcome = cnntrain("export", trained, "--format", "onnx", "--output", tmp_path / "n.onnx")
+    assert outcome.code == 2 and not outcome.out
+    assert outcome.err == "error: `--format onnx` needs a newer package: pip install -U onnxscript\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
