@@ -42,7 +42,6 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
     Raises `DataError` that says what to do without a network.
     """
     import pooch
-    import requests
 
     target = folders.cache / name
     file = url.rpartition("/")[2]
@@ -53,7 +52,7 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
         return Path(pooch.retrieve(url, f"md5:{md5}", fname=file, path=target, downloader=downloader))
     except ValueError as error:
         raise DataError(f"{url}: the download does not have the checksum of the published file; try again") from error
-    except (requests.RequestException, OSError) as error:
+    except OSError as error:  # as are those of HTTP
         where = folders.named / name if folders.named else target
         raise DataError(
             f"`{name}` was not found on this machine, and {url} can't be downloaded ({type(error).__name__}); "
