@@ -20,6 +20,7 @@ from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.errors import DataError, UsageError
 from cnntrain.registry import sources
 from cnntrain.strict import did_you_mean
+from cnntrain.text import listed
 from cnntrain.training.evaluate import score
 
 
@@ -39,7 +40,7 @@ def evaluate_checkpoint(
     else:
         dataset = _source(model, data, display).data.source.make(folders)
         images = _fitted(_part(dataset, split, display), dataset.classes, model, display)
-    logits = model.logits(images)
+    logits = model.logits(images, display)
     report = report_on(model.classes, images.labels, logits)
     result = score(logits, torch.from_numpy(images.labels).to(logits.device))
     figures = {"split": split, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
@@ -92,7 +93,7 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     present = {classes[label] for label in np.unique(images.labels)}
     if set(unknown) & present:
         raise DataError(
-            f"the network does not know the classes {', '.join(unknown)}; it knows {', '.join(model.classes)}; "
+            f"the network does not know the classes {listed(unknown)}; it knows {listed(model.classes)}; "
             f"remove their images, or rename classes that the network knows by another name"
         )
     numbers = np.array([model.classes.index(name) if name in model.classes else -1 for name in classes])

@@ -41,10 +41,11 @@ class Model:
     # SHA-256 of each split that it was trained with.
     data: dict[str, str]
 
-    def logits(self, images: Images) -> Tensor:
+    def logits(self, images: Images, display: Display | None = None) -> Tensor:
         """What the network says of each image, in their order: (images, classes), on the device."""
-        budget = self.config.data.memory_budget
-        return logits_of(self.network, placed(images, self.preprocessing, self.device, budget))
+        there = placed(images, self.preprocessing, self.device, self.config.data.memory_budget)
+        progress = (display or Silent()).progress
+        return logits_of(self.network, there, lambda done: progress(done, len(images), "images"))
 
     def has_changed(self, name: SplitName, images: Images) -> bool:
         """Whether a split is other images, or other labels, than when the network was trained."""

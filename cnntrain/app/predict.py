@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.convert import CHANNELS
-from cnntrain.data.preprocess import to_unit
+from cnntrain.data.images import Images
 from cnntrain.data.sources.pictures import fitted, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
 from cnntrain.files import matching
@@ -124,9 +123,7 @@ def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -
     stored = np.stack(pixels)
     if invert:
         stored[:, :3] = 255 - stored[:, :3]
-    images = to_unit(torch.from_numpy(stored).to(model.device))
-    with torch.inference_mode():
-        probabilities = model.network.eval()(model.preprocessing.normalize(images)).softmax(1)
+    probabilities = model.logits(Images(stored, np.zeros(len(stored), np.int64))).softmax(1)
     best = probabilities.topk(min(top_k, len(model.classes)))
     rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
     return [([model.classes[index] for index in indices], values) for values, indices in rows]

@@ -17,6 +17,7 @@ from cnntrain.data.batches import Resident, derived_seed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.splits import split
+from cnntrain.training.evaluate import at_once
 from cnntrain.training.probe import LayerProbe, Scaling, depth, probe, scaling_law
 
 IMAGES = 512
@@ -35,7 +36,7 @@ class Probed:
 def probe_config(config: Config, where: Where, display: Display | None = None) -> Probed:
     """Probe the network of a config at its initialization, on training images drawn by its seed."""
     device = devices.choose(where.device)
-    folders = Folders.standard(where.data_dir, display or Silent())
+    folders = Folders.standard(where.data_dir, display)
     splits = split(config.data.source.make(folders), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     network = initial(config, splits, preprocessing, device)
@@ -51,7 +52,7 @@ def probe_checkpoint(path: Path, where: Where, display: Display | None = None) -
 
 def _probed(model: Model, images: Images) -> Probed:
     generator = torch.Generator().manual_seed(derived_seed(model.config.seed, "probe"))
-    sample = images.take(torch.randperm(len(images), generator=generator)[:IMAGES].numpy())
-    batch, labels = next(Resident.of(sample, model.preprocessing, model.device).batches(len(sample)))
-    network = model.network
-    return Probed(len(sample), depth(network), probe(network, batch, labels), scaling_law(network, batch, labels))
+    network, some = model.network, torch.randperm(len(images), generator=generator)[:IMAGES]
+    there = Resident.of(images.take(some.numpy()), model.preprocessing, model.device)
+    batch, labels = next(there.batches(at_once(network, there)))
+    return Probed(len(batch), depth(network), probe(network, batch, labels), scaling_law(network, batch, labels))

@@ -20,6 +20,7 @@ from cnntrain.data.images import Folders, Images
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError, said_by_system
 from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
+from cnntrain.reports.confusions import READABLE, confusions
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
@@ -44,7 +45,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
             raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`{ended}")
         rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
-        logits = model.logits(test).cpu()
+        logits = model.logits(test, display).cpu()
         judged = _judged(model.classes, test, logits)
         if model.has_changed("test", test):
             said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
@@ -164,8 +165,9 @@ def _page(
     if summary["changes"]:
         command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
-    title = printable(str(run_dir))
-    return Page(title, verdict, figures, plotted, judged["classes"], config, command, named, remarks)
+    title, classes = printable(str(run_dir)), [row["class"] for row in judged["classes"]]
+    frequent = confusions(judged["confusion_matrix"], classes) if len(classes) > READABLE else ()
+    return Page(title, verdict, figures, plotted, judged["classes"], config, command, named, remarks, frequent)
 
 
 def _sentence(text: str) -> str:

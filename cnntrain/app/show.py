@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from cnntrain import atomic
+from cnntrain.app.display import Display
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted, derived_seed
 from cnntrain.data.images import Folders
@@ -25,9 +26,9 @@ MOST_EPOCHS = 10_000
 FEWEST_STEPS, STEPS = 40, 2_000
 
 
-def layer_table(config: Config, data_dir: Path | None) -> str:
+def layer_table(config: Config, data_dir: Path | None, display: Display | None = None) -> str:
     """The layers with output shapes, parameters, multiply-accumulates and memory for one image, as a table."""
-    dataset = config.data.source.make(Folders.standard(data_dir))
+    dataset = config.data.source.make(Folders.standard(data_dir, display))
     shape = dataset.train.pixels.shape[1:]
     rows = summarize(check(config, shape, len(dataset.classes)), shape)
     cells = [("layer", "output", "parameters", "MACs", "activations"), ("input", str(shape), "", "", "")]
@@ -70,9 +71,9 @@ def schedule_plot(config: Config) -> str:
     return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")
 
 
-def augmented_picture(config: Config, data_dir: Path | None, path: Path) -> None:
+def augmented_picture(config: Config, data_dir: Path | None, path: Path, display: Display | None = None) -> None:
     """Write a grid: in each row an image as it is, and then as training may see it, expanded and augmented."""
-    images = config.data.source.make(Folders.standard(data_dir)).train
+    images = config.data.source.make(Folders.standard(data_dir, display)).train
     step = max(1, len(images) // EXAMPLES)
     chosen = images.take(slice(0, EXAMPLES * step, step))
     resident = Resident.of(chosen, Preprocessing.of(chosen, normalize=False), torch.device("cpu"))

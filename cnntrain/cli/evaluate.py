@@ -43,6 +43,7 @@ def run(
 
 
 def _print(report: dict[str, Any]) -> None:
+    from cnntrain.reports.confusions import READABLE, confusions
     from cnntrain.reports.text import percent, table
 
     typer.echo(f"{report['split']}: {report['images']:,} images, loss {report['loss']:.4f}, ", nl=False)
@@ -52,8 +53,13 @@ def _print(report: dict[str, Any]) -> None:
         recall = percent(row["recall"]) if row["images"] else "-"
         rows.append((row["class"], percent(row["precision"]), recall, f"{row['images']:,}"))
     typer.echo(table(rows))
+    matrix, classes = report["confusion_matrix"], [row["class"] for row in report["classes"]]
+    if len(classes) > READABLE:
+        frequent = [(truth, said, f"{count:,}") for truth, said, count in confusions(matrix, classes)]
+        typer.echo("\nmost frequent mistakes (all counts: --json)")
+        typer.echo(table([("class", "predicted", "images"), *frequent], left=2))
+        return
     typer.echo("\nconfusion matrix (rows: truth, columns: prediction)")
-    matrix = report["confusion_matrix"]
     widest = max(len(str(count)) for counts in matrix for count in counts)
     cells = [[f"{count or '.':>{widest}}" for count in counts] for counts in matrix]
-    typer.echo(table([[row["class"], *line] for row, line in zip(report["classes"], cells, strict=True)]))
+    typer.echo(table([[name, *line] for name, line in zip(classes, cells, strict=True)]))

@@ -23,11 +23,13 @@ def run(
 
     loaded = load_config(config, overrides or [], plugins or [])
     from cnntrain.app.show import augmented_picture, layer_table, schedule_plot
+    from cnntrain.cli.console import Terminal
 
-    if augment is not None:
-        augmented_picture(loaded, data_dir, augment)
-        typer.echo(augment)
-    if schedule:
-        typer.echo(schedule_plot(loaded))
-    if augment is None and not schedule:
-        typer.echo(layer_table(loaded, data_dir))
+    with Terminal(quiet=False) as display:
+        if augment is not None:
+            augmented_picture(loaded, data_dir, augment, display)
+            typer.echo(augment)
+        if schedule:
+            typer.echo(schedule_plot(loaded))
+        if augment is None and not schedule:
+            typer.echo(layer_table(loaded, data_dir, display))

@@ -28,7 +28,7 @@ class Page:
     """What the page shows: a title, the verdict, figures by name, pictures (PNG) by name, a table by class.
 
     `remarks` are what makes the figures worth less than they seem.
-    `mistakes` are those that have a file of their own each.
+    `mistakes` are those that have a file of their own each, `confusions` true class, prediction and count of mistakes.
     """
 
     title: str
@@ -40,6 +40,7 @@ class Page:
     command: str
     mistakes: Sequence[Mapping[str, Any]] = ()
     remarks: Sequence[str] = ()
+    confusions: Sequence[tuple[str, str, int]] = ()
 
 
 def render(page: Page) -> str:

@@ -13,7 +13,8 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnntrain.text import printable
+from cnntrain.reports.confusions import READABLE
+from cnntrain.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,8 @@ STYLE: Any = {
 TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
 # From this share of the most on, a cell is too dark for black letters.
 DARK = 0.6
+# So many classes have room for their names at a confusion matrix, of so many characters.
+NAMED, NAME = 45, 25
 # So many lines matplotlib gives a colour of their own; of more, so many of the highest are named.
 COLOURS, HIGHEST = 10, 5
 # What systems bring along for the scripts that matplotlib's own font lacks.
@@ -155,12 +158,16 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
     def draw(axes: Axes) -> None:
         axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=most)
         axes.grid(visible=False)
-        names = [_plain(name) for name in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(len(classes)), names)
+        names = [_plain(shortened(name, NAME)) for name in classes]
+        if len(classes) > NAMED:
+            axes.set_xticks([])
+            axes.set_yticks([])
+        else:
+            axes.set_xticks(range(len(classes)), names, rotation=90 if max(map(len, classes)) > 2 else 0)
+            axes.set_yticks(range(len(classes)), names)
         axes.set_xlabel("prediction")
         axes.set_ylabel("truth")
-        if len(classes) <= 26:
+        if len(classes) <= READABLE:
             for i, row in enumerate(matrix):
                 for j, count in enumerate(row):
                     if count:

@@ -5,8 +5,9 @@ Shapes: logits are (images, classes), labels (images,).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from cnntrain.data.batches import Resident
     from cnntrain.training.distributed import Ranks
 
-BATCH = 500
+# So many images at once, or fewer, if a layer gave more values than so many for them: 128 MiB of float32.
+BATCH, VALUES = 500, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,40 @@ class Score:
     accuracy: float
 
 
-def logits_of(network: nn.Module, images: Resident) -> Tensor:
-    """The network's logits for every image, in order."""
+def logits_of(network: nn.Module, images: Resident, told: Callable[[int], None] = lambda done: None) -> Tensor:
+    """The network's logits for every image, in order; `told` is called with how many are done."""
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode():
-            return torch.cat([network(batch) for batch, _ in images.batches(BATCH)])
+            answers, done = [], 0
+            for batch, _ in images.batches(min(BATCH, at_once(network, images))):
+                answers.append(network(batch))
+                done += len(batch)
+                told(done)
+            return torch.cat(answers)
     finally:
         network.train(was_training)
+
+
+def at_once(network: nn.Module, images: Resident) -> int:
+    """How many images a network can take at once with little memory, at least one: seen from a black one."""
+    black = torch.zeros((1, *images.preprocessing.shape), device=images.labels.device)
+    sizes = [black.numel()]
+
+    def note(module: nn.Module, given: Any, output: Tensor) -> None:
+        sizes.append(output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    was_training = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(black)
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return max(1, VALUES // max(sizes))
 
 
 def score(logits: Tensor, labels: Tensor) -> Score:

@@ -20,6 +20,7 @@ from cnntrain.cli.evaluate import _print
 from cnntrain.data import splits
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.digits import digits
+from cnntrain.reports.confusions import confusions
 from cnntrain.reports.text import table
 
 
@@ -67,6 +68,32 @@ def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
     assert [cell_len(line) for line in lines[:2]] == [cell_len(lines[0])] * 2
     assert [cell_len(line) for line in lines[2:]] == [cell_len(lines[2])] * 2
     assert [cell_len(line) for line in table([("\u732b\u79d1", "1"), ("dog", "2")]).splitlines()] == [7, 7]
+
+
+def test_of_many_classes_the_most_frequent_mistakes_are_told(capsys):
+    names = [f"class {number}" for number in range(27)]
+    matrix = np.diag([5000] * 27)
+    matrix[3, 20], matrix[20, 3], matrix[26, 0], matrix[1, 2] = 7, 1200, 7, 1
+    classes = [{"class": name, "precision": 1.0, "recall": 1.0, "images": 5000} for name in names]
+    report = {"split": "test", "images": 1, "loss": 1.0, "accuracy": 1.0, "classes": classes}
+    _print({**report, "confusion_matrix": matrix.tolist()})
+    text = capsys.readouterr().out
+    assert text.endswith(
+        "\n\nmost frequent mistakes (all counts: --json)\n"
+        "class     predicted  images\n"
+        "class 20  class 3     1,200\n"
+        "class 3   class 20        7\n"
+        "class 26  class 0         7\n"
+        "class 1   class 2         1\n"
+    )
+    _print({**report, "classes": classes[:26], "confusion_matrix": matrix[:26, :26].tolist()})
+    assert "confusion matrix (rows: truth, columns: prediction)\n" in capsys.readouterr().out
+
+
+def test_of_very_many_mistakes_few_are_told():
+    found = confusions(np.arange(900).reshape(30, 30).tolist(), [str(number) for number in range(30)])
+    assert found[:2] == [("29", "28", 898), ("29", "27", 897)] and len(found) == 20
+    assert confusions(np.eye(30, dtype=int).tolist(), [str(number) for number in range(30)]) == []
 
 
 def test_counts_as_scikit_learn_does():

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cnntrain.cli.output import print_json
+from cnntrain.training import evaluate
 
 DEEP = """
 init: %s
@@ -170,6 +172,14 @@ def test_units_that_died_in_training_are_found(cnntrain, tmp_path):
     text = cnntrain("probe", tmp_path / "run" / "checkpoints" / "last.pt").out
     assert text.startswith("after training, over 512 training images:\n") and "100.0 %" in text
     assert "start at zero" not in text
+
+
+def test_of_large_layers_fewer_images_are_looked_at(cnntrain, tmp_path, monkeypatch):
+    # 8 filters over images of 8x8.
+    monkeypatch.setattr(evaluate, "VALUES", 8 * 64 * 37)
+    text = "network: [{conv: {filters: 8, padding: same}}, softmax]"
+    found = probed(cnntrain, tmp_path, text)
+    assert found["images"] == 37 and all(np.isfinite(one["gradient"]) for one in found["layers"])
 
 
 def test_a_trained_network_takes_no_overrides(cnntrain, trained):

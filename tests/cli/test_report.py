@@ -495,6 +495,21 @@ def test_the_confusion_matrix_has_truth_in_rows_and_colours_mistakes(monkeypatch
     assert counts == {(0, 0): "5", (1, 0): "1", (1, 1): "7", (2, 1): "2", (0, 2): "3", (2, 2): "9"}
 
 
+def test_of_many_classes_the_matrix_has_no_names_and_the_page_a_table(monkeypatch):
+    long = "a class with a name of fifty characters or even so"
+    few, many = axes_of(
+        monkeypatch,
+        lambda: [plots.confusion(np.eye(count, dtype=int).tolist(), [long] * count) for count in (45, 46)],
+    )
+    assert [label.get_text() for label in few.get_xticklabels()] == [f"{long[:11]}...{long[-11:]}"] * 45
+    assert len(few.get_xticks()) == 45 and len(many.get_xticks()) == len(many.get_yticks()) == 0
+    pairs = [("a", "<b>", 1234)]
+    text = render(Page("title", "verdict", {}, {}, [], "config", "command", confusions=pairs))
+    assert "<h2>The most frequent mistakes</h2>" in text
+    assert "<tr><td>a</td><td>&lt;b&gt;</td><td>1,234</td></tr>" in text
+    assert "most frequent" not in render(Page("title", "verdict", {}, {}, [], "config", "command"))
+
+
 def test_runs_are_laid_over_each_other_in_percent(monkeypatch):
     runs = {"one": of_epochs(0.1, 0.1), "other": of_epochs(0.1)}
     runs["other"].metrics[0]["validation_accuracy"] = 0.25
