@@ -73,5 +73,4 @@ class Running:
         """Bring the tables to where the state is."""
         self.directory.write_rows("metrics.csv", self.state.history)
         self.directory.write_rows("diagnostics.csv", self.state.health)
-        figures = [asdict(result).items() for result in self.state.history]
-        self.directory.write_events([{name: value for name, value in row if type(value) is float} for row in figures])
+        self.directory.write_events([vars(result) for result in self.state.history])

@@ -16,7 +16,6 @@ import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -211,7 +210,7 @@ class RunDirectory:
             torn = file.read(1) not in (b"", b"\n")
             file.write(b"\n" * torn + line.encode("utf-8", "replace") + b"\n")
 
-    def write_events(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def write_events(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show TensorBoard the figures after each epoch, where it is installed."""
         try:
             self._events.bring_to(rows)
@@ -310,14 +309,12 @@ def last_words(path: Path) -> str:
 def as_csv(rows: Sequence[Any]) -> str:
     """Dataclasses of one kind, at least one, as the text of a CSV file."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_row(asdict(row)) for row in rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(vars(rows[0]))
+    writer.writerows(
+        [str(cell).lower() if isinstance(cell, bool) else cell for cell in vars(row).values()] for row in rows
+    )
     return text.getvalue()
-
-
-def _row(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
 
 
 def default_path(name: str) -> Path:

@@ -27,7 +27,7 @@ class Events:
         self._written = 0
         self._is_usable = find_spec("tensorboard") is not None
 
-    def bring_to(self, rows: Sequence[Mapping[str, float]]) -> None:
+    def bring_to(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write what is new of the figures after each epoch; raises `ImportError` where tensorboard can't be used."""
         if not self._is_usable or len(rows) == self._written:
             return
@@ -63,7 +63,8 @@ class Events:
         self._writer.write(Event(wall_time=time(), **content).SerializeToString())
 
 
-def _summary(figures: Mapping[str, float]) -> Any:
+def _summary(figures: Mapping[str, Any]) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-    return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in figures.items()])
+    numbers = {name: value for name, value in figures.items() if type(value) is float}
+    return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()])

@@ -90,8 +90,8 @@ class State:
             "schedule": self.schedule.state(),
             "stopping": asdict(self.stopping),
             "best_weights": self.best_weights,
-            "history": [asdict(result) for result in self.history],
-            "health": [asdict(layer) for layer in self.health],
+            "history": [dict(vars(result)) for result in self.history],
+            "health": [dict(vars(layer)) for layer in self.health],
             **{name: getattr(self, name) for name in _SCALARS},
             "changes": self.changes,
             "anchor": self.anchor if self.keeps_anchor and self.batch else None,
@@ -144,7 +144,10 @@ class State:
         """Let this be the state that a rollback goes back to."""
         # The old one goes first: there may be no memory for both.
         self.anchor = None
-        self.anchor = deepcopy(self.save())
+        saved = self.save()
+        # Nobody changes rows, of which there are many after many epochs.
+        rows = {name: saved.pop(name) for name in ("history", "health")}
+        self.anchor = {**deepcopy(saved), **rows}
 
     def go_back(self) -> None:
         """Be again what was at the anchor; that settings were changed since then, and what came of it, stays known."""
