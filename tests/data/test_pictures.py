@@ -12,7 +12,7 @@ from PIL import EpsImagePlugin, Image
 
 from cnntrain.data.images import Folders
 from cnntrain.data.sources.folders import csv_file, image_folder
-from cnntrain.data.sources.pictures import fitted, open_picture
+from cnntrain.data.sources.pictures import _readers, fitted, open_picture
 from cnntrain.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -296,6 +296,22 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     before = list(warnings.filters)
     read(tmp_path)
     assert warnings.filters == before
+
+
+def test_every_format_is_recognized_as_pillow_does(tmp_path):
+    recognized = set()
+    for name in sorted({*Image.SAVE} & {*_readers()}):
+        file = tmp_path / name
+        try:
+            Image.linear_gradient("L").resize((32, 32)).save(file, format=name)
+            with Image.open(file) as by_pillow:
+                expected = by_pillow.format
+        except (OSError, ValueError, KeyError):  # of no grey images, or with a library that is not there
+            continue
+        with Image.open(file, formats=_readers()) as found:
+            assert found.format == expected
+        recognized.add(expected)
+    assert recognized > {"BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF"}
 
 
 def test_what_is_odd_beside_the_pixels_is_not_spoken_of(tmp_path, recwarn):

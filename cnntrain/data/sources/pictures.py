@@ -23,6 +23,8 @@ Channels = Literal[1, 3]
 GREY = ("1", "L", "LA")
 # What Pillow opens as 32-bit integers though it has 16 bits.
 SIXTEEN_BITS = ("PNG", "PPM")
+# What most files are: some of the other formats look far into every file.
+COMMON = ("BMP", "GIF", "JPEG", "PNG")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
 # In pixels; larger images are refused.
@@ -36,6 +38,12 @@ def _formats() -> dict[str, str]:
 
     Image.init()
     return {suffix: name for suffix, name in Image.EXTENSION.items() if name in Image.OPEN and name not in REFUSED}
+
+
+@cache
+def _readers() -> list[str]:
+    """Pillow's formats in the order in which they are asked whether a file is theirs."""
+    return sorted(set(_formats().values()), key=lambda name: (name not in COMMON, name))
 
 
 def pictures_in(folder: Path, passed_over: Counter[str] | None = None) -> Iterator[Path]:
@@ -100,7 +108,7 @@ def _open(path: Path, ground: str) -> "Image":
         if path.exists() and not path.is_file():
             # A pipe would be waited for.
             raise OSError("not a file")
-        with Image.open(path, formats=sorted(set(_formats().values()))) as picture:
+        with Image.open(path, formats=_readers()) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
             is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
