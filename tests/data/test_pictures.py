@@ -298,6 +298,7 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     assert warnings.filters == before
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_format_is_recognized_as_pillow_does(tmp_path):
     recognized = set()
     for name in sorted({*Image.SAVE} & {*_readers()}):
