@@ -104,7 +104,7 @@ def _predict(
 def _pixels(path: Path, shape: tuple[int, int, int], ground: str, conversions: Counter[str]) -> np.ndarray:
     """One image as (channels, height, width) uint8, noting what its conversion loses."""
     channels, height, width = shape
-    picture = open_picture(path, ground)
+    picture = open_picture(path, ground, (height, width))
     if channels == 1 and picture.mode != "L":
         colours = picture.convert("RGB")
         if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():

@@ -298,6 +298,28 @@ def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     assert warnings.filters == before
 
 
+def photo(width, height):
+    """Smooth shapes with sharp edges, as a camera gives them."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = [128 + 100 * np.sin(rows / (20 + 9 * k)) * np.cos(columns / (30 - 7 * k)) for k in range(3)]
+    pixels = np.stack(waves, 2)
+    pixels[height // 3 : height // 2, width // 4 : width // 2] = [250, 20, 60]
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(48, 64), (200, 50)])
+def test_a_photo_is_decoded_at_less_than_its_size(tmp_path, size, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    photo(1000, 750).save(tmp_path / "x.jpg", quality=95, exif=exif)
+    whole, quick = open_picture(tmp_path / "x.jpg"), open_picture(tmp_path / "x.jpg", size=size)
+    assert whole.size == ((1000, 750) if orientation == 1 else (750, 1000))
+    assert min(quick.size) >= 3 * max(size) and (quick.width < whole.width) is (max(size) < 100)
+    expected, found = (np.asarray(fitted(one, size, 3)).astype(int) for one in (whole, quick))
+    assert abs(expected - found).mean() < 0.5 and abs(expected - found).max() <= 6
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_format_is_recognized_as_pillow_does(tmp_path):
     recognized = set()

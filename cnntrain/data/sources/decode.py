@@ -189,7 +189,7 @@ def _decode_piece(piece: _Piece) -> _Done:
         out.seek(piece.start * planes * piece.shape[0] * piece.shape[1])
         for path in piece.paths:
             try:
-                array = np.asarray(fitted(open_picture(path), piece.size, piece.channels))
+                array = np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels))
             except DataError as error:
                 unreadable.append(str(error))
                 continue

@@ -27,6 +27,8 @@ SIXTEEN_BITS = ("PNG", "PPM")
 COMMON = ("BMP", "GIF", "JPEG", "PNG")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
 REFUSED = ("EPS", "WMF")
+# A JPEG file is decoded at a half, a quarter or an eighth of its size if that is still so many times what is asked for.
+AMPLE = 3
 # In pixels; larger images are refused.
 LARGEST = 2**26
 
@@ -92,16 +94,17 @@ def _bombs_refused() -> Iterator[None]:
         yield
 
 
-def open_picture(path: Path, ground: str = "black") -> "Image":
+def open_picture(path: Path, ground: str = "black", size: tuple[int, int] | None = None) -> "Image":
     """A whole decoded image, upright, on a `ground` where it is transparent.
 
+    With the `size` (height, width) that it will have in the end, a photo takes less time, and may be smaller.
     Raises `DataError` for a file that can't be read, or is too large to be decoded safely.
     """
     with _bombs_refused():
-        return _open(path, ground)
+        return _open(path, ground, size)
 
 
-def _open(path: Path, ground: str) -> "Image":
+def _open(path: Path, ground: str, size: tuple[int, int] | None) -> "Image":
     from PIL import Image, ImageOps
 
     try:
@@ -111,6 +114,9 @@ def _open(path: Path, ground: str) -> "Image":
         with Image.open(path, formats=_readers()) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
+            if size is not None:
+                # Of both sides, for it may yet be turned.
+                picture.draft(None, (AMPLE * max(size), AMPLE * max(size)))
             is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
             return _flattened(ImageOps.exif_transpose(picture), is_deep, ground)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
