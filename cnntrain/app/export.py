@@ -108,7 +108,9 @@ def _onnx(model: Model, metadata: dict[str, str]) -> bytes:
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
         except ImportError as error:
-            raise UsageError("`--format onnx` needs a newer package: pip install -U onnxscript") from error
+            raise UsageError(
+                f"`--format onnx` needs a newer onnxscript: pip install -U onnxscript ({error})"
+            ) from error
         except torch.onnx.OnnxExporterError as error:
             why = str(error.__cause__ or error).strip().partition("\n")[0]
             raise CnntrainError(f"this network can't be written as ONNX: {why}") from error

@@ -90,8 +90,6 @@ def own_images(model: Model, name: SplitName, folders: Folders, display: Display
         )
     images: Images = getattr(splits, name)
     if model.has_changed(name, images):
-        display.warn(
-            f"the {name} images or labels have changed since the network was trained; "
-            "it may have been trained on some of them"
-        )
+        doubt = "" if name == "train" else "; it may have been trained on some of them"
+        display.warn(f"the {name} images or labels have changed since the network was trained{doubt}")
     return images

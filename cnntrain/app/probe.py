@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.initial import initial
-from cnntrain.app.model import Model, load_model, own_images
+from cnntrain.app.model import load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, derived_seed
@@ -40,19 +41,23 @@ def probe_config(config: Config, where: Where, display: Display | None = None) -
     splits = split(config.data.source.make(folders), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     network = initial(config, splits, preprocessing, device)
-    return _probed(Model(config, network, list(splits.classes), preprocessing, device, {}), splits.train)
+    return _probed(network, _some(splits.train, config.seed), preprocessing, device)
 
 
 def probe_checkpoint(path: Path, where: Where, display: Display | None = None) -> Probed:
     """Probe a trained network, on images that it was trained with: those that `probe_config` draws of its config."""
     display = display or Silent()
     model = load_model(path, where, display)
-    return _probed(model, own_images(model, "train", Folders.standard(where.data_dir, display), display))
+    images = own_images(model, "train", Folders.standard(where.data_dir, display), display)
+    return _probed(model.network, _some(images, model.config.seed), model.preprocessing, model.device)
 
 
-def _probed(model: Model, images: Images) -> Probed:
-    generator = torch.Generator().manual_seed(derived_seed(model.config.seed, "probe"))
-    network, some = model.network, torch.randperm(len(images), generator=generator)[:IMAGES]
-    there = Resident.of(images.take(some.numpy()), model.preprocessing, model.device)
+def _some(images: Images, seed: int) -> Images:
+    generator = torch.Generator().manual_seed(derived_seed(seed, "probe"))
+    return images.take(torch.randperm(len(images), generator=generator)[:IMAGES].numpy())
+
+
+def _probed(network: nn.Module, images: Images, preprocessing: Preprocessing, device: torch.device) -> Probed:
+    there = Resident.of(images, preprocessing, device)
     batch, labels = next(there.batches(at_once(network, there)))
     return Probed(len(batch), depth(network), probe(network, batch, labels), scaling_law(network, batch, labels))

@@ -81,10 +81,7 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
         if run_dir.exists():
             raise UsageError(f"{run_dir}: exists already, and is not a run; move it away, or name another `--run-dir`")
         return None
-    there, wanted = (
-        resolved(one.model_copy(update={"expect": None})) for one in (load(run_dir / "config.yaml"), config)
-    )
-    if there != wanted:
+    if but_for_claims(load(run_dir / "config.yaml")) != but_for_claims(config):
         raise UsageError(f"{run_dir}: holds a run of another config; move it away")
     summary = read_summary(run_dir)
     changes = summary["changes"] if summary else _changes_so_far(run_dir / "checkpoints" / "last.pt")
@@ -94,6 +91,11 @@ def _finished(run_dir: Path, config: Config) -> dict[str, Any] | None:
             f"({'; '.join(changes)}); move it away"
         )
     return summary and {**summary, "run_dir": str(run_dir)}
+
+
+def but_for_claims(config: Config) -> dict[str, Any]:
+    """All that a run depends on."""
+    return resolved(config.model_copy(update={"expect": None}))
 
 
 def _check_data(

@@ -24,6 +24,7 @@ EXAMPLES, VARIANTS = 8, 9
 MOST_EPOCHS = 10_000
 # How often a plot looks at a schedule: in an epoch, and in all.
 FEWEST_STEPS, STEPS = 40, 2_000
+ROUNDING = 1e-12
 
 
 def layer_table(config: Config, data_dir: Path | None, display: Display | None = None) -> str:
@@ -66,6 +67,8 @@ def schedule_plot(config: Config) -> str:
         schedule.observe(0.0)
         ending = "`training.early_stopping`" if stopping.observe(0.0) >= patience else schedule.finished
         epoch += 1
+    # A straight line to 0 is a rounding error away from it.
+    last = last if last > ROUNDING * max(values) else 0.0
     title = f"learning rate by epoch: {training.schedule.name}, {max(values):.4g} at most, {last:.3g} at the end"
     said = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {ending}"
     return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")

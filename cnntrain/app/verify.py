@@ -8,7 +8,7 @@ accuracy, as in the book, or the mean of all seeds where the claim says `of: mea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,7 +16,7 @@ from typing import Any
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.ensemble import ensemble
-from cnntrain.app.seeds import train_seeds
+from cnntrain.app.seeds import but_for_claims, train_seeds
 from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
 from cnntrain.training.circumstances import standard_error
@@ -53,6 +53,20 @@ def claims(config: Config) -> bool:
     return config.expect is not None and bool(config.expect.test_accuracy or config.expect.ensemble_accuracy)
 
 
+def roots(configs: Mapping[Path, Config]) -> dict[Path, Path]:
+    """Where each config's runs are, `runs/<config>`: nothing is trained again for another claim alone.
+
+    A config that has no runs yet shares those of one that differs only in what it claims, even if they are yet to come.
+    """
+    alike = {path: but_for_claims(config.model_copy(update={"seed": 0})) for path, config in configs.items()}
+    found = {}
+    for path, wanted in alike.items():
+        group = [Path("runs") / other.stem for other, kept in alike.items() if kept == wanted]
+        trained = [root for root in (Path("runs") / path.stem, *group) if any(root.glob("seed-*"))]
+        found[path] = (trained or group)[0]
+    return found
+
+
 def verify(
     name: str,
     config: Config,
@@ -71,6 +85,8 @@ def verify(
     if expect is None or not claims(config):
         return []
     seeds = seeds or range(expect.seeds or SEEDS)
+    if root.name != name:
+        display.say(f"{name}: differs from {root.name} only in `expect:`, and shares its runs")
     summaries = train_seeds(config, seeds, root, where, jobs, display)
     found = []
     if expect.test_accuracy:

@@ -27,7 +27,10 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print loss, accuracy, precision and recall by class, and the confusion matrix."""
+    """Print loss, accuracy, precision and recall by class, and the confusion matrix.
+
+    Of more than 26 classes, the most frequent mistakes stand in the place of the matrix.
+    """
     from cnntrain.app.evaluate import evaluate_checkpoint
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal

@@ -38,11 +38,11 @@ def run(
     A claim is met unless the accuracy is more than two standard errors below it; the standard error is that of an
     accuracy on this many test images.
 
-    Runs are kept in runs/<config>/seed-<n>; configs that differ only in `expect:` share those of the first. Finished
+    Runs are kept in runs/<config>/seed-<n>; configs that differ only in `expect:` share them. Finished
     runs are reused, or refused if their data has changed; others are resumed.
     """
     claiming, silent = _claiming(configs, plugins or [])
-    from cnntrain.app.verify import verify
+    from cnntrain.app.verify import roots, verify
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
@@ -52,7 +52,7 @@ def run(
     with Terminal(quiet) as display:
         if silent:
             display.warn(f"skipped, because nothing is claimed under `expect:`: {silent}")
-        for path, root in _roots(claiming).items():
+        for path, root in roots(claiming).items():
             found += verify(path.stem, claiming[path], asked, root, where, jobs or as_many_as_cores(), display)
     if as_json:
         print_json({"claims": [asdict(one) for one in found]})
@@ -85,19 +85,6 @@ def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Conf
             f"{silent}: there is no claim to verify; add one, such as `expect: {{test_accuracy: {{at_least: 99}}}}`"
         )
     return claiming, silent
-
-
-def _roots(claiming: dict[Path, Config]) -> dict[Path, Path]:
-    """Where the runs of each config are; nothing is trained again for another claim alone."""
-    from cnntrain.config.load import to_yaml
-
-    roots: dict[Path, Path] = {}
-    shared: dict[str, Path] = {}
-    for path, config in claiming.items():
-        own = Path("runs") / path.stem
-        first = shared.setdefault(to_yaml(config.model_copy(update={"expect": None})), own)
-        roots[path] = own if own.exists() else first
-    return roots
 
 
 def _print(found: list[Verification]) -> None:

@@ -168,8 +168,8 @@ class TrainingConfig(Strict):
     )
     clip_grad_norm: PositiveFloat | None = Field(
         None,
-        description="scale gradients down if their total Euclidean norm is larger than this; without what l2 and "
-        "weight_decay add to them",
+        description="scale gradients down if their total Euclidean norm is larger than this; what l2 and "
+        "weight_decay add to them is not counted",
     )
     shuffle: Literal["always", "balanced", "once", "never"] = Field(
         "always",

@@ -31,8 +31,8 @@ def auto(weight: "Tensor", bias: "Tensor | None", fans: Fans, /) -> None:
     """He if the layer's own `activation` is in the ReLU family, otherwise Glorot; biases zero.
 
     A ReLU passes half of its input, so that weights of variance 1/n would halve the signal's
-    variance with each layer; He's 2/n makes up for it. Linear layers, and nearly so tanh around
-    zero, keep the signal's size, forwards and backwards, with Glorot's 2/(n_in + n_out). For a sigmoid,
+    variance with each layer; He's 2/n makes up for it. Linear layers, and nearly so tanh layers
+    around zero, keep the signal's size, forwards and backwards, with Glorot's 2/(n_in + n_out). For a sigmoid,
     whose slope is 1/4 at most, gradients shrink with either. This answers the seventh problem of
     chapter 6 of the book.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -55,9 +56,18 @@ def _kept(network: nn.Sequential, images: int, shape: Shape) -> list[int]:
         saved[id(storage)] = storage
         return tensor
 
+    flattened = [one.register_forward_hook(_copied) for one in network.modules() if isinstance(one, nn.Flatten)]
     values = torch.zeros((images, *shape), device="meta")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         for layer in network.train():
             values = layer(values)
             sums.append(sum(storage.nbytes() for storage in saved.values()))
+    for hook in flattened:
+        hook.remove()
     return [after - before for before, after in pairwise(sums)]
+
+
+def _copied(flatten: nn.Module, given: tuple[Tensor], output: Tensor) -> Tensor:
+    # Here it is a view. In training the channels of a pixel lie side by side, and have to be taken apart.
+    _, channels, *pixels = given[0].shape
+    return output.clone() if channels > 1 and math.prod(pixels) > 1 else output

@@ -15,7 +15,7 @@ CAPTIONS = {
     "loss": "Where validation loss turns upwards while training loss falls, the network begins to overfit.",
     "gap": "How much better the network is on training images than on others.",
     "learning_rate": "As set by the schedule.",
-    "confusion": "Rows are true classes, columns predictions; only mistakes are coloured.",
+    "confusion": "Rows are true classes, columns predictions, in the order of the table; only mistakes are coloured.",
     "mistakes": "The worst mistakes first: truth, prediction, and how sure the network was.",
     "filters": "The first layer's weights, each filter from its darkest to its brightest.",
     "gradients": "From the input (dark) to the output (bright); lines far apart: layers learn at different speeds.",

@@ -130,9 +130,9 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
             colour = _gradual(index / max(1, len(layers) - 1))
             label = layer if len(layers) <= 8 or index in (0, len(layers) - 1) else None
             axes.plot([float(row["epoch"] or 0) for row in own], values, color=colour, label=label, linewidth=1.2)
-        norms = [float(row[column] or 0) for row in rows.diagnostics]
+        norms = [float(row[column] or 0) for row in rows.diagnostics if row[column] is not None]
         positive = [norm for norm in norms if 0 < norm < math.inf]
-        if positive and min(norms) > 0:
+        if positive and 0 not in norms:
             axes.set_yscale("log")
         elif positive:
             # What is 0, as behind dead units or a layer that begins with zeros, stands below all else.

@@ -28,7 +28,10 @@ class Events:
         self._is_usable = find_spec("tensorboard") is not None
 
     def bring_to(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write what is new of the figures after each epoch; raises `ImportError` where tensorboard can't be used."""
+        """Write what is new of the figures after each epoch, those that are floats.
+
+        Raises `ImportError` where tensorboard can't be used.
+        """
         if not self._is_usable or len(rows) == self._written:
             return
         with atomic.naming(self._path):

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from cnntrain.data.batches import Resident
     from cnntrain.training.distributed import Ranks
 
-# So many images at once, or fewer, if a layer gave more values than so many for them: 128 MiB of float32.
+# Images at once: fewer than BATCH where a layer's output for them had more than VALUES values, 128 MiB of float32.
 BATCH, VALUES = 500, 1 << 25
 
 
@@ -47,12 +48,14 @@ def logits_of(network: nn.Module, images: Resident, told: Callable[[int], None] 
 
 
 def at_once(network: nn.Module, images: Resident) -> int:
-    """How many images a network can take at once with little memory, at least one: seen from a black one."""
+    """How many images a network can take at once with little memory, at least one: found by giving it a black one."""
     black = torch.zeros((1, *images.preprocessing.shape), device=images.labels.device)
     sizes = [black.numel()]
 
-    def note(module: nn.Module, given: Any, output: Tensor) -> None:
-        sizes.append(output.numel())
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        # A plugin's modules may give each other anything.
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
 
     hooks = [module.register_forward_hook(note) for module in network.modules()]
     was_training = network.training

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,12 @@ def layers_of(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
 @contextmanager
 def _watching(network: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
     def note(name: str) -> Callable[..., None]:
-        return lambda module, given, output: outputs.__setitem__(name, output.detach())
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            # A plugin's modules may give each other anything.
+            if isinstance(output, Tensor):
+                outputs[name] = output.detach()
+
+        return keep
 
     handles = [module.register_forward_hook(note(name)) for name, module in layers_of(network)]
     try:

@@ -128,8 +128,8 @@ class State:
         if len(saved) != self.ranks.size:
             whole = {name: torch.stack([one[name] for one in totals]).sum(0) for name in totals[0]}
             totals = [whole] + [vars(Totals.zero(self.device))] * rank
-        kinds = vars(Totals.zero(self.device))
-        self.totals = Totals(**{name: value.to(kinds[name]) for name, value in totals[rank].items()})
+        zero = vars(Totals.zero(self.device))
+        self.totals = Totals(**{name: value.to(zero[name]) for name, value in totals[rank].items()})
         if rank < len(saved):
             _set_random_state(self.device, saved[rank]["random"])
         else:

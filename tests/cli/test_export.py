@@ -125,7 +125,8 @@ def test_with_a_package_that_is_too_old_it_says_so(cnntrain, trained, tmp_path, 
     monkeypatch.setattr(torch.onnx, "export", export)
     outcome = cnntrain("export", trained, "--format", "onnx", "--output", tmp_path / "n.onnx")
     assert outcome.code == 2 and not outcome.out
-    assert outcome.err == "error: `--format onnx` needs a newer package: pip install -U onnxscript\n"
+    said = "No module named 'onnxscript._framework_apis.torch_2_11'"
+    assert outcome.err == f"error: `--format onnx` needs a newer onnxscript: pip install -U onnxscript ({said})\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -349,10 +349,13 @@ def test_another_claim_alone_trains_nothing_again(cnntrain, trained, tiny, here)
     ]  # fmt: skip
     assert claims[1]["figure"] == pytest.approx(96.5)
     assert sorted(path.name for path in (here / "runs").iterdir()) == ["other", "tiny"]
-    # What was trained under its own name is taken from there.
+    # What was trained is taken from where it is, and other runs of the config are not what is asked for.
     (here / "runs" / "tiny").rename(here / "runs" / "vote")
-    alone = json.loads(cnntrain("verify", tiny, here / "vote.yaml", "--seeds", "1", "--json", "-q").out)["claims"]
-    assert [one["figure"] for one in alone][1] == 97
+    (here / "runs" / "tiny" / "20260101-000000").mkdir(parents=True)
+    outcome = cnntrain("verify", tiny, here / "vote.yaml", "--seeds", "1", "--json")
+    assert [one["figure"] for one in json.loads(outcome.out)["claims"]] == [97, 97]
+    assert "tiny: differs from vote only in `expect:`, and shares its runs\n" in outcome.err
+    assert not list((here / "runs" / "tiny").glob("seed-*"))
 
 
 def labels_of_test(run):

@@ -61,6 +61,8 @@ def test_every_schedule_is_plotted(cnntrain, tiny, schedule):
     ("schedule", "end"),
     [
         ("{linear: {end: 0.2}}", "0.02"),
+        ("linear", "0"),
+        ("cosine", "0"),
         ("{one_cycle: {pct_start: 0.33, div_factor: 5, final_div_factor: 4}}", "0.005"),
         ("{step: 3}", "0.01"),
         ("{halve_on_plateau: {patience: 1, stop_at: 0.25}}", "0.05"),

@@ -11,6 +11,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.config.load import from_resolved, load
 from cnntrain.data.preprocess import channels_last
 from cnntrain.errors import ConfigError
+from cnntrain.layout import moved
 from cnntrain.network.activations import NAMES, make_activation
 from cnntrain.network.build import build, check
 from cnntrain.network.stack import Budget, Input, stack
@@ -322,11 +323,11 @@ def test_memory_is_that_of_training():
     assert [row.memory // 4 for row in rows] == [0, 64, 5, 0]
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10/residual", "cifar10/whitened", "mnist/accurate"])
+@pytest.mark.parametrize("name", ["digits", "book/02-conv", "cifar10/residual", "cifar10/whitened", "mnist/accurate"])
 def test_memory_is_what_a_pass_over_many_images_keeps(name):
     config = load_config(Path(__file__).parent.parent.parent / "configs" / f"{name}.yaml")
-    shape = {"cifar10": (3, 32, 32), "mnist": (1, 28, 28)}.get(name.partition("/")[0], (1, 8, 8))
-    network, kept = build(config, shape, 10).train(), []
+    shape = {"cifar10": (3, 32, 32), "digits": (1, 8, 8)}.get(name.partition("/")[0], (1, 28, 28))
+    network, kept = moved(build(config, shape, 10), torch.device("cpu")).train(), []
     for images in (160, 200):
         found = {}
 
@@ -335,7 +336,7 @@ def test_memory_is_what_a_pass_over_many_images_keeps(name):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = network(torch.rand(images, *shape))
+            output = network(channels_last(torch.rand(images, *shape)))
         kept.append(sum(found.values()))
         del output
     assert sum(row.memory for row in summarize(check(config, shape, 10), shape)) == (kept[1] - kept[0]) / 40

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cnntrain.app import configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved
@@ -12,6 +13,7 @@ from cnntrain.data.preprocess import Preprocessing
 from cnntrain.network.build import build
 from cnntrain.training import evaluate
 from cnntrain.training.evaluate import at_once, logits_of
+from cnntrain.training.probe import probe
 
 LAYERS = [{"conv": {"filters": 6, "kernel_size": 3, "activation": "relu"}}, "batch_norm", {"max_pool": 2}, "softmax"]
 # Of an image of 12x10.
@@ -33,12 +35,28 @@ def test_large_layers_are_given_few_images_at_once(monkeypatch, values, sizes):
     network, images = given(705)
     monkeypatch.setattr(evaluate, "VALUES", values)
     told, seen = [], []
-    network.register_forward_hook(lambda module, given, output: seen.append(len(output)))
+    network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     logits = logits_of(network.train(), images, told.append)
-    assert seen[1:] == sizes and told == np.cumsum(sizes).tolist()
+    assert seen[-len(sizes) :] == sizes and told == np.cumsum(sizes).tolist()
     assert network.training
     monkeypatch.undo()
     torch.testing.assert_close(logits, logits_of(network, images), rtol=1e-5, atol=1e-6)
+
+
+def test_modules_may_give_each_other_anything():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(10, 7, batch_first=True)
+
+        def forward(self, images):
+            return self.lstm(images.flatten(1, 2))[1][0][-1]
+
+    _, images = given(30)
+    network = nn.Sequential(Rows(), nn.Linear(7, 3))
+    assert logits_of(network, images).shape == (30, 3)
+    pixels, labels = next(images.batches(30))
+    assert [one.name for one in probe(network, pixels, labels)] == ["1"]
 
 
 def test_looking_at_the_sizes_leaves_nothing_behind():
