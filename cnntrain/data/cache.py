@@ -1,7 +1,8 @@
 """Pixels on disk, memory-mapped: image files that were decoded once, and arrays that do not fit into memory.
 
-An entry is a folder with `pixels` and `digests`, raw, and `header.json`, which says what they are.
-It is made under another name, synced and renamed, so that it is whole or absent.
+An entry is a folder with `pixels` and `digests`, raw, and `header.json`, which says what they are; `marks` are there
+where images come from files of their own. It is made under another name, synced and renamed, so that it is whole or
+absent.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +29,44 @@ if TYPE_CHECKING:
 
 FORMAT = "cnntrain pixels 1"
 
-# Writes an entry's pixels to a file, and gives their shape, their type and their digests.
-Write = Callable[[Path], "tuple[tuple[int, ...], str, NDArray[np.uint8]]"]
+# What an entry is called in which images are missing.
+UNFINISHED = "unfinished"
+# Bytes that a new entry may need for each pixel of an older one: four for as many images, and there may be more.
+ROOM = 8
+
+
+@dataclass(frozen=True)
+class Content:
+    """What there is in a file of pixels: their shape and type, and the digest of each image.
+
+    `marks`, (images, 16), tell what each was made of, zeros that it is missing; `failure` says why some are.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    digests: NDArray[np.uint8]
+    marks: NDArray[np.uint8] | None = None
+    failure: DataError | None = None
+
+
+@dataclass(frozen=True)
+class Older:
+    """An entry of the same family, whose images can be taken over where they are made of the same."""
+
+    file: Path
+    content: Content
+
+
+# Writes an entry's pixels to a file; from an older one, where there is one with marks.
+Write = Callable[[Path, Older | None], Content]
 
 
 def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
     """The entry of that key, made by `write` if it is not there whole.
 
     Of a family, as of one folder of images, only the newest entry is kept. Processes that ask at
-    once wait for the first. Raises `DataError` where the cache can't be written to.
+    once wait for the first. Raises `DataError` where the cache can't be written to, and the content's `failure`, after
+    what could be made is kept for the next time.
     """
     if getattr(current_process(), "_inheriting", False):
         # One of the processes that decode for the script, which holds the lock, is importing it, and has come to here.
@@ -61,11 +91,11 @@ def spilled(images: Images, cache: Path) -> Images:
     if isinstance(images.pixels, OnDisk):
         return images
 
-    def write(file: Path) -> tuple[tuple[int, ...], str, NDArray[np.uint8]]:
+    def write(file: Path, older: Older | None) -> Content:
         with file.open("wb") as out:
             for chunk in images.chunks():
                 out.write(np.ascontiguousarray(chunk).data)
-        return images.pixels.shape, images.pixels.dtype.str, images.digests
+        return Content(images.pixels.shape, images.pixels.dtype.str, images.digests)
 
     # The same bytes are other images in another shape.
     key = f"{images.fingerprint} {images.pixels.shape}"
@@ -80,46 +110,83 @@ def _open(place: Path) -> OnDisk | None:
     """The entry, or None where it is missing or is not what its header says."""
     import numpy as np
 
+    content = _content(place)
+    if content is None:
+        return None
+    base = np.asarray(np.memmap(place / "pixels", np.dtype(content.dtype), "r", shape=content.shape))
+    return OnDisk(base, content.digests, np.arange(len(base)))
+
+
+def _content(place: Path) -> Content | None:
+    """What its header says of an entry, or None where that is not so."""
+    import numpy as np
+
+    def read(name: str) -> NDArray[np.uint8]:
+        return np.fromfile(place / name, np.uint8).reshape(-1, DIGEST_BYTES)
+
     try:
         header = json.loads((place / "header.json").read_text(encoding="utf-8"))
-        digests = np.fromfile(place / "digests", np.uint8).reshape(-1, DIGEST_BYTES)
         shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
+        content = Content(shape, dtype.str, read("digests"), read("marks") if "marks" in header else None)
         size = (place / "pixels").stat().st_size
-        is_whole = header == _header(shape, dtype.str, digests) and size == int(np.prod(shape)) * dtype.itemsize
+        is_whole = header == _header(content) and size == int(np.prod(shape)) * dtype.itemsize
+        is_whole &= all(len(part) == shape[0] for part in (content.digests, content.marks) if part is not None)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    if not is_whole:
-        return None
-    base = np.asarray(np.memmap(place / "pixels", dtype, "r", shape=shape))
-    return OnDisk(base, digests, np.arange(len(base)))
+    return content if is_whole else None
 
 
-def _header(shape: Sequence[int], dtype: str, digests: NDArray[np.uint8]) -> dict[str, Any]:
-    sealed = hashlib.sha256(digests.tobytes()).hexdigest()
-    return {"format": FORMAT, "shape": list(shape), "dtype": dtype, "digests": sealed}
+def _header(content: Content) -> dict[str, Any]:
+    parts = {"digests": content.digests, "marks": content.marks}
+    sealed = {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in parts.items() if part is not None}
+    return {"format": FORMAT, "shape": list(content.shape), "dtype": content.dtype, **sealed}
 
 
 def _make(place: Path, write: Write) -> OnDisk:
     family = place.name.partition("-")[0]
-    # What was made of files that have changed since, damaged, or left by a process that was killed.
-    for old in [*place.parent.glob(f"{family}-*"), *place.parent.glob(f".{family}-*{atomic.PART}")]:
-        shutil.rmtree(old, ignore_errors=True)
+    # What was left by a process that was killed.
+    _remove(place.parent.glob(f".{family}-*{atomic.PART}"))
+    others = sorted(place.parent.glob(f"{family}-*"), key=lambda other: other.stat().st_mtime, reverse=True)
+    older = _older(others)
+    if older is None:
+        _remove(others)
     part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}", suffix=atomic.PART))
     try:
-        shape, dtype, digests = write(part / "pixels")
-        digests.tofile(part / "digests")
-        (part / "header.json").write_text(json.dumps(_header(shape, dtype, digests)), encoding="utf-8")
+        content = write(part / "pixels", older)
+        content.digests.tofile(part / "digests")
+        if content.marks is not None:
+            content.marks.tofile(part / "marks")
+        (part / "header.json").write_text(json.dumps(_header(content)), encoding="utf-8")
         for file in part.iterdir():
             atomic.sync(file)
-        part.rename(place)
+        _remove(others)
+        part.rename(place.with_name(f"{family}-{UNFINISHED}") if content.failure else place)
         atomic.sync_folder(place.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    if content.failure:
+        raise content.failure
     made = _open(place)
     if made is None:
         raise DataError(f"{place}: what was written there can't be read back; the disk may be damaged")
     return made
+
+
+def _older(others: Sequence[Path]) -> Older | None:
+    """The newest entry whose images can be taken over; none where there is no room for both."""
+    for other in others:
+        content = _content(other)
+        if content is not None and content.marks is not None:
+            count, _, height, width = content.shape
+            has_room = shutil.disk_usage(other).free >= ROOM * count * height * width
+            return Older(other / "pixels", content) if has_room else None
+    return None
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_room(folder: Path, size: int) -> None:

@@ -95,6 +95,10 @@ def test_many_files_are_decoded_by_processes_and_only_once(tmp_path):
     assert told[-1] == (len(paths), len(paths), "decoding images")
     assert np.array_equal(found[:], shown(paths))
     assert read(paths, tmp_path / "cache")[1] == []
+    paths += paint(tmp_path / "b", 3, channels=1)
+    found, told = read(paths, tmp_path / "cache")
+    assert told[0] == f"decoding 3 of {len(paths):,} image files, which is done once"
+    assert np.array_equal(found[:], shown(paths))
 
 
 def test_a_changed_file_makes_a_new_entry_in_the_place_of_the_old(tmp_path):
@@ -152,12 +156,101 @@ def test_files_that_change_places_are_other_images(tmp_path):
     assert [int(image.mean()) for image in image_folder(folders, str(folder)).train.pixels[:]] == [200, 10]
 
 
-def test_a_file_that_is_no_image_leaves_nothing_behind(tmp_path):
-    paths = paint(tmp_path / "a", 3)
-    paths[1].write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1\.png: can't be read as an image"):
+def opened(monkeypatch):
+    """The names of the files that are opened from now on."""
+    names = []
+
+    def noting(path, **options):
+        names.append(path.name)
+        return open_picture(path, **options)
+
+    monkeypatch.setattr("cnntrain.data.sources.decode.open_picture", noting)
+    return names
+
+
+@pytest.mark.parametrize("size", [None, (7, 9)])
+@pytest.mark.parametrize(("before", "after"), [(3, 3), (1, 1), (1, 3), (3, 1)])
+def test_only_what_is_new_is_decoded(size, before, after, tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 6, channels=before)
+    read(paths, tmp_path / "cache", size)
+    paths[1].unlink()
+    [new] = paint(tmp_path / "b", 1, channels=after)
+    [changed] = paint(tmp_path / "a" / "other", 1)
+    changed.replace(paths[4])
+    # In another order, too.
+    asked = [new, *paths[:0:-1][:-1], paths[0]]
+    names = opened(monkeypatch)
+    decoding = read(asked, tmp_path / "cache", size)[0]
+    # Without a size, the first one says which.
+    assert sorted(set(names)) == ["0.png", "4.png"]
+    assert np.array_equal(decoding[:], shown(asked, size))
+    whole = read(asked, tmp_path / "another", size)[0]
+    assert np.array_equal(decoding.digests, whole.digests) and len(entries(tmp_path / "cache")) == 1
+
+
+def test_greys_among_colours_are_told_apart_as_if_all_were_new(tmp_path):
+    colours, greys = paint(tmp_path / "a", 3), paint(tmp_path / "b", 3, channels=1)
+    assert read([*colours, *greys], tmp_path / "cache")[0].shape[1] == 3
+    found = read([greys[0], *greys], tmp_path / "cache")[0]
+    assert found.shape[1] == 1 and np.array_equal(found[:], shown([greys[0], *greys]))
+    found = read([*greys, colours[1]], tmp_path / "cache")[0]
+    assert found.shape[1] == 3 and np.array_equal(found[:], shown([*greys, colours[1]]))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_file_that_is_no_image_costs_the_others_nothing(channels, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnntrain.data.sources.decode.PIECE_FILES", 3)
+    paths = paint(tmp_path / "a", 8, channels=channels)
+    content = paths[4].read_bytes()
+    paths[4].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"4\.png: can't be read as an image"):
         read(paths, tmp_path / "cache")
+    names = opened(monkeypatch)
+    with pytest.raises(DataError, match=r"4\.png: can't be read as an image"):
+        read(paths, tmp_path / "cache")
+    assert set(names) == {"0.png", "4.png"}, "of which the first says how large all are"
+    names.clear()
+    left = [*paths[:4], *paths[5:]]
+    assert np.array_equal(read(left, tmp_path / "cache")[0][:], shown(left))
+    assert names == ["0.png"]
+    paths[4].write_bytes(content)
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
+    assert set(names) == {"0.png", "4.png"} and len(entries(tmp_path / "cache")) == 1
+
+
+def test_where_no_file_is_an_image_nothing_is_left_behind(tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    for path in paths:
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3 of 3 images can't be used"):
+        read(paths, tmp_path / "cache", size=(4, 4))
     assert [path.suffix for path in (tmp_path / "cache" / "pixels").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("damage", ["pixels", "marks", "no marks"])
+def test_what_is_damaged_is_not_taken_over(damage, tmp_path):
+    paths = paint(tmp_path / "a", 3)
+    read(paths, tmp_path / "cache")
+    [place] = entries(tmp_path / "cache")
+    if damage == "no marks":
+        (place / "marks").unlink()
+    else:
+        content = bytearray((place / damage).read_bytes())
+        content[5] ^= 1
+        (place / damage).write_bytes(content)
+    paths += paint(tmp_path / "b", 1)
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
+
+
+def test_where_there_is_no_room_for_both_the_older_one_goes_first(tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 4)
+    read(paths, tmp_path / "cache")
+    [old] = entries(tmp_path / "cache")
+    seen, names = [], opened(monkeypatch)
+    monkeypatch.setattr("cnntrain.data.sources.decode.check_room", lambda folder, size: seen.append(old.exists()))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 4 * 5 * 4 - 1))
+    read(paths[1:], tmp_path / "cache")
+    assert seen == [False] and {*names} == {"1.png", "2.png", "3.png"}
 
 
 def test_a_cache_that_cannot_be_written_to(tmp_path):

@@ -1,6 +1,7 @@
 """Image files decoded into the cache, by several processes."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -13,16 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.cores import as_many_as_cores
-from cnntrain.data.cache import check_room, entry
+from cnntrain.data.cache import Content, Older, check_room, entry
 from cnntrain.data.images import DIGEST_BYTES, OnDisk, Reporter, digests_of
+from cnntrain.data.sources.known import Known, marks_of
 from cnntrain.data.sources.pictures import Channels, check_size, fitted, open_picture
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    Written = tuple[tuple[int, ...], str, NDArray[np.uint8]]
 
 Size = tuple[int, int]
 
@@ -44,7 +44,8 @@ def decoded(
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
     Without `size` (height, width) they must have one size; without `channels` they are grey if all of
-    them are. A file with another size or time is another image, and so is one that was put in its place.
+    them are. A file with another size or time is another image, and so is one that was put in its place; the others
+    are not decoded again.
     Of the folder or the lists `origin`, which name the images, the newest state is kept. A `note` on them is told once,
     when they are decoded.
     Raises `DataError` naming the files that can't be read.
@@ -59,10 +60,25 @@ def decoded(
     family = json.dumps([[os.path.abspath(path) for path in origin], size, channels])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
-    def write(file: Path) -> "Written":
+    def write(file: Path, older: Older | None) -> Content:
         if note:
             reporter.say(note)
-        return _decode(file, paths, each, size, channels, reporter)
+        first, shape = _shape_of(paths, size, channels)
+        known = Known.of(older, marks_of(listing), shape) if older else None
+        work = [
+            _Piece(
+                file,
+                start,
+                paths[start : start + each],
+                size,
+                channels,
+                first,
+                shape,
+                known and known.part(start, each),
+            )
+            for start in range(0, len(paths), each)
+        ]
+        return _decode(file, work, marks_of(listing), reporter)
 
     return entry(cache, family, json.dumps([family, listing]), write)
 
@@ -78,41 +94,46 @@ class _Piece:
     channels: Channels | None
     first: Path
     shape: Size
+    known: Known | None
 
 
 @dataclass(frozen=True)
 class _Done:
-    """The digests of a piece's images as they are stored, and as greys if all of them are; why others can't be read."""
+    """The digests of a piece's images as they are stored, and as greys if all of them are.
+
+    `unreadable` are why others can't be read, by their place in the piece; black ones stand for them.
+    """
 
     digests: "NDArray[np.uint8]"
     as_greys: "NDArray[np.uint8] | None"
-    unreadable: list[str]
+    unreadable: dict[int, str]
 
 
-def _decode(
-    file: Path, paths: Sequence[Path], each: int, size: Size | None, channels: Channels | None, reporter: Reporter
-) -> "Written":
+def _decode(file: Path, work: Sequence[_Piece], marks: "NDArray[np.uint8]", reporter: Reporter) -> Content:
     import numpy as np
 
-    count = len(paths)
-    first, (height, width) = _shape_of(paths, size, channels)
+    count, channels, shape = len(marks), work[0].channels, work[0].shape
     # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
     stored = channels or 3
-    check_room(file.parent, count * (stored + (channels is None)) * height * width)
+    check_room(file.parent, count * (stored + (channels is None)) * math.prod(shape))
     file.touch()
-    work = [
-        _Piece(file, start, paths[start : start + each], size, channels, first, (height, width))
-        for start in range(0, count, each)
-    ]
     done = _by_processes(work, reporter, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
-    unreadable = [reason for piece in done for reason in piece.unreadable]
-    if unreadable:
-        raise _unreadable(unreadable, count)
+    unreadable = {
+        piece.start + place: reason
+        for piece, found in zip(work, done, strict=True)
+        for place, reason in found.unreadable.items()
+    }
+    failure = _unreadable([*unreadable.values()], count) if unreadable else None
+    if failure and len(unreadable) == count:
+        raise failure
+    marks = marks.copy()
+    marks[[*unreadable]] = 0
     greys = [piece.as_greys for piece in done if piece.as_greys is not None]
     if channels is None and len(greys) == len(done):
-        _narrow(file, count, height, width)
-        return (count, 1, height, width), "|u1", np.concatenate(greys)
-    return (count, stored, height, width), "|u1", np.concatenate([piece.digests for piece in done])
+        _narrow(file, count, *shape)
+        return Content((count, 1, *shape), "|u1", np.concatenate(greys), marks, failure)
+    digests = np.concatenate([piece.digests for piece in done])
+    return Content((count, stored, *shape), "|u1", digests, marks, failure)
 
 
 def _shape_of(paths: Sequence[Path], size: Size | None, channels: Channels | None) -> tuple[Path, Size]:
@@ -140,8 +161,10 @@ def _unreadable(reasons: Sequence[str], count: int) -> DataError:
 
 
 def _by_processes(work: Sequence[_Piece], reporter: Reporter, count: int) -> list[_Done]:
+    new = sum(len(piece.paths) - (piece.known.count if piece.known else 0) for piece in work)
+    told = f"{count:,}" if new == count else f"{new:,} of {count:,}"
     # Where no bar is drawn, as in a batch job, it would be silent for long.
-    reporter.say(f"decoding {count:,} image files, which is done once")
+    reporter.say(f"decoding {told} image files, which is done once")
     others = active_children()
     pool = ProcessPoolExecutor(min(as_many_as_cores(), len(work)), get_context("spawn"), _begin_worker)
     done = []
@@ -184,15 +207,15 @@ def _decode_piece(piece: _Piece) -> _Done:
 
     planes = piece.channels or 3
     nothing = np.empty((0, DIGEST_BYTES), np.uint8)
-    digests, as_greys, unreadable = [nothing], [nothing], []
+    digests, as_greys, unreadable = [nothing], [nothing], dict[int, str]()
     with piece.file.open("rb+") as out:
         out.seek(piece.start * planes * piece.shape[0] * piece.shape[1])
-        for path in piece.paths:
+        for place, path in enumerate(piece.paths):
             try:
-                array = np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels))
+                array = _array_of(piece, place, path)
             except DataError as error:
-                unreadable.append(str(error))
-                continue
+                unreadable[place] = str(error)
+                array = np.zeros(piece.shape, np.uint8)
             if array.shape[:2] != piece.shape:
                 one, other = (f"{width}x{height}" for height, width in (piece.shape, array.shape[:2]))
                 said = f"images differ in size: {piece.first} is {one}, {path} is {other}"
@@ -204,6 +227,15 @@ def _decode_piece(piece: _Piece) -> _Done:
             out.write(image.tobytes())
     greys = np.concatenate(as_greys)
     return _Done(np.concatenate(digests), greys if len(greys) == len(piece.paths) else None, unreadable)
+
+
+def _array_of(piece: _Piece, place: int, path: Path) -> "NDArray[np.uint8]":
+    """One image, (height, width) or (height, width, 3)."""
+    import numpy as np
+
+    if piece.known is not None and (known := piece.known.get(place, piece.channels)) is not None:
+        return known
+    return np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels))
 
 
 def _narrow(file: Path, count: int, height: int, width: int) -> None:
