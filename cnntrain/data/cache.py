@@ -2,7 +2,7 @@
 
 An entry is a folder with `pixels` and `digests`, raw, and `header.json`, which says what they are; `marks` are there
 where images come from files of their own. It is made under another name, synced and renamed, so that it is whole or
-absent.
+absent. Where some files can't be read, what could be is kept under a name that nobody asks for, to be copied from.
 """
 
 from __future__ import annotations
@@ -29,17 +29,12 @@ if TYPE_CHECKING:
 
 FORMAT = "cnntrain pixels 1"
 
-# What an entry is called in which images are missing.
-UNFINISHED = "unfinished"
-# Bytes that a new entry may need for each pixel of an older one: four for as many images, and there may be more.
-ROOM = 8
-
 
 @dataclass(frozen=True)
 class Content:
     """What there is in a file of pixels: their shape and type, and the digest of each image.
 
-    `marks`, (images, 16), tell what each was made of, zeros that it is missing; `failure` says why some are.
+    `marks`, (images, 16), tell what each image was made of, and are zeros where it is missing; `failure` says why.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +50,10 @@ class Older:
 
     file: Path
     content: Content
+
+    def remove(self) -> None:
+        """Take it away, as where there is no room for both."""
+        _remove([self.file.parent])
 
 
 # Writes an entry's pixels to a file; from an older one, where there is one with marks.
@@ -75,7 +74,12 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(place.parent / f".{_short(family)}.lock"):
-            return _open(place) or _make(place, write)
+            found = _open(place)
+            if found is None:
+                return _make(place, write)
+            # What could not be removed when it was made.
+            _remove(other for other in place.parent.glob(f"{_short(family)}-*") if other != place)
+            return found
     except OSError as error:
         where = error.filename or place.parent
         raise DataError(
@@ -159,12 +163,14 @@ def _make(place: Path, write: Write) -> OnDisk:
         (part / "header.json").write_text(json.dumps(_header(content)), encoding="utf-8")
         for file in part.iterdir():
             atomic.sync(file)
-        _remove(others)
-        part.rename(place.with_name(f"{family}-{UNFINISHED}") if content.failure else place)
+        made_at = part.with_name(part.name[1:].removesuffix(atomic.PART)) if content.failure else place
+        _remove([made_at])
+        part.rename(made_at)
         atomic.sync_folder(place.parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    _remove(other for other in others if other != made_at)
     if content.failure:
         raise content.failure
     made = _open(place)
@@ -174,13 +180,11 @@ def _make(place: Path, write: Write) -> OnDisk:
 
 
 def _older(others: Sequence[Path]) -> Older | None:
-    """The newest entry whose images can be taken over; none where there is no room for both."""
+    """The newest entry whose images can be taken over."""
     for other in others:
         content = _content(other)
-        if content is not None and content.marks is not None:
-            count, _, height, width = content.shape
-            has_room = shutil.disk_usage(other).free >= ROOM * count * height * width
-            return Older(other / "pixels", content) if has_room else None
+        if content is not None and content.marks is not None and len(content.shape) == 4 and content.dtype == "|u1":
+            return Older(other / "pixels", content)
     return None
 
 
@@ -189,10 +193,15 @@ def _remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def has_room(folder: Path, size: int) -> bool:
+    """Whether `size` bytes fit on the disk."""
+    return shutil.disk_usage(folder).free >= size
+
+
 def check_room(folder: Path, size: int) -> None:
     """Raise `DataError` where `size` bytes do not fit on the disk."""
-    free = shutil.disk_usage(folder).free
-    if free < size:
+    if not has_room(folder, size):
+        free = shutil.disk_usage(folder).free
         raise DataError(
             f"{folder}: the decoded images take {size / 2**30:,.1f} GiB, but only {free / 2**30:,.1f} GiB are free; "
             f"free some space, set a smaller `size:`, or set CNNTRAIN_CACHE_DIR to another folder"

@@ -1,5 +1,6 @@
 """Decoded once: image files in the memory-mapped cache, and arrays that are larger than the memory budget."""
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
 from cnntrain.data.sources.folders import csv_file, image_folder
+from cnntrain.data.sources.known import Known
 from cnntrain.data.sources.pictures import fitted, open_picture
 from cnntrain.data.splits import duplicates
 from cnntrain.errors import DataError, Interrupted
@@ -246,11 +248,73 @@ def test_where_there_is_no_room_for_both_the_older_one_goes_first(tmp_path, monk
     paths = paint(tmp_path / "a", 4)
     read(paths, tmp_path / "cache")
     [old] = entries(tmp_path / "cache")
-    seen, names = [], opened(monkeypatch)
-    monkeypatch.setattr("cnntrain.data.sources.decode.check_room", lambda folder, size: seen.append(old.exists()))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=8 * 4 * 5 * 4 - 1))
+    names, needed = opened(monkeypatch), 5 * 4 * 5 * 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1 + needed * (not old.exists())))
+    paths += paint(tmp_path / "b", 1)
+    assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
+    assert {*names} == {"0.png", "1.png", "2.png", "3.png"}
+    names.clear()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     read(paths[1:], tmp_path / "cache")
-    assert seen == [False] and {*names} == {"1.png", "2.png", "3.png"}
+    assert {*names} == {"1.png"}
+
+
+def test_another_decoder_decodes_all(tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 3)
+    read(paths, tmp_path / "cache")
+    names = opened(monkeypatch)
+    monkeypatch.setattr("cnntrain.data.sources.known.DECODER", 0)
+    read(paths[:2], tmp_path / "cache")
+    assert {*names} == {"0.png", "1.png"}
+
+
+@pytest.mark.parametrize("is_bad", [False, True])
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, OSError])
+def test_what_ends_the_exchange_of_entries_costs_one_of_them_at_most(stopped, is_bad, tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 4)
+    read(paths, tmp_path / "cache")
+    [new] = paint(tmp_path / "b", 1)
+    if is_bad:
+        new.write_bytes(b"no image")
+
+    def stop(*_):
+        raise stopped
+
+    monkeypatch.setattr("cnntrain.data.cache.Path.rename", stop)
+    with pytest.raises((KeyboardInterrupt, DataError)):
+        read([*paths, new], tmp_path / "cache")
+    monkeypatch.undo()
+    names = opened(monkeypatch)
+    paint(tmp_path / "b", 1)
+    assert np.array_equal(read([*paths, new], tmp_path / "cache")[0][:], shown([*paths, new]))
+    assert {*names} == {"0.png"} and len(entries(tmp_path / "cache")) == 1
+
+
+def test_what_could_not_be_removed_goes_later(tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 4)
+    read(paths, tmp_path / "cache")
+    monkeypatch.setattr("cnntrain.data.cache.shutil.rmtree", lambda *_, **__: None)
+    read(paths[1:], tmp_path / "cache")
+    assert len(entries(tmp_path / "cache")) == 2
+    monkeypatch.undo()
+    assert np.array_equal(read(paths[1:], tmp_path / "cache")[0][:], shown(paths[1:]))
+    assert len(entries(tmp_path / "cache")) == 1
+
+
+@pytest.mark.parametrize("how", ["cut off after the look", "of another type", "of other dimensions"])
+def test_an_older_entry_that_can_not_be_copied_from(how, tmp_path, monkeypatch):
+    paths = paint(tmp_path / "a", 4)
+    read(paths, tmp_path / "cache")
+    [old] = entries(tmp_path / "cache")
+    if how == "cut off after the look":
+        of = Known.of
+        cut = lambda *given: (os.truncate(old / "pixels", 70), of(*given))[1]  # noqa: E731
+        monkeypatch.setattr("cnntrain.data.sources.decode.Known.of", cut)
+    else:
+        header = json.loads((old / "header.json").read_text())
+        header |= {"dtype": "|i1"} if how == "of another type" else {"shape": [4, 3, 20]}
+        (old / "header.json").write_text(json.dumps(header))
+    assert np.array_equal(read(paths[1:], tmp_path / "cache")[0][:], shown(paths[1:]))
 
 
 def test_a_cache_that_cannot_be_written_to(tmp_path):

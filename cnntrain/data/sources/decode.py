@@ -8,13 +8,13 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnntrain.cores import as_many_as_cores
-from cnntrain.data.cache import Content, Older, check_room, entry
+from cnntrain.data.cache import Content, Older, check_room, entry, has_room
 from cnntrain.data.images import DIGEST_BYTES, OnDisk, Reporter, digests_of
 from cnntrain.data.sources.known import Known, marks_of
 from cnntrain.data.sources.pictures import Channels, check_size, fitted, open_picture
@@ -64,21 +64,17 @@ def decoded(
         if note:
             reporter.say(note)
         first, shape = _shape_of(paths, size, channels)
-        known = Known.of(older, marks_of(listing), shape) if older else None
-        work = [
-            _Piece(
-                file,
-                start,
-                paths[start : start + each],
-                size,
-                channels,
-                first,
-                shape,
-                known and known.part(start, each),
-            )
-            for start in range(0, len(paths), each)
-        ]
-        return _decode(file, work, marks_of(listing), reporter)
+        # Whether all are grey is known at the end; until then there is room for colours, and for greys beside them.
+        needed = len(paths) * (channels or 4) * math.prod(shape)
+        if older and not has_room(file.parent, needed):
+            older.remove()
+            older = None
+        check_room(file.parent, needed)
+        marks = marks_of(listing)
+        known = Known.of(older, marks, shape) if older else None
+        whole = _Piece(file, 0, paths, size, channels, first, shape, known)
+        work = [whole.part(start, each) for start in range(0, len(paths), each)]
+        return _decode(file, work, marks, reporter)
 
     return entry(cache, family, json.dumps([family, listing]), write)
 
@@ -95,6 +91,11 @@ class _Piece:
     first: Path
     shape: Size
     known: Known | None
+
+    def part(self, start: int, count: int) -> "_Piece":
+        """So many of a whole, from `start` on."""
+        known = self.known and self.known.part(start, count)
+        return replace(self, start=start, paths=self.paths[start : start + count], known=known)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,6 @@ def _decode(file: Path, work: Sequence[_Piece], marks: "NDArray[np.uint8]", repo
     import numpy as np
 
     count, channels, shape = len(marks), work[0].channels, work[0].shape
-    # Whether all of them are grey is known at the end; until then there is room for colours, and for greys beside them.
-    stored = channels or 3
-    check_room(file.parent, count * (stored + (channels is None)) * math.prod(shape))
     file.touch()
     done = _by_processes(work, reporter, count) if len(work) > FEW else [_decode_piece(piece) for piece in work]
     unreadable = {
@@ -133,7 +131,7 @@ def _decode(file: Path, work: Sequence[_Piece], marks: "NDArray[np.uint8]", repo
         _narrow(file, count, *shape)
         return Content((count, 1, *shape), "|u1", np.concatenate(greys), marks, failure)
     digests = np.concatenate([piece.digests for piece in done])
-    return Content((count, stored, *shape), "|u1", digests, marks, failure)
+    return Content((count, channels or 3, *shape), "|u1", digests, marks, failure)
 
 
 def _shape_of(paths: Sequence[Path], size: Size | None, channels: Channels | None) -> tuple[Path, Size]:
@@ -164,7 +162,7 @@ def _by_processes(work: Sequence[_Piece], reporter: Reporter, count: int) -> lis
     new = sum(len(piece.paths) - (piece.known.count if piece.known else 0) for piece in work)
     told = f"{count:,}" if new == count else f"{new:,} of {count:,}"
     # Where no bar is drawn, as in a batch job, it would be silent for long.
-    reporter.say(f"decoding {told} image files, which is done once")
+    reporter.say(f"decoding {told} image files, which is done once" if new else f"copying {count:,} decoded images")
     others = active_children()
     pool = ProcessPoolExecutor(min(as_many_as_cores(), len(work)), get_context("spawn"), _begin_worker)
     done = []
