@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cnntrain.training.probe import layers_of
+from cnntrain.training.watching import watched
 
 if TYPE_CHECKING:
     from cnntrain.training.state import State
@@ -71,9 +72,8 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
         if values is not None and not values.isfinite().all():
             notes.append(what)
 
-    def watch(name: str, layer: nn.Module) -> RemovableHandle:
-        what = f"the output of layer `{name}`"
-        return layer.register_forward_hook(lambda _, given, output: look(what, output, outputs))
+    def look_at(name: str, output: Tensor) -> None:
+        look(f"the output of layer `{name}`", output, outputs)
 
     def watch_gradient(name: str, parameter: nn.Parameter) -> RemovableHandle:
         what = f"the gradient of layer `{_layer(name)}`"
@@ -84,10 +84,10 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
         return handle
 
     handles = [network.register_forward_pre_hook(lambda _, given: look("an image", given[0], outputs))]
-    handles += [watch(name, layer) for name, layer in layers_of(network)]
     handles += [watch_gradient(*named) for named in network.named_parameters() if named[1].requires_grad]
     try:
-        yield outputs, gradients
+        with watched(layers_of(network), look_at):
+            yield outputs, gradients
     finally:
         for handle in handles:
             handle.remove()

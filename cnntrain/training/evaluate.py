@@ -5,16 +5,18 @@ Shapes: logits are (images, classes), labels (images,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
+from cnntrain.training.watching import watched
+
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from cnntrain.data.batches import Resident
     from cnntrain.training.distributed import Ranks
@@ -33,40 +35,35 @@ class Score:
 
 def logits_of(network: nn.Module, images: Resident, told: Callable[[int], None] = lambda done: None) -> Tensor:
     """The network's logits for every image, in order; `told` is called with how many are done."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            answers, done = [], 0
-            for batch, _ in images.batches(min(BATCH, at_once(network, images))):
-                answers.append(network(batch))
-                done += len(batch)
-                told(done)
-            return torch.cat(answers)
-    finally:
-        network.train(was_training)
+    size = min(BATCH, at_once(network, images))
+    with _answering(network):
+        answers, done = [], 0
+        for batch, _ in images.batches(size):
+            answers.append(network(batch))
+            done += len(batch)
+            told(done)
+        return torch.cat(answers)
 
 
 def at_once(network: nn.Module, images: Resident) -> int:
     """How many images a network can take at once with little memory, at least one: found by giving it a black one."""
     black = torch.zeros((1, *images.preprocessing.shape), device=images.labels.device)
     sizes = [black.numel()]
+    with _answering(network), watched(network.named_modules(), lambda _, output: sizes.append(output.numel())):
+        network(black)
+    return max(1, VALUES // max(sizes))
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        # A plugin's modules may give each other anything.
-        if isinstance(output, Tensor):
-            sizes.append(output.numel())
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
+@contextmanager
+def _answering(network: nn.Module) -> Iterator[None]:
+    """The network as it is when it is not trained."""
     was_training = network.training
+    network.eval()
     try:
         with torch.inference_mode():
-            network.eval()(black)
+            yield
     finally:
         network.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    return max(1, VALUES // max(sizes))
 
 
 def score(logits: Tensor, labels: Tensor) -> Score:

@@ -6,17 +6,16 @@ Shapes: images are (batch, channels, height, width), labels (batch,).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cnntrain.network.modules import BookDropout, weights_of
+from cnntrain.training.watching import watched
 
 # Beyond this a sigmoid or tanh is taken for saturated: its slope is below 1/25 of the largest.
 SATURATED = 0.99
@@ -62,7 +61,7 @@ def probe(network: nn.Module, images: Tensor, labels: Tensor) -> list[LayerProbe
         if isinstance(module, nn.Dropout | BookDropout):
             module.eval()
     outputs: dict[str, Tensor] = {}
-    with _watching(network, outputs):
+    with watched(layers_of(network), lambda name, output: outputs.update({name: output.detach()})):
         loss = functional.cross_entropy(network(images), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     modules = dict(network.named_modules())
@@ -78,24 +77,6 @@ def layers_of(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Modul
         return
     for child_name, child in children:
         yield from layers_of(child, f"{name}.{child_name}".lstrip("."))
-
-
-@contextmanager
-def _watching(network: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
-    def note(name: str) -> Callable[..., None]:
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            # A plugin's modules may give each other anything.
-            if isinstance(output, Tensor):
-                outputs[name] = output.detach()
-
-        return keep
-
-    handles = [module.register_forward_hook(note(name)) for name, module in layers_of(network)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _describe(name: str, module: nn.Module, output: Tensor) -> LayerProbe:

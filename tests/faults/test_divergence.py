@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cnntrain import registry
 from cnntrain.app.display import Silent
@@ -127,6 +128,26 @@ def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path):
         "training: {epochs: 1, batch_size: 16, shuffle: never, optimizer: {sgd: 1.0}}\n"
     )
     with pytest.raises(Diverged, match="first to be not finite: the gradient of layer `1_dense` in epoch 1, batch 2"):
+        train_run(config_of(config), tmp_path / "run", Where(device="cpu"))
+
+
+class Rows(nn.Module):
+    """A layer whose own part gives a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(8, 6, batch_first=True)
+
+    def forward(self, images):
+        """(batch, channels, height, width) -> (batch, 6)."""
+        return self.lstm(images.flatten(1, 2))[1][0][-1]
+
+
+def test_parts_that_give_tuples_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
+    registry.layers.register("rows")(lambda given, /: Rows())
+    config = "data: {source: digits}\nnetwork: [rows, softmax]\ntraining: {epochs: 1, optimizer: {sgd: 1e38}}"
+    with pytest.raises(Diverged, match="first to be not finite: "):
         train_run(config_of(config), tmp_path / "run", Where(device="cpu"))
 
 
