@@ -86,8 +86,8 @@ class Relay:
         self.hear("warn", self.seed, line)
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """How far the run is; not each time."""
-        if monotonic() - self.sent >= REPORT_SECONDS:
+        """How far the run is; not each time, but where it has ended, with fewer epochs than it might have had too."""
+        if done >= total or monotonic() - self.sent >= REPORT_SECONDS:
             self.sent = monotonic()
             self.hear("progress", self.seed, done, total)
 

@@ -37,7 +37,7 @@ from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.guessing import unlike
-from cnntrain.training.loop import Remark, RolledBack, settle, train
+from cnntrain.training.loop import Progress, Remark, RolledBack, settle, train
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
 
@@ -251,8 +251,7 @@ def _iterate(run: Running, request: Request) -> Iterator[float]:
             # A rank can have one alone, and below all ask each other.
             continue
         else:
-            epochs, before = run.config.training.epochs, (item.epoch - 1) * item.batches
-            run.display.progress(before + item.batch, epochs * item.batches, f"epoch {item.epoch}/{epochs}")
+            _show(run, item)
         asked = run.state.ranks.agree(request.signal or (SAVE if interval.is_over(run.state.step) else None))
         if asked == SAVE:
             _save_within(run)
@@ -267,12 +266,22 @@ def _iterate(run: Running, request: Request) -> Iterator[float]:
             raise
 
 
+def _show(run: Running, at: Progress) -> None:
+    """Move the bar over all epochs; it stays while the last one is evaluated."""
+    epochs, what = run.config.training.epochs, ", evaluation" if at.batch == at.batches else ""
+    done, total = (at.epoch - 1) * at.batches + at.batch, epochs * at.batches
+    run.display.progress(min(done, total - 1), total, f"epoch {at.epoch}/{epochs}{what}")
+
+
 def _keep(run: Running, result: EpochResult) -> None:
     # `best` comes after `last`: a resumed run can write it again from there, and it is never ahead of the state.
     run.directory.save_last(run.checkpoint(with_state=True))
     if result.best:
         run.directory.save_best(run.checkpoint(with_state=False))
     run.write_rows()
+    if run.state.stopped:
+        total = run.config.training.epochs * run.given.plan.batches
+        run.display.progress(total, total, "all epochs")
     run.display.say(epoch_line(result, run.config.training.epochs))
 
 

@@ -65,8 +65,11 @@ class Terminal:
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Move the bar; often enough for the eye, not for every call. When all is done it is taken away."""
-        is_due = bool(self.bar.tasks) if done >= total else monotonic() - self.drawn >= REFRESH_SECONDS
-        if self.bar.disable or not is_due:
+        if self.bar.disable:
+            return
+        is_new = any(task.description != what for task in self.bar.tasks)
+        is_due = bool(self.bar.tasks) if done >= total else is_new or monotonic() - self.drawn >= REFRESH_SECONDS
+        if not is_due:
             return
         self.drawn = monotonic()
         if not self.bar.tasks:

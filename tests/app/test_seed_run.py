@@ -61,7 +61,7 @@ def test_progress_is_relayed_a_few_times_a_second(monkeypatch):
     clock, heard = [100.0], []
     monkeypatch.setattr(seed_run, "monotonic", lambda: clock[0])
     relay = Relay(7, lambda *message: heard.append(message))
-    for done, after in ((1, 0), (2, 0.1), (3, 0.15), (4, 0.1), (5, 0.3)):
+    for done, after in ((1, 0), (2, 0.1), (3, 0.15), (4, 0.1), (5, 0.3), (9, 0)):
         clock[0] += after
         relay.progress(done, 9, "epoch 1/1")
-    assert heard == [("progress", 7, 1, 9), ("progress", 7, 3, 9), ("progress", 7, 5, 9)]
+    assert heard == [("progress", 7, 1, 9), ("progress", 7, 3, 9), ("progress", 7, 5, 9), ("progress", 7, 9, 9)]

@@ -51,6 +51,18 @@ def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
     assert "1/9" in drawn and "images" not in drawn
 
 
+def test_what_is_done_now_is_told_at_once(capsys, monkeypatch):
+    monkeypatch.setattr(console, "REFRESH_SECONDS", 1000)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with Terminal(quiet=False) as display:
+        display.progress(1, 9, "epoch 1/3")
+        display.progress(2, 9, "epoch 1/3")
+        display.progress(3, 9, "epoch 1/3, evaluation")
+    drawn = capsys.readouterr().err
+    assert "evaluation" in drawn and "3/9" in drawn and "2/9" not in drawn
+
+
 def test_rows_that_fill_a_terminal_meet_no_bar(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     with Terminal(quiet=False, is_shared=True) as display:
