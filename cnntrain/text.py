@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def in_a_line(text: str) -> str:
+    """The same printable text without an end of a line, with which it could pass itself off for another one."""
+    return printable(text).replace("\n", "\\n")
+
+
 def shortened(text: str, length: int) -> str:
     """The text, or its beginning and its end where it is longer than `length` characters."""
     half = (length - 3) // 2

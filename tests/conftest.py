@@ -105,6 +105,8 @@ def cnntrain(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["cnntrain", *map(str, arguments)])
+        # What it sets for its children is not meant for those of other tests.
+        monkeypatch.setenv("PYTHONSAFEPATH", "")
         capsys.readouterr()
         try:
             main()

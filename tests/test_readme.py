@@ -76,7 +76,8 @@ def test_every_command_is_in_its_table():
 def test_its_error_message_is_what_one_gets(cnntrain, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text("network:\n  - conv: {filters: 8, kernal_size: 3}\ntraining:\n  batch_size: -1\n")
-    assert cnntrain("check", "c.yaml").err in README
+    outcome = cnntrain("check", "c.yaml")
+    assert outcome.code == 2 and outcome.err in README
 
 
 def test_every_shipped_config_is_right_and_says_how_to_run_it(cnntrain):

@@ -15,7 +15,7 @@ from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
-from cnntrain.run.directory import as_csv, last_words, left_by, writer_of
+from cnntrain.run.directory import as_csv, check_links, last_words, left_by, writer_of
 from cnntrain.run.summary import parsed
 from cnntrain.text import as_command
 from cnntrain.training.rows import EpochResult, LayerHealth
@@ -48,6 +48,7 @@ def examine(run_dir: Path, plugins: Sequence[Path] = ()) -> Examination:
     """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
     if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
         raise UsageError(f"{run_dir}: not a run directory: it has neither `config.yaml` nor `checkpoints`")
+    check_links(run_dir)
     run = _Run(run_dir, plugins)
     writer = writer_of(run_dir)
     problems = [*run.checkpoints()]

@@ -26,7 +26,7 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
-from cnntrain.text import as_command, listed, printable
+from cnntrain.text import as_command, in_a_line, listed, printable
 
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
@@ -163,7 +163,7 @@ def _page(
     verdict = " ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"])))
     remarks = [_sentence(line) for line in (*summary.get("remarks", ()), *judged["remarks"])]
     if summary["changes"]:
-        command += f"\n# its settings were changed when it was resumed: {'; '.join(summary['changes'])}"
+        command += f"\n# its settings were changed when it was resumed: {in_a_line('; '.join(summary['changes']))}"
     named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
     title, classes = printable(str(run_dir)), [row["class"] for row in judged["classes"]]
     frequent = confusions(judged["confusion_matrix"], classes) if len(classes) > READABLE else ()

@@ -95,7 +95,7 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     before, after = (
         one.model_copy(update={"data": one.data.model_copy(update={"memory_budget": None})}) for one in (before, after)
     )
-    fixed = ["seed", "data", "network", "init", "dropout_scaling"]
+    fixed = ["seed", "data", "network", "init", "init_from", "dropout_scaling"]
     changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
     if before.training.optimizer.name != after.training.optimizer.name:
         changed.append("training.optimizer")

@@ -99,6 +99,8 @@ def resume_stepwise(
     request: Request | None = None,
 ) -> Training:
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
+    if run_dir.is_file() and (run_dir.parent / "checkpoints").is_dir():
+        raise UsageError(f"{run_dir}: not a checkpoint; name the run, {run_dir.parent}")
     file = _reaching_up(run_dir) if run_dir.is_file() else None
     with joined(where.device) as ranks:
         display = Logged(_heard(display, ranks))

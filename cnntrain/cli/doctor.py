@@ -10,7 +10,7 @@ import typer
 from cnntrain.cli.options import AsJson, Plugins
 from cnntrain.cli.output import print_json
 from cnntrain.errors import UsageError
-from cnntrain.text import counted
+from cnntrain.text import counted, in_a_line, printable
 
 
 def run(
@@ -28,11 +28,11 @@ def run(
     if as_json:
         print_json(as_data(found))
     else:
-        typer.echo(f"{found.run_dir}: {found.status}")
+        typer.echo(f"{found.run_dir}: {in_a_line(found.status)}")
         for problem in found.problems:
-            typer.echo(f"problem: {problem.what}\n    fix: {problem.fix}")
+            typer.echo(printable(f"problem: {problem.what}\n    fix: {problem.fix}"))
         for note in found.notes:
-            typer.echo(f"note: {note}")
+            typer.echo(printable(f"note: {note}"))
     if found.problems:
         raise UsageError(f"{run_dir}: {counted(len(found.problems), 'problem')}")
     if not as_json:

@@ -12,7 +12,13 @@ from cnntrain.files import matching
 
 DataDir = Annotated[
     Path | None,
-    typer.Option(help="The folder with the data sets.", envvar="CNNTRAIN_DATA_DIR", show_envvar=True, file_okay=False),
+    typer.Option(
+        help="The folder with the data sets.",
+        envvar="CNNTRAIN_DATA_DIR",
+        show_envvar=True,
+        exists=True,
+        file_okay=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto (CUDA, else CPU), cpu, cuda, cuda:1, mps.")]
 Plugins = Annotated[

@@ -161,7 +161,10 @@ def _holder(document: Document, place: Place, override: str, where: Position) ->
             inner = here.get(part)
         following = str(place[depth])
         names = {inner} if isinstance(inner, str) else set(inner) if isinstance(inner, dict) else {following}
-        if inner is None or (place[:depth] in ONE_OF and following not in names):
+        is_other = place[:depth] in ONE_OF and following not in names
+        if is_other:
+            _check_argument(document, place[:depth], following, override)
+        if inner is None or is_other:
             _forget(document, place[:depth])
             document.places[place[:depth]] = where
             inner = here[part] = {}
@@ -174,6 +177,13 @@ def _holder(document: Document, place: Place, override: str, where: Position) ->
             raise ConfigError([Problem(f"override `{override}`: `{name}` is {inner!r}, which has no parts")])
         here = inner
     return here
+
+
+def _check_argument(document: Document, place: Place, name: str, override: str) -> None:
+    """Raise `ConfigError` where a choice is to be replaced by what is an argument of it."""
+    meant = place_of(ABBREVIATED.get(name, name), document.value)
+    if meant.startswith(".".join(map(str, place)) + "."):
+        raise ConfigError([Problem(f"override `{override}`: did you mean `{meant}`?")])
 
 
 def _alone(name: int | str) -> str | None:

@@ -133,7 +133,8 @@ def _content(place: Path) -> Content | None:
         shape, dtype = tuple(header["shape"]), np.dtype(header["dtype"])
         content = Content(shape, dtype.str, read("digests"), read("marks") if "marks" in header else None)
         size = (place / "pixels").stat().st_size
-        is_whole = header == _header(content) and size == int(np.prod(shape)) * dtype.itemsize
+        # Bytes that are taken for objects would be taken for addresses.
+        is_whole = not dtype.hasobject and header == _header(content) and size == int(np.prod(shape)) * dtype.itemsize
         is_whole &= all(len(part) == shape[0] for part in (content.digests, content.marks) if part is not None)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -206,10 +206,10 @@ class Folders:
         return found
 
     def resolve(self, path: str) -> Path:
-        """A path written in a config: relative to the named folder where it is found there, else to here."""
+        """A path written in a config: in the named folder if it is there, else from here on; `~` is home."""
         if self.named is not None and (self.named / path).exists():
             return self.named / path
-        return Path(path)
+        return Path(os.path.expanduser(path))
 
 
 def _hint(path: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from cnntrain.text import loss
+from cnntrain.text import in_a_line, loss
 
 if TYPE_CHECKING:
     from cnntrain.training.rows import EpochResult
@@ -34,6 +34,7 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
 
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows of cells in columns, as wide as terminals show them: the first `left` flush left, the others flush right."""
+    rows = [[in_a_line(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

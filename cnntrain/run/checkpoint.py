@@ -70,6 +70,9 @@ def _unpacked(data: bytes, file: Path) -> Any:
         with warnings.catch_warnings():
             # torch warns of pickles that it would rather not read; those are refused below in any case.
             warnings.simplefilter("ignore")
+            # torch reads its older formats too, in which a few bytes can claim any size.
+            if not data.startswith(b"PK\x03\x04"):
+                raise ValueError("it is not a zip file")
             # Packed members could unpack to anything; torch's own are stored as they are.
             with zipfile.ZipFile(io.BytesIO(data)) as packed:
                 members = packed.infolist()
@@ -101,8 +104,9 @@ def _unsealed(file: Path) -> bytes:
         with file.open("rb") as opened:
             opened.seek(max(0, file.stat().st_size - _COMMENT_LENGTH))
             if not opened.read(_COMMENT_LENGTH).startswith(_COMMENT):
+                run = f"; name the run, {file.parent}" if (file.parent / "checkpoints").is_dir() else ""
                 raise CheckpointError(
-                    f"{file}: damaged, or not a checkpoint of this program: it does not end with a checksum"
+                    f"{file}: damaged, or not a checkpoint of this program: it does not end with a checksum{run}"
                 )
             opened.seek(0)
             data = opened.read()

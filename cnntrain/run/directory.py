@@ -27,6 +27,7 @@ from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.events import Events
+from cnntrain.text import in_a_line
 
 if TYPE_CHECKING:
     from cnntrain.run.content import Checkpoint
@@ -48,6 +49,19 @@ UNFIT = {
 # Who looks whether a run is being written takes its lock for some microseconds; that is waited out, in seconds.
 PATIENCE = 0.5
 
+# What is read from a run, or added to.
+PARTS = (
+    "config.yaml",
+    "metrics.csv",
+    "diagnostics.csv",
+    "summary.json",
+    "log.txt",
+    "checkpoints",
+    "plots",
+    ".lock",
+    ".owner",
+)
+
 # More than there are processes that want one and the same new run at once; each of them can spoil one attempt.
 ATTEMPTS = 100
 
@@ -67,6 +81,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
+        check_links(path)
         self.path = path
         # The system's lock, which ends with the process that holds it, whatever it dies of.
         self._lock = FileLock(path / ".lock")
@@ -276,6 +291,13 @@ def _unfit(path: Path, what: str, error: OSError) -> Exception:
     return UsageError(f"{path}: {what} ({error.strerror})") if error.errno in UNFIT else error
 
 
+def check_links(path: Path) -> None:
+    """Raise `UsageError` where a part of a run is a link: it could lead to any file, to be read or written to."""
+    for part in (path / name for name in PARTS):
+        if part.is_symlink():
+            raise UsageError(f"{part}: is a link, which could lead anywhere; replace it by what it leads to")
+
+
 def writer_of(path: Path) -> str | None:
     """Who is writing to a run directory at this moment, or None; changes nothing there."""
     if not (path / ".lock").is_file():
@@ -294,7 +316,7 @@ def writer_of(path: Path) -> str | None:
 def left_by(path: Path) -> str | None:
     """The process that opened a run directory and has not closed it, or None."""
     with suppress(OSError):
-        return (path / ".owner").read_text(encoding="utf-8", errors="replace")
+        return in_a_line((path / ".owner").read_text(encoding="utf-8", errors="replace"))
     return None
 
 

@@ -6,6 +6,7 @@ Small networks with small batches keep a processor waiting for Python; a graph i
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,7 @@ from torch import distributed, optim
 
 from cnntrain import registry
 from cnntrain.data.batches import Resident
+from cnntrain.data.images import Folders
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
 from cnntrain.training.recording import Recording, forget_failure, undone
 from cnntrain.training.step import Totals, learning_at, updates_of
@@ -184,6 +186,8 @@ class Compiled(Engine):
         self._inner.run(batches, factors, totals, keeps_gradients)
 
     def _rehearsed(self, batch_size: int) -> Engine:
+        # torch's own place for what it compiles is one in /tmp that anybody can make beforehand, and it unpickles.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Folders.standard(None).cache / "compiled"))
         # A smaller last batch would have all later ones compiled for any size, and slower for it.
         network = cast("nn.Module", torch.compile(self.step.network, dynamic=False))
         compiled = replace(self.step, network=network)

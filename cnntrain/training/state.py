@@ -105,7 +105,7 @@ class State:
         settings = self.optimizer.state_dict()["param_groups"]
         for group, before in zip(settings, saved["optimizer"]["param_groups"], strict=False):
             group["lr"] = before["lr"]
-        self.optimizer.load_state_dict({"state": saved["optimizer"]["state"], "param_groups": settings})
+        self.optimizer.load_state_dict({"state": self._moments(saved["optimizer"]["state"]), "param_groups": settings})
         begin_momentum(self.optimizer)
         self.schedule.restore(saved["schedule"])
         self.stopping = replace(self.stopping, **{name: saved["stopping"][name] for name in ("best", "epochs")})
@@ -117,6 +117,16 @@ class State:
         self.changes = tuple(saved.get("changes", ()))
         self._restore_own([saved, *saved["others"]])
         self.anchor = saved["anchor"]
+
+    def _moments(self, saved: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """What the optimizer knows of each parameter, laid out as it is: torch's fused steps do not look at shapes."""
+        if not all(group.get("fused") for group in self.optimizer.param_groups):
+            return saved
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        return {
+            index: {name: _laid_out_as(parameters[index], name, value) for name, value in known.items()}
+            for index, known in saved.items()
+        }
 
     def _totals(self) -> dict[str, Tensor]:
         # On the CPU: a tensor that is sent to another rank arrives on the device that it comes from.
@@ -159,6 +169,15 @@ class State:
 
 
 _SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
+
+
+def _laid_out_as(parameter: Tensor, name: str, value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    shape = torch.Size() if name == "step" else parameter.shape
+    if value.shape != shape:
+        raise ValueError(f"the optimizer's `{name}` has the shape {tuple(value.shape)}, not {tuple(shape)}")
+    return value if name == "step" else torch.empty_like(parameter).copy_(value)
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

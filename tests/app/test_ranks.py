@@ -153,6 +153,19 @@ def test_rank_0_alone_writes(rank):
             assert directory_of(group) is kind
 
 
+def test_ranks_meet_in_a_file(monkeypatch):
+    def launched(config, *_):
+        configs.append(config)
+        return lambda *words: None
+
+    configs = []
+    monkeypatch.setattr(ranks, "elastic_launch", launched)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert launch(2, ["train", "c.yaml"]) == 0
+    # What listens on a port would unpickle what anybody sends to it.
+    assert (configs[0].rdzv_endpoint, configs[0].rdzv_configs["store_type"]) == ("", "file")
+
+
 def test_windows_has_no_launcher(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(UsageError, match="`--devices` can't be had on Windows"):

@@ -111,6 +111,27 @@ def test_missing_data_folder(cnntrain, tiny):
     assert "nothing: there is no such folder\n" in outcome.err
 
 
+def test_a_mistyped_data_dir_is_told_of(cnntrain, tiny):
+    outcome = cnntrain("train", tiny, "--data-dir", tiny.parent / "nothing", "--run-dir", tiny.parent / "run")
+    assert outcome.code == 2 and "does not exist" in outcome.err.replace("│\n│", "")
+    assert not (tiny.parent / "run").exists()
+
+
+def test_home_is_known(cnntrain, tiny, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny.parent))
+    folder_with(tiny.parent, [(8, 8)])
+    outcome = cnntrain("show", tiny, "data.source={image_folder: {path: ~/pets}}")
+    assert outcome.code == 0 and "(3, 8, 8)" in outcome.out
+
+
+@pytest.mark.parametrize("command", [("eval",), ("train", "--resume")])
+def test_a_file_of_a_run_that_is_no_checkpoint(cnntrain, tiny, command):
+    run = tiny.parent / "run"
+    assert cnntrain("train", tiny, "training.epochs=1", "--run-dir", run, "-q").code == 0
+    outcome = cnntrain(*command, run / "config.yaml")
+    assert outcome.code in (1, 2) and f"name the run, {run}\n" in outcome.err
+
+
 def test_where_relative_paths_are_looked_for_is_said(cnntrain, tiny):
     for source in ("{image_folder: photos}", "{npz: photos.npz}"):
         outcome = cnntrain("train", tiny, f"data.source={source}", "--run-dir", tiny.parent / "run")

@@ -538,6 +538,18 @@ def test_an_item_of_an_empty_list(write):
 
 
 @pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("training.optimizer.learning_rate=1", "training.optimizer.sgd.learning_rate"),
+        ("training.optimizer.lr=1", "training.optimizer.sgd.learning_rate"),
+        ("training.schedule.end=0.1", "training.schedule.cosine.end"),
+    ],
+)
+def test_an_argument_without_its_name_does_not_replace_what_takes_it(write, override, meant):
+    assert refusal(write(BASE), override) == f"override `{override}`: did you mean `{meant}`?"
+
+
+@pytest.mark.parametrize(
     ("override", "column", "expected"),
     [
         ("training.epochs=0", 17, "`epochs` should be greater than 0, not 0"),

@@ -99,6 +99,27 @@ def test_no_network_says_what_to_do(tmp_path, named, place):
         download.fetch(folders, "thing", "http://127.0.0.1:9/file.gz", MD5)
 
 
+@pytest.mark.parametrize("place", ["named/thing", "named", "named/Thing/raw", "cache/thing"])
+def test_the_advice_can_be_followed(tmp_path, place):
+    folders = Folders(tmp_path / "named", tmp_path / "cache")
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "file.gz").write_bytes(CONTENT)
+    found = download.fetch(folders, "thing", "http://127.0.0.1:9/file.gz", MD5)
+    assert found == tmp_path / "cache" / "thing" / "file.gz" and found.read_bytes() == CONTENT
+    assert (tmp_path / place / "file.gz").read_bytes() == CONTENT
+
+
+def test_another_file_of_that_name_is_not_taken(tmp_path, server):
+    folders = Folders(tmp_path / "named", tmp_path / "cache")
+    other = tmp_path / "named" / "thing" / "file.gz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match=f"{other} does not have the checksum of the published file; put file.gz into"):
+        download.fetch(folders, "thing", "http://127.0.0.1:9/file.gz", MD5)
+    assert download.fetch(folders, "thing", server, MD5).read_bytes() == CONTENT
+    assert other.read_bytes() == CONTENT[:-1]
+
+
 def test_the_users_own_goes_before_what_was_downloaded(tmp_path):
     for place in ("named/thing", "cache/thing"):
         (tmp_path / place).mkdir(parents=True)

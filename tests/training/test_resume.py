@@ -31,14 +31,14 @@ CONFIGS = {
 
 
 class InterruptAt(Silent):
-    """Sends this process a signal when so many batches of the whole run are done, or after an epoch's line."""
+    """Sends this process a signal when so many batches of the whole run are done, or at a word of the bar or a line."""
 
     def __init__(self, done, number=signal.SIGINT):
         self.at = done
         self.number = number
 
     def progress(self, done, total, what):
-        if done == self.at:
+        if self.at in (done, what):
             os.kill(os.getpid(), self.number)
 
     def say(self, line):
@@ -58,7 +58,7 @@ def test_resumes_to_the_same_bits(name, tiny, tmp_path):
     config = load_config(tiny, CONFIGS[name])
     train_run(config, tmp_path / "whole", Where())
     # 1,293 training images are 41 batches: in the middle of epochs 1 and 2, at the end of epoch 2, and after all steps.
-    for interruptions in ([15], ["epoch 2/"], [10, 55, "epoch 3/"], [164]):
+    for interruptions in ([15], ["epoch 2/"], [10, 55, "epoch 3/"], ["epoch 4/4, evaluation"]):
         run = tmp_path / f"interrupted-{interruptions}"
         with pytest.raises(Interrupted, match="--resume"):
             train_run(config, run, Where(), InterruptAt(interruptions[0]))
@@ -170,6 +170,7 @@ def test_a_better_best_is_remembered(tiny, tmp_path):
         ("data.normalize=true", "data"),
         ("network.0.conv.filters=5", "network"),
         ("init=book", "init"),
+        ("init_from=elsewhere", "init_from"),
         ("dropout_scaling=book", "dropout_scaling"),
         ("training.optimizer=adam", "training.optimizer"),
     ],

@@ -16,16 +16,20 @@ def find(folders: Folders, name: str, files: list[str], is_mistakable: bool = Fa
 
     Files whose names other data sets use too are taken from a folder of the data set's name only.
     """
-    places = [folders.cache / name]
-    if folders.named is not None:
-        around = [folders.named, *_subfolders(folders.named)]
-        own = [folder for folder in around if _letters(folder.name) == _letters(name)]
-        # torchvision keeps its files in FashionMNIST/raw.
-        places = [*own, *(folder / "raw" for folder in own), *([] if is_mistakable else [folders.named]), *places]
-    for place in places:
+    for place in _places(folders, name, is_mistakable):
         if all((place / file).is_file() or (place / f"{file}.gz").is_file() for file in files):
             return place
     return None
+
+
+def _places(folders: Folders, name: str, is_mistakable: bool = False) -> list[Path]:
+    places = [folders.cache / name]
+    if folders.named is None:
+        return places
+    around = [folders.named, *_subfolders(folders.named)]
+    own = [folder for folder in around if _letters(folder.name) == _letters(name)]
+    # torchvision keeps its files in FashionMNIST/raw.
+    return [*own, *(folder / "raw" for folder in own), *([] if is_mistakable else [folders.named]), *places]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -37,14 +41,17 @@ def _letters(name: str) -> str:
 
 
 def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
-    """Download one file into the cache; a file with another checksum is never kept.
+    """One published file in the cache: from where the user has put it, else downloaded; none with another checksum.
 
     Raises `DataError` that says what to do without a network.
     """
     import pooch
 
-    target = folders.cache / name
-    file = url.rpartition("/")[2]
+    target, file = folders.cache / name, url.rpartition("/")[2]
+    there = [place / file for place in _places(folders, name) if (place / file).is_file()]
+    own = next((path for path in there if pooch.file_hash(str(path), "md5") == md5), None)
+    if own is not None:
+        return _cached(own, target / file)
     downloader = pooch.HTTPDownloader(progressbar=False, timeout=SECONDS)
     pooch.get_logger().setLevel("WARNING")
     folders.reporter.say(f"downloading {url}")
@@ -54,10 +61,20 @@ def fetch(folders: Folders, name: str, url: str, md5: str) -> Path:
         raise DataError(f"{url}: the download does not have the checksum of the published file; try again") from error
     except OSError as error:  # as are those of HTTP
         where = folders.named / name if folders.named else target
+        other = f"{there[0]} does not have the checksum of the published file; " if there else ""
         raise DataError(
             f"`{name}` was not found on this machine, and {url} can't be downloaded ({type(error).__name__}); "
-            f"put {file} into {where}, or name the folder that has it with --data-dir"
+            f"{other}put {file} into {where}, or name the folder that has it with --data-dir"
         ) from error
+
+
+def _cached(path: Path, place: Path) -> Path:
+    """A copy of the user's file in the cache, beside which it can be unpacked."""
+    if path != place:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source:
+            put(source, place)
+    return place
 
 
 def put(source: IO[bytes], place: Path) -> None:

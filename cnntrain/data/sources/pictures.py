@@ -25,8 +25,8 @@ GREY = ("1", "L", "LA")
 SIXTEEN_BITS = ("PNG", "PPM")
 # What most files are: some of the other formats look far into every file.
 COMMON = ("BMP", "GIF", "JPEG", "PNG")
-# Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows.
-REFUSED = ("EPS", "WMF")
+# Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows; an IPTC file may hold either.
+REFUSED = ("EPS", "IPTC", "WMF")
 # A JPEG file is decoded at a half, a quarter or an eighth of its size if that is still so many times what is asked for.
 AMPLE = 3
 # In pixels; larger images are refused.

@@ -1,5 +1,6 @@
 """Layers made of layers: all the graph that there is."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -69,6 +70,7 @@ def branches(given: Input, /, branches: Annotated[list[Layers], Field(min_length
     shapes = [shape for _, shape in built]
     if len({shape[1:] for shape in shapes}) > 1:
         raise ValueError(f"its branches end in {' and '.join(map(str, shapes))}: only the channels may differ")
+    given.budget.spend(numbers=sum(math.prod(shape) for shape in shapes))
     return Branches([module for module, _ in built])
 
 
