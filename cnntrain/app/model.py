@@ -15,6 +15,7 @@ from cnntrain.config.schema import Config
 from cnntrain.data.batches import placed
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
+from cnntrain.data.sources.pictures import Fit
 from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, ConfigError, DataError, is_out_of_memory
 from cnntrain.layout import moved
@@ -46,6 +47,12 @@ class Model:
         there = placed(images, self.preprocessing, self.device, self.config.data.memory_budget)
         progress = (display or Silent()).progress
         return logits_of(self.network, there, lambda done: progress(done, len(images), "images"))
+
+    @property
+    def fit(self) -> Fit:
+        """How image files come to the network's size: as those that it was trained on."""
+        fit: Fit = self.config.data.source.arguments.model_dump().get("fit", "stretch")
+        return fit
 
     def has_changed(self, name: SplitName, images: Images) -> bool:
         """Whether a split is other images, or other labels, than when the network was trained."""

@@ -93,7 +93,7 @@ def _predict(
     failures: dict[Path, Failure] = {}
     for path in paths:
         try:
-            read[path] = _pixels(path, model.preprocessing.shape, "white" if invert else "black", conversions)
+            read[path] = _pixels(path, model, "white" if invert else "black", conversions)
         except DataError as error:
             failures[path] = Failure(str(path), str(error))
     answers = dict(zip(read, _answers(model, list(read.values()), top_k, invert), strict=True)) if read else {}
@@ -101,9 +101,9 @@ def _predict(
         yield failures[path] if path in failures else Prediction(str(path), *answers[path])
 
 
-def _pixels(path: Path, shape: tuple[int, int, int], ground: str, conversions: Counter[str]) -> np.ndarray:
+def _pixels(path: Path, model: Model, ground: str, conversions: Counter[str]) -> np.ndarray:
     """One image as (channels, height, width) uint8, noting what its conversion loses."""
-    channels, height, width = shape
+    channels, height, width = model.preprocessing.shape
     picture = open_picture(path, ground, (height, width))
     if channels == 1 and picture.mode != "L":
         colours = picture.convert("RGB")
@@ -111,7 +111,7 @@ def _pixels(path: Path, shape: tuple[int, int, int], ground: str, conversions: C
             conversions["lost their colours: the network takes greyscale"] += 1
     if picture.size != (width, height):
         conversions[f"were resized to {height}x{width}"] += 1
-    array = np.asarray(fitted(picture, (height, width), min(channels, 3)))
+    array = np.asarray(fitted(picture, (height, width), min(channels, 3), model.fit, ground))
     if channels == 1:
         return array[None]
     # What was transparent has been laid on a ground.

@@ -3,12 +3,13 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.cells import cell_len
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -16,6 +17,8 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.evaluate import report_on
+from cnntrain.app.model import load_model
+from cnntrain.app.where import Where
 from cnntrain.cli.evaluate import _print
 from cnntrain.data import splits
 from cnntrain.data.images import Dataset, Folders, Images
@@ -364,6 +367,36 @@ def test_files_are_brought_to_a_shape_that_is_no_square(cnntrain, of_arrays, tmp
     said = [row.split(",") for row in outcome.out.splitlines()[1:]]
     pairs = [(int(path.split("/")[-2]), int(name)) for path, _, name, _ in said]
     assert report["confusion_matrix"] == [[pairs.count((i, j)) for j in range(3)] for i in range(3)]
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_files_are_cropped_or_padded_as_those_of_training(cnntrain, tmp_path, fit):
+    generator = np.random.default_rng(2)
+    for name in ("0", "1"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 256, (8, 8 + 8 * (index % 3), 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "d" / name / f"{index}.png")
+    train_on(tmp_path, f"{{image_folder: {{path: {tmp_path / 'd'}, size: 8, fit: {fit}}}}}")
+    config = load_config(tmp_path / "run" / "config.yaml")
+    dataset = config.data.source.make(Folders.standard(None))
+    form = ImageOps.fit if fit == "crop" else partial(ImageOps.pad, color="black")
+    for pixels, path in zip(dataset.train.pixels[:], dataset.train.paths, strict=True):
+        with Image.open(path) as picture:
+            expected = np.asarray(form(picture, (8, 8), Image.Resampling.BILINEAR))
+        assert np.array_equal(pixels.transpose(1, 2, 0), expected)
+    report = json.loads(cnntrain("eval", tmp_path / "run", "--data", tmp_path / "d", "--json").out)
+    rows = cnntrain("predict", tmp_path / "run", tmp_path / "d", "--format", "csv").out.splitlines()[1:]
+    pairs = [(row.split("/")[-2], row.split(",")[2]) for row in rows]
+    assert report["confusion_matrix"] == [[pairs.count((i, j)) for j in "01"] for i in "01"]
+    own = load_model(tmp_path / "run", Where()).logits(dataset.train).argmax(1)
+    assert [pairs.count(("0", name)) + pairs.count(("1", name)) for name in "01"] == own.bincount(minlength=2).tolist()
+
+
+def test_fit_needs_a_size(cnntrain, tmp_path):
+    (tmp_path / "c.yaml").write_text("data: {source: {image_folder: {path: d, fit: crop}}}\nnetwork: [softmax]\n")
+    outcome = cnntrain("check", tmp_path / "c.yaml")
+    assert outcome.code == 2 and "`fit: crop` needs a `size`" in outcome.err
 
 
 def test_channels_that_no_picture_has(cnntrain, of_arrays, tmp_path, monkeypatch):

@@ -278,6 +278,21 @@ def test_what_is_made_smaller_is_a_mean():
     assert np.asarray(fitted(columns, (2, 1), None)).tolist() == [[100], [100]]
 
 
+def test_what_becomes_of_another_aspect_ratio():
+    wide = Image.fromarray(np.repeat(np.array([[60, 120, 240]] * 4, np.uint8), 4, axis=1))
+    stretched, cropped, padded = (np.asarray(fitted(wide, (4, 4), None, fit)) for fit in ("stretch", "crop", "pad"))
+    assert np.array_equal(stretched, np.asarray(wide.resize((4, 4), Image.Resampling.BILINEAR)))
+    assert (stretched == stretched[0]).all() and stretched[0, 0] < 120 < stretched[0, 3]
+    assert (cropped == 120).all()
+    assert padded.any(axis=1).tolist() == [False, False, True, False] and padded[2].tolist() == stretched[0].tolist()
+
+
+def test_borders_are_of_the_ground():
+    wide = Image.new("RGB", (8, 4), (10, 20, 30))
+    padded = np.asarray(fitted(wide, (8, 8), 3, "pad", "white"))
+    assert (padded[[0, 1, 6, 7]] == 255).all() and (padded[2:6] == [10, 20, 30]).all()
+
+
 def test_postscript_is_not_handed_to_another_program(tmp_path, monkeypatch):
     (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'called'}\n")
     (tmp_path / "gs").chmod(0o700)

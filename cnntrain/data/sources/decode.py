@@ -17,7 +17,7 @@ from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import Content, Older, check_room, entry, has_room
 from cnntrain.data.images import DIGEST_BYTES, OnDisk, Reporter, digests_of
 from cnntrain.data.sources.known import Known, marks_of
-from cnntrain.data.sources.pictures import Channels, check_size, fitted, open_picture
+from cnntrain.data.sources.pictures import Channels, Fit, check_size, fitted, open_picture
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def decoded(
     cache: Path,
     reporter: Reporter,
     note: str = "",
+    fit: Fit = "stretch",
 ) -> OnDisk:
     """All images as (images, channels, height, width) of uint8, decoded when they are first asked for.
 
@@ -57,7 +58,9 @@ def decoded(
         (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         for path, state in zip(absolute, states, strict=True)
     ]
-    family = json.dumps([[os.path.abspath(path) for path in origin], size, channels])
+    # A setting that came later: entries of before are still known.
+    others = [] if fit == "stretch" else [fit]
+    family = json.dumps([[os.path.abspath(path) for path in origin], size, channels, *others])
     each = max(1, min(PIECE_FILES, PIECE_BYTES * len(paths) // max(1, sum(state.st_size for state in states))))
 
     def write(file: Path, older: Older | None) -> Content:
@@ -72,7 +75,7 @@ def decoded(
         check_room(file.parent, needed)
         marks = marks_of(listing)
         known = Known.of(older, marks, shape) if older else None
-        whole = _Piece(file, 0, paths, size, channels, first, shape, known)
+        whole = _Piece(file, 0, paths, size, channels, fit, first, shape, known)
         work = [whole.part(start, each) for start in range(0, len(paths), each)]
         return _decode(file, work, marks, reporter)
 
@@ -88,6 +91,7 @@ class _Piece:
     paths: Sequence[Path]
     size: Size | None
     channels: Channels | None
+    fit: Fit
     first: Path
     shape: Size
     known: Known | None
@@ -233,7 +237,7 @@ def _array_of(piece: _Piece, place: int, path: Path) -> "NDArray[np.uint8]":
 
     if piece.known is not None and (known := piece.known.get(place, piece.channels)) is not None:
         return known
-    return np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels))
+    return np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels, piece.fit))
 
 
 def _narrow(file: Path, count: int, height: int, width: int) -> None:

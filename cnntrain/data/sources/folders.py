@@ -4,15 +4,26 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
 
 from cnntrain.data.images import Dataset, Folders, Images, check_class
-from cnntrain.data.sources.pictures import Channels, is_picture, kinds_of, pictures_in
+from cnntrain.data.sources.pictures import Channels, Fit, is_picture, kinds_of, pictures_in
 from cnntrain.errors import DataError
 from cnntrain.files import read_bytes
 from cnntrain.registry import sources
 from cnntrain.strict import Size, pair
 from cnntrain.text import shortened
 
+
+def _with_size(fit: Fit, given: ValidationInfo) -> Fit:
+    if fit != "stretch" and given.data.get("size", ...) is None:
+        raise ValueError(f"`fit: {fit}` needs a `size`")
+    return fit
+
+
+FitToSize = Annotated[Fit, AfterValidator(_with_size)]
 MAX_LISTING = 2**30
 # In characters.
 LONGEST_SHOWN = 60
@@ -23,11 +34,19 @@ PLAIN = ("train", "validation", "val", "test")
 
 
 @sources.register("image_folder")
-def image_folder(folders: Folders, /, path: str, size: Size | None = None, channels: Channels | None = None) -> Dataset:
+def image_folder(
+    folders: Folders,
+    /,
+    path: str,
+    size: Size | None = None,
+    channels: Channels | None = None,
+    fit: FitToSize = "stretch",
+) -> Dataset:
     """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any of Pillow's formats.
 
     `path/val` (or `valid`, or `validation`) may be beside them; other folders there are not read.
-    `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3.
+    `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3. An image of another aspect
+    ratio is stretched to the size; or `fit: crop` keeps its middle, `fit: pad` all of it, between black borders.
     """
     root = folders.folder(path)
     found = _splits(root) or {"train": root}
@@ -40,7 +59,7 @@ def image_folder(folders: Folders, /, path: str, size: Size | None = None, chann
     passed_over: Counter[str] = Counter()
     listings = {split: _listing(folder, root, passed_over) for split, folder in found.items()}
     note = f"{root}: not read ({kinds_of(passed_over)})" if passed_over else ""
-    return _dataset([root], listings, size, channels, folders, note)
+    return _dataset([root], listings, size, channels, fit, folders, note)
 
 
 @sources.register("csv")
@@ -52,16 +71,17 @@ def csv_file(
     validation: str | None = None,
     size: Size | None = None,
     channels: Channels | None = None,
+    fit: FitToSize = "stretch",
 ) -> Dataset:
     """Rows under a header `path,label`; image paths are relative to the CSV file's folder.
 
-    `test` and `validation` are files of the same kind. Other columns are not read.
+    `test` and `validation` are files of the same kind. Other columns are not read. For `size`, `channels` and `fit` see
+    `image_folder`.
     """
     named = {"train": path, "test": test, "validation": validation}
     files = {split: folders.file(name) for split, name in named.items() if name is not None}
-    return _dataset(
-        list(files.values()), {split: _rows(file) for split, file in files.items()}, size, channels, folders
-    )
+    listings = {split: _rows(file) for split, file in files.items()}
+    return _dataset(list(files.values()), listings, size, channels, fit, folders)
 
 
 def _dataset(
@@ -69,6 +89,7 @@ def _dataset(
     listings: dict[str, Listing],
     size: int | list[int] | None,
     channels: Channels | None,
+    fit: Fit,
     folders: Folders,
     note: str = "",
 ) -> Dataset:
@@ -86,7 +107,8 @@ def _dataset(
                 raise DataError(f"{path}: this {split} image is of the class {label}, which no training image has")
     everything = [item for listing in listings.values() for item in listing]
     files = [path for path, _ in everything]
-    pixels = decoded(origin, files, pair(size) if size else None, channels, folders.cache, folders.reporter, note)
+    shape = pair(size) if size else None
+    pixels = decoded(origin, files, shape, channels, folders.cache, folders.reporter, note, fit)
     parts: dict[str, Images] = {}
     start = 0
     for split, listing in listings.items():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 Channels = Literal[1, 3]
+# Of an image whose sides are in another ratio than those asked for: distorted, its middle, or all of it with borders.
+Fit = Literal["stretch", "crop", "pad"]
 GREY = ("1", "L", "LA")
 # What Pillow opens as 32-bit integers though it has 16 bits.
 SIXTEEN_BITS = ("PNG", "PPM")
@@ -128,15 +130,26 @@ def _open(path: Path, ground: str, size: tuple[int, int] | None) -> "Image":
         raise DataError(f"{path}: can't be read as an image ({error or type(error).__name__})") from error
 
 
-def fitted(picture: "Image", size: tuple[int, int] | None, channels: int | None) -> "Image":
-    """In `channels` (1: grey by ITU-R 601, 3: RGB), then resized to `size` (height, width), antialiased."""
-    from PIL import Image
+def fitted(
+    picture: "Image", size: tuple[int, int] | None, channels: int | None, fit: Fit = "stretch", ground: str = "black"
+) -> "Image":
+    """In `channels` (1: grey by ITU-R 601, 3: RGB), then resized to `size` (height, width), antialiased.
+
+    `fit` says what becomes of another aspect ratio; what is padded lies in the middle of a `ground`.
+    """
+    from PIL import Image, ImageOps
 
     if channels is not None:
         picture = picture.convert("L" if channels == 1 else "RGB")
     if size is not None and picture.size != size[::-1]:
         check_size(size)
-        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+        bilinear = Image.Resampling.BILINEAR
+        if fit == "crop":
+            picture = ImageOps.fit(picture, size[::-1], bilinear)
+        elif fit == "pad":
+            picture = ImageOps.pad(picture, size[::-1], bilinear, color=ground)
+        else:
+            picture = picture.resize(size[::-1], bilinear)
     return picture
 
 
