@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from cnntrain import granted
+from cnntrain import cgroup
 from cnntrain.cores import as_many_as_cores
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_limited(monkeypatch, tmp_path):
-    monkeypatch.setattr(granted, "OWN_GROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(granted, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroup, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroup, "GROUPS", tmp_path / "groups")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system allots no cores")

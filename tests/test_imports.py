@@ -23,14 +23,14 @@ FLOORS = {
     "registry": 0,
     "atomic": 0,
     "cores": 0,
-    "granted": 0,
+    "cgroup": 0,
     "layout": 0,
     "errors": 0,
     "files": 0,
     "text": 0,
     "strict": 0,
 }
-WITHIN_THE_GROUND_FLOOR = {("cores", "granted"), ("registry", "strict"), ("errors", "text")}
+WITHIN_THE_GROUND_FLOOR = {("cores", "cgroup"), ("registry", "strict"), ("errors", "text")}
 
 
 def room_of(module):

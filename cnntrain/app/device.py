@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cnntrain import granted
+from cnntrain import cgroup
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import UsageError
 from cnntrain.text import counted
@@ -42,7 +42,7 @@ def choose(name: str = "auto") -> torch.device:
 
 def _stay_within_the_grant() -> None:
     """torch starts a thread for each core, also where a container is given the time of fewer."""
-    if "OMP_NUM_THREADS" not in os.environ and granted.cores() < torch.get_num_threads():
+    if "OMP_NUM_THREADS" not in os.environ and cgroup.cores() < torch.get_num_threads():
         torch.set_num_threads(as_many_as_cores())
 
 

@@ -13,18 +13,18 @@ from cnntrain.app import device as devices
 from cnntrain.app.configure import edited, import_plugins
 from cnntrain.app.display import Display, Logged, Silent
 from cnntrain.app.environment import environment
+from cnntrain.app.failures import explained
 from cnntrain.app.interval import Interval
 from cnntrain.app.launched import is_launched
-from cnntrain.app.mending import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.preparation import Prepared, prepared
 from cnntrain.app.ranks import directory_of, joined
+from cnntrain.app.repair import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
-from cnntrain.app.trouble import explained
 from cnntrain.app.where import Where
-from cnntrain.config.inert import inert
+from cnntrain.config.ineffective import ineffective
 from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
@@ -34,12 +34,11 @@ from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
 from cnntrain.text import as_command
 from cnntrain.training.circumstances import Circumstances
-from cnntrain.training.diagnostics import verdict
 from cnntrain.training.distributed import Ranks
-from cnntrain.training.guessing import unlike
 from cnntrain.training.loop import Progress, Remark, RolledBack, settle, train
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.state import State
+from cnntrain.training.verdict import unlike, verdict
 
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
@@ -214,7 +213,7 @@ def _introduce(run: Running) -> None:
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
-    for remark in (*inert(run.config), *remarks(splits, run.config.data.normalize)):
+    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize)):
         run.remark(remark)
 
 

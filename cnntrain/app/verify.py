@@ -16,7 +16,7 @@ from typing import Any
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.ensemble import ensemble
-from cnntrain.app.seeds import but_for_claims, train_seeds
+from cnntrain.app.seeds.train import but_for_claims, train_seeds
 from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
 from cnntrain.training.circumstances import standard_error

@@ -94,7 +94,7 @@ def _trained(
     config: Config, name: str, run_dir: Path | None, seeds: str | None, jobs: int | None, where: Where, display: Display
 ) -> list[dict[str, Any]]:
     """The summary of one new run, or of one run a seed."""
-    from cnntrain.app.seeds import train_seeds
+    from cnntrain.app.seeds.train import train_seeds
     from cnntrain.app.train import train_run
     from cnntrain.run.directory import default_path
 

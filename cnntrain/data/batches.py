@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cnntrain.data.ahead import Ahead, memory_of
 from cnntrain.data.constant import constant
+from cnntrain.data.prefetch import Ahead, memory_of
 from cnntrain.data.preprocess import to_unit
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from cnntrain.training.hooks import watched
 from cnntrain.training.probe import layers_of
-from cnntrain.training.watching import watched
 
 if TYPE_CHECKING:
     from cnntrain.training.state import State

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from cnntrain.training.watching import watched
+from cnntrain.training.hooks import watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from cnntrain.text import either
-from cnntrain.training.circumstances import standard_error
 
 if TYPE_CHECKING:
     from cnntrain.training.circumstances import Circumstances
     from cnntrain.training.rows import EpochResult, LayerHealth
 
-# A difference of accuracies that tells of more than chance: so large; of two splits also so many standard errors.
-APART, SURE = 0.1, 4
+# A difference of accuracies that tells of more than chance.
+APART = 0.1
 # A loss that was as many times that of guessing is one of steps that were too long.
 EXPLODED = 2
 # A gradient that is so small a part of that of the last layer moves nothing.
@@ -64,20 +62,6 @@ def _most(history: Sequence[EpochResult]) -> float:
 def _of_validation(most: float, given: Circumstances) -> str:
     guess = f"always answering with the most frequent class is right for {100 * given.validated.share:.2f} %"
     return f"{100 * most:.2f} % of the validation images, where {guess}"
-
-
-def unlike(best: EpochResult, validation: int, test: int) -> str:
-    """What to say where so many test images are another matter than so many validation images; else nothing."""
-    assert best.test_accuracy is not None
-    gap = best.validation_accuracy - best.test_accuracy
-    share = (best.validation_accuracy * validation + best.test_accuracy * test) / (validation + test)
-    noise = math.hypot(standard_error(share, validation), standard_error(share, test))
-    if gap <= max(APART, SURE * noise):
-        return ""
-    return (
-        f"test accuracy is {100 * gap:.1f} points below validation accuracy: the test images, or their labels, are "
-        f"unlike the others; look at the mistakes"
-    )
 
 
 def _cause(history: Sequence[EpochResult], given: Circumstances) -> str:

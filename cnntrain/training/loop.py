@@ -13,10 +13,10 @@ import torch
 from cnntrain.data.batches import balanced_order, epoch_order
 from cnntrain.errors import Diverged
 from cnntrain.text import counted
-from cnntrain.training.diagnostics import layer_health
 from cnntrain.training.divergence import first_not_finite, weights_are_finite
 from cnntrain.training.engine import Engine
 from cnntrain.training.evaluate import Score, evaluate
+from cnntrain.training.health import layer_health
 from cnntrain.training.plan import Plan
 from cnntrain.training.rows import EpochResult
 from cnntrain.training.schedules import warmed_up

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cnntrain.network.modules import BookDropout, weights_of
-from cnntrain.training.watching import watched
+from cnntrain.training.hooks import watched
 
 # Beyond this a sigmoid or tanh is taken for saturated: its slope is below 1/25 of the largest.
 SATURATED = 0.99

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnntrain import granted
+from cnntrain import cgroup
 from cnntrain.app.device import choose, describe
 from cnntrain.errors import UsageError
 
@@ -35,7 +35,7 @@ def test_mps_is_for_who_names_it(monkeypatch):
 )
 def test_no_more_threads_than_a_container_is_granted(monkeypatch, cores, asked, threads):
     before = torch.get_num_threads()
-    monkeypatch.setattr(granted, "cores", lambda: cores)
+    monkeypatch.setattr(cgroup, "cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if asked:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)

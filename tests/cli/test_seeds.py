@@ -18,8 +18,8 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
 from cnntrain.app.ensemble import decide
 from cnntrain.app.model import load_model, own_images
-from cnntrain.app.seed_run import Failure
-from cnntrain.app.seeds import _can_share, _finished, _in_one
+from cnntrain.app.seeds.run import Failure
+from cnntrain.app.seeds.train import _can_share, _finished, _in_one
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.cli.train import _numbers

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnntrain import granted
-from cnntrain.data.ahead import DEPTH, memory_of
+from cnntrain import cgroup
 from cnntrain.data.batches import Resident, Shifted, Streamed, balanced_order, derived_seed, epoch_order, exceeds
 from cnntrain.data.images import Images
+from cnntrain.data.prefetch import DEPTH, memory_of
 from cnntrain.data.preprocess import Preprocessing
 
 RANDOM = np.random.default_rng(0)
@@ -182,7 +182,7 @@ def test_what_takes_more_than_half_of_the_memory_is_streamed(monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="reads /proc")
 def test_the_memory_of_a_cpu_is_the_computers(monkeypatch, tmp_path):
-    monkeypatch.setattr(granted, "OWN_GROUP", tmp_path / "none")
+    monkeypatch.setattr(cgroup, "OWN_GROUP", tmp_path / "none")
     kilobytes = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
     assert memory_of(CPU) == pytest.approx(1024 * kilobytes, rel=0.01)
 
@@ -197,8 +197,8 @@ def test_the_memory_that_a_container_or_a_job_is_granted(monkeypatch, tmp_path, 
     (job / "memory.max").write_text(own)
     (tmp_path / "groups" / "memory.max").write_text(whole)
     (tmp_path / "cgroup").write_text("9:memory:/x\n0::/jobs/7\n")
-    monkeypatch.setattr(granted, "OWN_GROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(granted, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroup, "OWN_GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroup, "GROUPS", tmp_path / "groups")
     assert memory_of(CPU) == (limit or computers)
 
 

@@ -22,8 +22,8 @@ from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.data.sources.decode import FEW, PIECE_FILES, decoded
 from cnntrain.data.sources.folders import csv_file, image_folder
-from cnntrain.data.sources.known import Known
 from cnntrain.data.sources.pictures import fitted, open_picture
+from cnntrain.data.sources.reuse import Known
 from cnntrain.data.splits import duplicates
 from cnntrain.errors import DataError, Interrupted
 from cnntrain.run import checkpoint
@@ -263,7 +263,7 @@ def test_another_decoder_decodes_all(tmp_path, monkeypatch):
     paths = paint(tmp_path / "a", 3)
     read(paths, tmp_path / "cache")
     names = opened(monkeypatch)
-    monkeypatch.setattr("cnntrain.data.sources.known.DECODER", 0)
+    monkeypatch.setattr("cnntrain.data.sources.reuse.DECODER", 0)
     read(paths[:2], tmp_path / "cache")
     assert {*names} == {"0.png", "1.png"}
 

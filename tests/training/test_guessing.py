@@ -13,10 +13,9 @@ from cnntrain.data.images import Images
 from cnntrain.data.splits import Splits
 from cnntrain.network.build import build
 from cnntrain.training.circumstances import Circumstances, Guess, standard_error
-from cnntrain.training.diagnostics import verdict
-from cnntrain.training.guessing import unlike
 from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult, LayerHealth
+from cnntrain.training.verdict import unlike, verdict
 
 ROW = EpochResult(1, 10, 0.1, 2.3, 0.1, 2.3, 0.1, 2.3, 0.1, 0.1, True, 1.0, 1.0)
 # Of 1,000 validation images a tenth is of one class: up to 11.9 % may be chance.

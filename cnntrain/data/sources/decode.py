@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from cnntrain.cores import as_many_as_cores
 from cnntrain.data.cache import Content, Older, check_room, entry, has_room
 from cnntrain.data.images import DIGEST_BYTES, OnDisk, Reporter, digests_of
-from cnntrain.data.sources.known import Known, marks_of
 from cnntrain.data.sources.pictures import Channels, Fit, check_size, fitted, open_picture
+from cnntrain.data.sources.reuse import Known, marks_of
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:

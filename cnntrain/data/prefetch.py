@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnntrain import granted
+from cnntrain import cgroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,9 +63,9 @@ class Ahead:
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes: what is free on a GPU, otherwise what the computer has, or what of it this process is granted."""
+    """Bytes: what is free on a GPU, otherwise what the computer has, or what of it this process is cgroup."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if hasattr(os, "sysconf"):
-        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), granted.memory())
+        return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cgroup.memory())
     return 2**33

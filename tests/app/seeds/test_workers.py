@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cnntrain.app import workers
 from cnntrain.app.display import Silent
-from cnntrain.app.seed_run import SeedRuns
-from cnntrain.app.shares import Share
-from cnntrain.app.workers import _interrupts_held, _Parent, _Queue, _Worker
+from cnntrain.app.seeds import workers
+from cnntrain.app.seeds.run import SeedRuns
+from cnntrain.app.seeds.shares import Share
+from cnntrain.app.seeds.workers import _interrupts_held, _Parent, _Queue, _Worker
 from tests.faults.cases import wait_for
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.resume import what_changed
-from cnntrain.app.seed_run import Failure, SeedRuns
-from cnntrain.app.turns import work_in_turns
+from cnntrain.app.seeds.interleaved import work_in_turns
+from cnntrain.app.seeds.run import Failure, SeedRuns
+from cnntrain.app.seeds.workers import work
 from cnntrain.app.where import Where
-from cnntrain.app.workers import work
 from cnntrain.config.load import load, resolved
 from cnntrain.config.schema import SEEDS, Config
 from cnntrain.data.images import Folders

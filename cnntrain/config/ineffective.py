@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cnntrain.config.schema import Config
 
 
-def inert(config: Config) -> Iterator[str]:
+def ineffective(config: Config) -> Iterator[str]:
     """What will not do what it is there for, in words."""
     training = config.training
     early, schedule = training.early_stopping, training.schedule

@@ -3,12 +3,12 @@
 import pytest
 
 from cnntrain.app import configure  # noqa: F401  (registers the vocabulary)
-from cnntrain.config.inert import inert
+from cnntrain.config.ineffective import ineffective
 from cnntrain.config.load import from_resolved
 
 
 def told(**training):
-    return list(inert(from_resolved({"network": ["softmax"], "training": training})))
+    return list(ineffective(from_resolved({"network": ["softmax"], "training": training})))
 
 
 @pytest.mark.parametrize(("patience", "is_told"), [(2, True), (3, True), (4, False)])

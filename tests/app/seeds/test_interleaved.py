@@ -6,9 +6,11 @@ import signal
 import pytest
 import torch
 
-from cnntrain.app import seed_run, seeds, turns
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
+from cnntrain.app.seeds import interleaved
+from cnntrain.app.seeds import run as seed_run
+from cnntrain.app.seeds import train as seeds
 from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import CnntrainError, Interrupted, UsageError
@@ -82,7 +84,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(tiny, tmp_path, monkeypatch
             raise UsageError("not this one")
         return (yield from seed_run.begin_or_resume(config, *arguments))
 
-    monkeypatch.setattr(turns, "begin_or_resume", begun)
+    monkeypatch.setattr(interleaved, "begin_or_resume", begun)
     display = Heard()
     with pytest.raises(CnntrainError, match=r"^seed 1: not this one$") as caught:
         seeds.train_seeds(load_config(tiny, CHOICES), [0, 1], tmp_path / "runs", Where(), 2, display)

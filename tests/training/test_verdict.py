@@ -11,9 +11,10 @@ from cnntrain.app import configure  # noqa: F401  (registers the vocabulary)
 from cnntrain.config.load import from_resolved
 from cnntrain.network.build import build
 from cnntrain.training.circumstances import Circumstances
-from cnntrain.training.diagnostics import layer_health, verdict
+from cnntrain.training.health import layer_health
 from cnntrain.training.regularization import Regularization
 from cnntrain.training.rows import EpochResult
+from cnntrain.training.verdict import verdict
 
 ROW = EpochResult(1, 10, 0.1, 0.5, 0.8, 0.5, 0.8, 0.5, 0.8, 0.8, True, 1.0, 1.0)
 

@@ -1,7 +1,7 @@
 """What runs side by side tell of themselves reaches the display under their numbers."""
 
-from cnntrain.app import seed_run
-from cnntrain.app.seed_run import Failure, Relay, SeedRuns
+from cnntrain.app.seeds import run as seed_run
+from cnntrain.app.seeds.run import Failure, Relay, SeedRuns
 
 
 class Heard:

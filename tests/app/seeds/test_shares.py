@@ -8,8 +8,8 @@ import pytest
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.display import Silent
-from cnntrain.app.seeds import train_seeds
-from cnntrain.app.shares import Share, divided
+from cnntrain.app.seeds.shares import Share, divided
+from cnntrain.app.seeds.train import train_seeds
 from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
 from tests.faults.cases import assert_same_runs

@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from cnntrain.app import device as devices
-from cnntrain.app.seed_run import Relay, SeedRuns, begin_or_resume, reported
+from cnntrain.app.seeds.run import Relay, SeedRuns, begin_or_resume, reported
 from cnntrain.app.signals import listening
 from cnntrain.app.train import Training
 from cnntrain.app.where import Where

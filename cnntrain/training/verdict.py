@@ -1,4 +1,4 @@
-"""What the figures of a run say: the health of each layer, and whether the network overfits (the book's sixth problem).
+"""What the figures of a run say: above all whether the network overfits (the book's sixth problem).
 
 Losses are in nats, accuracies in 0..1; "sample" figures are of training images, as many as validate,
 seen without dropout and augmentation, so that both sides are measured alike.
@@ -6,22 +6,17 @@ seen without dropout and augmentation, so that both sides are measured alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from statistics import median
 from typing import TYPE_CHECKING
 
-import torch
-
-from cnntrain.network.modules import weights_of
 from cnntrain.text import either, loss
 from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, ends_low, standard_error
-from cnntrain.training.guessing import guesses, memorizes
-from cnntrain.training.rows import LayerHealth
+from cnntrain.training.guessing import APART, guesses, memorizes
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cnntrain.training.rows import EpochResult
 
 # A validation loss that rises by less than this over its minimum is taken for noise.
@@ -35,20 +30,11 @@ FALL = 0.005
 UNDERFIT = 0.1
 # With more wrong than so many, hardly anything was learned, wherever the loss is going.
 LITTLE = 0.5
+# Accuracies of two splits that differ by as many standard errors, and by APART, do so not by chance.
+SURE = 4
 # Fewer images than this tell little.
 FEW = 100
 ORDINARY = Circumstances()
-
-
-def layer_health(network: nn.Module, epoch: int) -> list[LayerHealth]:
-    """The norms of every layer with weights, from the input on, in one transfer from the device."""
-    norms = {
-        name.removesuffix(".weight"): torch.stack([weight.detach().norm(), weight.grad.norm()])
-        for name, weight in weights_of(network).items()
-        if weight.grad is not None
-    }
-    values = torch.stack(list(norms.values())).tolist() if norms else []
-    return [LayerHealth(epoch, name, *pair) for name, pair in zip(norms, values, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -102,6 +88,20 @@ def verdict(history: Sequence[EpochResult], given: Circumstances = ORDINARY) -> 
     else:
         text = _no_turn(history, gap, given)
     return Verdict(text, overfits, turn.epoch, rise, gap)
+
+
+def unlike(best: EpochResult, validation: int, test: int) -> str:
+    """What to say where so many test images are another matter than so many validation images; else nothing."""
+    assert best.test_accuracy is not None
+    gap = best.validation_accuracy - best.test_accuracy
+    share = (best.validation_accuracy * validation + best.test_accuracy * test) / (validation + test)
+    noise = math.hypot(standard_error(share, validation), standard_error(share, test))
+    if gap <= max(APART, SURE * noise):
+        return ""
+    return (
+        f"test accuracy is {100 * gap:.1f} points below validation accuracy: the test images, or their labels, are "
+        f"unlike the others; look at the mistakes"
+    )
 
 
 def _overfitting(turn: EpochResult, end: _End, rise: float, given: Circumstances) -> str:

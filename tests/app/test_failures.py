@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from cnntrain.app.trouble import explained
+from cnntrain.app.failures import explained
 from cnntrain.errors import CnntrainError, Diverged, Interrupted, OutOfMemory, Signalled, UsageError
 from cnntrain.run.directory import RunDirectory
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app.configure import import_plugins
-from cnntrain.app.seed_run import REPORT_SECONDS, Relay, SeedRuns, begin_or_resume, reported
-from cnntrain.app.shares import Share, divided
+from cnntrain.app.seeds.run import REPORT_SECONDS, Relay, SeedRuns, begin_or_resume, reported
+from cnntrain.app.seeds.shares import Share, divided
 from cnntrain.app.signals import listening
 from cnntrain.app.train import run_to_end
 from cnntrain.app.where import Where
