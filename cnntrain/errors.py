@@ -119,6 +119,11 @@ def said_by_system(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 # What torch says where it raises no error of a kind of its own.
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator",

@@ -57,8 +57,10 @@ def _lacks_type(parameter: inspect.Parameter) -> bool:
 class Registry:
     """Names of one kind (`layer`, `optimizer`, ...) and what they stand for."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, given: str = "") -> None:
         self.kind = kind
+        # What the program gives a factory.
+        self.given = given
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str) -> Callable[[Factory], Factory]:
@@ -68,7 +70,15 @@ class Registry:
             if name in self._entries:
                 taken = self._entries[name].factory.__module__
                 raise ValueError(f"the {self.kind} `{name}` is already registered by {taken}")
-            for parameter in inspect.signature(factory).parameters.values():
+            parameters = inspect.signature(factory).parameters.values()
+            if self.given and not any(parameter.kind is parameter.POSITIONAL_ONLY for parameter in parameters):
+                raise ValueError(
+                    f"the {self.kind} `{name}`: its function first takes what the program gives it, before a `/`: "
+                    f"`({self.given}, /, ...)`"
+                )
+            for parameter in parameters:
+                if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    raise ValueError(f"the {self.kind} `{name}`: a config can't give `*{parameter.name}`; name each")
                 if _lacks_type(parameter):
                     raise ValueError(
                         f"the {self.kind} `{name}`: give its argument `{parameter.name}` a type annotation"
@@ -77,6 +87,10 @@ class Registry:
             return factory
 
         return decorate
+
+    def forget(self, module: str) -> None:
+        """Drop what a module has registered."""
+        self._entries = {name: entry for name, entry in self._entries.items() if entry.factory.__module__ != module}
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
@@ -99,12 +113,12 @@ class Registry:
         return iter(sorted(self._entries))
 
 
-layers = Registry("layer")
-initializers = Registry("initializer")
-optimizers = Registry("optimizer")
-schedules = Registry("schedule")
+layers = Registry("layer", "given")
+initializers = Registry("initializer", "weight, bias, fans")
+optimizers = Registry("optimizer", "trainable")
+schedules = Registry("schedule", "epochs")
 augmentations = Registry("augmentation")
-sources = Registry("data source")
+sources = Registry("data source", "folders")
 
 ALL = {registry.kind: registry for registry in (layers, initializers, optimizers, schedules, augmentations, sources)}
 

@@ -14,10 +14,14 @@ import cnntrain.network.initializers
 import cnntrain.network.layers
 import cnntrain.training.optimizers
 import cnntrain.training.schedules  # noqa: F401  (each of these registers its names)
-from cnntrain.config.load import load
+from cnntrain.config.load import from_resolved, load, resolved
 from cnntrain.config.schema import Config
-from cnntrain.errors import UsageError
+from cnntrain.errors import ConfigError, UsageError
+from cnntrain.registry import ALL
 from cnntrain.text import listed
+
+# The SHA-256 of each plugin as it was imported, by its module's name.
+_imported: dict[str, str] = {}
 
 
 def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Config:
@@ -26,7 +30,18 @@ def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Pat
     Raises `ConfigError` with every problem, and `UsageError` for a plugin that can't be imported.
     """
     import_plugins(plugins)
-    return load(path, overrides)
+    config = load(path, overrides)
+    if plugins:
+        _check_defaults(config)
+    return config
+
+
+def _check_defaults(config: Config) -> None:
+    """Raise `UsageError` for a plugin whose defaults no config can hold: nobody could read the run's own one again."""
+    try:
+        from_resolved(resolved(config))
+    except (ConfigError, ValueError, TypeError) as error:
+        raise UsageError(f"a default of a plugin's argument can't be written into a config: {error}") from error
 
 
 def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
@@ -56,6 +71,8 @@ def _import(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{path}: can't read the plugin ({error.strerror})") from error
     if name in sys.modules:
+        if _imported[name] != digest:
+            raise UsageError(f"{path}: the plugin has changed since it was imported; start Python anew")
         return digest
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -67,5 +84,8 @@ def _import(path: Path) -> str:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
+        for registry in ALL.values():
+            registry.forget(name)
         raise UsageError(f"{path}: the plugin fails on import: {type(error).__name__}: {error}") from error
+    _imported[name] = digest
     return digest

@@ -15,7 +15,8 @@ from cnntrain.config.load import resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
-from cnntrain.run.directory import as_csv, check_links, last_words, left_by, writer_of
+from cnntrain.run.directory import as_csv, check_links, last_words
+from cnntrain.run.owner import left_by, writer_of
 from cnntrain.run.summary import parsed
 from cnntrain.text import as_command
 from cnntrain.training.rows import EpochResult, LayerHealth

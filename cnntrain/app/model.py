@@ -80,7 +80,7 @@ def load_model(path: Path, where: Where, display: Display | None = None) -> Mode
     change = edited(saved.plugins, imported)
     if change:
         (display or Silent()).warn(change)
-    return Model(config, moved(network, device), saved.classes, preprocessing, device, saved.data)
+    return Model(config, moved(network, device).eval(), saved.classes, preprocessing, device, saved.data)
 
 
 def own_images(model: Model, name: SplitName, folders: Folders, display: Display) -> Images:

@@ -39,6 +39,8 @@ def launch(ranks: int, words: Sequence[str]) -> int:
     if sys.platform == "win32":
         raise UsageError("`--devices` can't be had on Windows; use `--seeds`, or the Windows Subsystem for Linux")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # torch warns where a network of plugins does use all of its layers.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, as_many_as_cores() // ranks)))
     config = LaunchConfig(
         min_nodes=1,

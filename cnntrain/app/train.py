@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cnntrain.app import device as devices
 from cnntrain.app.configure import edited, import_plugins
 from cnntrain.app.display import Display, Logged, Silent
@@ -132,7 +134,8 @@ def _reaching_up(file: Path) -> Path:
 
 def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
     """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
-    with closing(training):
+    # Whose program it is draws random numbers of its own.
+    with closing(training), torch.random.fork_rng(devices=[]):
         while True:
             try:
                 part = next(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
@@ -26,7 +27,8 @@ class Spec(BaseModel):
 
     def make(self, *context: Any) -> Any:
         """Call the factory with what the program supplies and what the config said."""
-        arguments = {key: getattr(self.arguments, key) for key in type(self.arguments).model_fields}
+        # A factory may change what it is given, but not the config.
+        arguments = {key: copy(getattr(self.arguments, key)) for key in type(self.arguments).model_fields}
         return registry.ALL[self.kind][self.name].factory(*context, **arguments)
 
 

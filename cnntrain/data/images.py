@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Pixels are looked through in pieces of so many bytes.
 CHUNK_BYTES = 2**23
 DIGEST_BYTES = 16
+# What a pixel may be.
+PIXEL, UNIT = "uint8", "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +141,11 @@ class Dataset:
         twice = next((name for name, count in Counter(self.classes).items() if count > 1), None)
         if twice is not None:
             raise DataError(f"two classes are called `{twice}`; give each a name of its own")
+        for name, part in (("training", self.train), ("validation", self.validation), ("test", self.test)):
+            if part is not None:
+                _check(part, name, len(self.classes))
         for name in ("validation", "test"):
-            part: Images | None = getattr(self, name)
+            part = getattr(self, name)
             if part and part.pixels.shape[1:] != self.train.pixels.shape[1:]:
                 one, other = (" x ".join(map(str, images.pixels.shape[1:])) for images in (self.train, part))
                 raise DataError(f"the training images are {one} (channels, height, width), the {name} images {other}")
@@ -149,6 +154,23 @@ class Dataset:
     def nbytes(self) -> int:
         """The bytes that all pixels take in memory."""
         return sum(part.pixels.nbytes for part in (self.train, self.validation, self.test) if part)
+
+
+def _check(images: Images, name: str, classes: int) -> None:
+    """Raise `DataError` for images that are not what `Images` says: those of a plugin may be anything."""
+    import numpy as np
+
+    pixels, labels, said = images.pixels, images.labels, f"the {name} images"
+    if not isinstance(pixels, np.ndarray | OnDisk) or len(pixels.shape) != 4 or pixels.dtype not in (PIXEL, UNIT):
+        raise DataError(f"{said} are not a NumPy array of (images, channels, height, width) in uint8 or float32")
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (pixels.shape[0],):
+        raise DataError(f"{said} are {pixels.shape[0]:,}, but their labels are not a NumPy array of as many int64")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(f"{said} have labels from {labels.min()} to {labels.max()}; there are {classes} classes")
+    # What is on a disk was looked at before; a comparison with what is no number does not hold.
+    units = images.chunks() if isinstance(pixels, np.ndarray) and pixels.dtype == UNIT else ()
+    if not all(chunk.min(initial=0) >= 0 and chunk.max(initial=1) <= 1 for chunk in units):
+        raise DataError(f"{said} have pixels outside of 0..1; divide them by their range, or give uint8")
 
 
 class Reporter(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnntrain.config.document import Place
 from cnntrain.config.spec import Spec
-from cnntrain.errors import is_out_of_memory
+from cnntrain.errors import first_line, is_out_of_memory
 from cnntrain.network.initializers import Fans
 
 if TYPE_CHECKING:
@@ -111,24 +111,29 @@ def _make(spec: Spec, given: Input) -> "tuple[nn.Module, Shape]":
     except Misfit:
         raise
     except (ValueError, RuntimeError, AssertionError) as error:
-        reason = "there is too little memory" if is_out_of_memory(error) else str(error).strip().splitlines()[0]
+        reason = "there is too little memory" if is_out_of_memory(error) else first_line(error)
         message = f"layer `{spec.name}` does not fit its input {given.shape}: {reason}"
         raise Misfit(given.place, message) from error
 
 
 def output_shape(module: "nn.Module", shape: Shape) -> Shape:
-    """The shape that `module` makes of `shape`, found by sending one image through.
+    """The shape that `module` makes of `shape`, found by sending one image through, as images lie in training.
 
-    Raises `ValueError` where it makes anything but a tensor.
+    Raises `ValueError` where it makes anything but a tensor for one image.
     """
     import torch
 
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.get_default_device()
     was_training = module.training
+    image = torch.zeros((1, *shape), device=device)
+    if len(shape) == 3:
+        image = image.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        output = module.eval()(torch.zeros((1, *shape), device=device))
+        output = module.eval()(image)
     module.train(was_training)
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"it returns {type(output).__name__}, not a tensor")
+    if output.dim() < 2 or len(output) != 1:
+        raise ValueError(f"of one image it makes {tuple(output.shape)}; the first dimension is that of the images")
     return tuple(output.shape[1:])

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cnntrain import atomic
-from cnntrain.errors import UsageError
+from cnntrain import atomic, registry
+from cnntrain.errors import CheckpointError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.events import Events
-from cnntrain.text import in_a_line
+from cnntrain.run.owner import PATIENCE, left_by
 
 if TYPE_CHECKING:
     from cnntrain.run.content import Checkpoint
@@ -45,9 +45,6 @@ UNFIT = {
     errno.ENAMETOOLONG,
     errno.EINVAL,
 }
-
-# Who looks whether a run is being written takes its lock for some microseconds; that is waited out, in seconds.
-PATIENCE = 0.5
 
 # What is read from a run, or added to.
 PARTS = (
@@ -101,6 +98,7 @@ class RunDirectory:
         for folder in (path, path / "checkpoints", path / "plots"):
             atomic.sweep(folder)
         self._events = Events(path)
+        self._is_readable = False
 
     @classmethod
     def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
@@ -187,6 +185,9 @@ class RunDirectory:
         if self.last.is_file():
             atomic.link(self.last, self.previous)
         checkpoint.save(self.last, content)
+        if registry.of_plugins() and not self._is_readable:
+            _check_readable(self.last)
+            self._is_readable = True
 
     def go_back_to(self, file: Path) -> None:
         """Let `file`, a checkpoint of this run, be the one to resume from."""
@@ -240,6 +241,15 @@ class RunDirectory:
         with suppress(OSError):
             self._owner.unlink()
         self._lock.release()
+
+
+def _check_readable(file: Path) -> None:
+    """Raise `CheckpointError` where what a plugin keeps can't be read again: at once, and not after hours."""
+    try:
+        checkpoint.load(file)
+    except CheckpointError as error:
+        allowed = "tensors, Python's own numbers, text, lists and dicts"
+        raise CheckpointError(f"{error}; what a plugin's parts keep must be {allowed}") from error
 
 
 def _furnish(path: Path, config: str) -> None:
@@ -296,28 +306,6 @@ def check_links(path: Path) -> None:
     for part in (path / name for name in PARTS):
         if part.is_symlink():
             raise UsageError(f"{part}: is a link, which could lead anywhere; replace it by what it leads to")
-
-
-def writer_of(path: Path) -> str | None:
-    """Who is writing to a run directory at this moment, or None; changes nothing there."""
-    if not (path / ".lock").is_file():
-        return None
-    lock = FileLock(path / ".lock")
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        return left_by(path) or "a process"
-    except OSError:  # where it can't be opened, nobody writes
-        return None
-    lock.release()
-    return None
-
-
-def left_by(path: Path) -> str | None:
-    """The process that opened a run directory and has not closed it, or None."""
-    with suppress(OSError):
-        return in_a_line((path / ".owner").read_text(encoding="utf-8", errors="replace"))
-    return None
 
 
 def last_words(path: Path) -> str:

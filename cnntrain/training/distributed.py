@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from cnntrain import registry
+from cnntrain.errors import UsageError
+
 T = TypeVar("T")
 
 # How often ranks ask each other whether one of them has been sent a signal.
@@ -88,7 +91,9 @@ class Group(Ranks):
     def parallel(self, network: nn.Module) -> nn.Module:
         """torch's DistributedDataParallel, exact for unequal shares too; `batch_norm` sees the global batch."""
         _share_statistics(network, self.device)
-        parallel = DistributedDataParallel(network, gradient_as_bucket_view=True)
+        # A plugin may leave a layer out, in some steps.
+        may_skip = bool(registry.of_plugins())
+        parallel = DistributedDataParallel(network, gradient_as_bucket_view=True, find_unused_parameters=may_skip)
         parallel.register_forward_hook(self._weigh)
         return parallel
 
@@ -138,6 +143,10 @@ def _share_statistics(module: nn.Module, device: torch.device) -> None:
             _share_statistics(child, device)
         elif device.type == "cuda":
             setattr(module, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))  # type: ignore[no-untyped-call]
+        elif not (child.affine and child.track_running_stats) or child.momentum is None:
+            raise UsageError(
+                "on a CPU, several processes can't share a batch normalization without weights, statistics or momentum"
+            )
         else:
             setattr(module, name, _SharedBatchNorm(child))
 

@@ -18,6 +18,7 @@ from torch import distributed, optim
 from cnntrain import registry
 from cnntrain.data.batches import Resident
 from cnntrain.data.images import Folders
+from cnntrain.errors import first_line
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
 from cnntrain.training.recording import Recording, forget_failure, undone
 from cnntrain.training.step import Totals, learning_at, updates_of
@@ -163,7 +164,7 @@ class Graph(Engine):
             return self._recordings[shape]
         except RuntimeError as error:
             # Ending a recording that has failed raises too, and says only that something failed before.
-            cause = _first_line(error.__context__ or error)
+            cause = first_line(error.__context__ or error)
         # Out here, for the error holds on to what the recording took.
         self._has_failed = True
         self.remark = f"training goes on in plain steps, without a CUDA graph: {cause}"
@@ -198,7 +199,7 @@ class Compiled(Engine):
             with undone(self.step):
                 Engine(black).run([every], [1.0], Totals.zero(self.step.device), keeps_gradients=True)
         except RuntimeError as error:
-            self.remark = f"training goes on without compilation: {_first_line(error)}"
+            self.remark = f"training goes on without compilation: {first_line(error)}"
             return Engine(self.step)
         return Engine(compiled)
 
@@ -227,14 +228,12 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     if name == "graph" or (name == "auto" and not obstacle):
         return Graph(step)
     if device.type == "cpu" and _is_alone():
-        fastest = replace(step, updates=updates_of(step)) if _needs_no_gradients(step) else step
+        # A plugin may use a layer twice, freeze it, or have an optimizer of its own.
+        is_plain = not has_plugins and _needs_no_gradients(step)
+        fastest = replace(step, updates=updates_of(step)) if is_plain else step
         is_traceable = name == "auto" and not has_plugins and _can_be_traced(step)
         return Traced(fastest) if is_traceable else Engine(fastest)
     return Engine(step, f"plain steps, no CUDA graph: {obstacle}" if (name, device.type) == ("auto", "cuda") else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _is_alone() -> bool:

@@ -170,7 +170,8 @@ def _factor(plan: Plan, state: State, batch: int) -> float:
     step = 1 / plan.batches
     time = state.epoch + batch * step
     factor = warmed_up(state.schedule.factor(time), time, plan.config.training.warmup_epochs, step)
-    return factor * LOWERED**state.rollbacks
+    # A plugin may give a number of NumPy's, which no checkpoint may hold.
+    return float(factor * LOWERED**state.rollbacks)
 
 
 def check_loss(state: State) -> None:

@@ -61,7 +61,8 @@ def probe(network: nn.Module, images: Tensor, labels: Tensor) -> list[LayerProbe
         if isinstance(module, nn.Dropout | BookDropout):
             module.eval()
     outputs: dict[str, Tensor] = {}
-    with watched(layers_of(network), lambda name, output: outputs.update({name: output.detach()})):
+    # Copies, for what follows may work in their place.
+    with watched(layers_of(network), lambda name, output: outputs.update({name: output.detach().clone()})):
         loss = functional.cross_entropy(network(images), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     modules = dict(network.named_modules())

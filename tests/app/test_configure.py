@@ -1,6 +1,7 @@
 """Plugins: modules that register names of their own."""
 
 import json
+import sys
 
 import pytest
 
@@ -87,6 +88,13 @@ def test_a_plugin_that_changed_after_training_is_told(cnntrain, tiny, tmp_path, 
     assert cnntrain("train", tiny, "training.epochs=1", "--run-dir", tmp_path / "run", *where).code == 0
     assert "plugin" not in cnntrain("eval", tmp_path / "run", *where).err
     plugin.write_text(plugin.read_text() + "# Another.\n")
+    outcome = cnntrain("eval", tmp_path / "run", *where)
+    said = f"{plugin}: the plugin has changed since it was imported; start Python anew"
+    assert outcome.code == 2 and said in outcome.err
+    for name in [name for name in sys.modules if name.startswith("cnntrain_plugin_mine_")]:
+        # As in another process.
+        del sys.modules[name]
+        registry.layers.forget(name)
     said = f"the plugins are not those that the network was trained with ({plugin})"
     for command in (("eval", tmp_path / "run"), ("report", tmp_path / "run"), ("ensemble", tmp_path / "run")):
         outcome = cnntrain(*command, *where)

@@ -160,7 +160,8 @@ def test_ranks_meet_in_a_file(monkeypatch):
 
     configs = []
     monkeypatch.setattr(ranks, "elastic_launch", launched)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "TORCH_CPP_LOG_LEVEL"):
+        monkeypatch.setenv(name, "1")
     assert launch(2, ["train", "c.yaml"]) == 0
     # What listens on a port would unpickle what anybody sends to it.
     assert (configs[0].rdzv_endpoint, configs[0].rdzv_configs["store_type"]) == ("", "file")

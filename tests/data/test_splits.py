@@ -14,12 +14,12 @@ from cnntrain.errors import DataError
 
 
 def images(count, classes=4, start=0):
-    pixels = np.arange(start, start + count, dtype=np.float32)[:, None, None, None]
+    pixels = 1 - np.arange(start, start + count, dtype=np.float32)[:, None, None, None] / 2**16
     return Images(pixels, np.arange(count) % classes)
 
 
 def ids(part):
-    return part.pixels.ravel().astype(int).tolist()
+    return ((1 - part.pixels.ravel()) * 2**16).astype(int).tolist()
 
 
 NAMES = ("a", "b", "c", "d")

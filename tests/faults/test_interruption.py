@@ -18,7 +18,8 @@ from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import ConfigError, Interrupted, UsageError
 from cnntrain.run import checkpoint
-from cnntrain.run.directory import RunDirectory, writer_of
+from cnntrain.run.directory import RunDirectory
+from cnntrain.run.owner import writer_of
 
 from .cases import CONFIG, assert_same_runs, config_of, go_on, start, wait_for, whole
 

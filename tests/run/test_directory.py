@@ -12,7 +12,8 @@ import pytest
 
 from cnntrain import atomic
 from cnntrain.errors import UsageError
-from cnntrain.run.directory import RunDirectory, default_path, left_by
+from cnntrain.run.directory import RunDirectory, default_path
+from cnntrain.run.owner import left_by
 
 RESUME, ANOTHER = "go on with `--resume ", "name another `--run-dir`"
 
