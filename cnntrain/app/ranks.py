@@ -27,7 +27,7 @@ from cnntrain.run.directory import RunDirectory
 from cnntrain.training.distributed import Group, Ranks
 
 # An error that all ranks meet is told by rank 0; the others wait so long before they tell theirs.
-WAIT_SECONDS = 2.0
+WAIT_SECONDS = 10.0
 
 
 def launch(ranks: int, words: Sequence[str]) -> int:
