@@ -48,3 +48,18 @@ def test_a_container_has_room_for_what_it_is_granted(monkeypatch, tmp_path, own,
     (tmp_path / "groups" / "cpu.max").write_text(f"{whole}\n")
     (tmp_path / "cgroup").write_text("0::/jobs/7\n")
     assert as_many_as_cores() == count
+
+
+@pytest.mark.parametrize(("own", "whole", "count"), [("150000", "250000", 1), ("-1", "250000", 2), ("-1", "-1", 64)])
+def test_the_first_version_of_groups(monkeypatch, tmp_path, own, whole, count):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    job = tmp_path / "groups" / "cpu" / "jobs" / "7"
+    job.mkdir(parents=True)
+    for folder, quota in ((job, own), (tmp_path / "groups" / "cpu", whole)):
+        (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+    (tmp_path / "groups" / "memory").mkdir()
+    (tmp_path / "groups" / "memory" / "memory.limit_in_bytes").write_text("5000000\n")
+    (tmp_path / "cgroup").write_text("4:memory:/elsewhere\n3:cpu,cpuacct:/jobs/7\n1:name=systemd:/\n")
+    assert (as_many_as_cores(), cgroup.memory()) == (count, 5_000_000)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 import subprocess
 import sys
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -24,6 +27,13 @@ def environment() -> dict[str, str | None]:
         "command": as_command(sys.argv),
         "git_commit": _git_commit(),
     }
+
+
+def beginning() -> str:
+    """When a process begins to train, which one it is, and with what: for whoever reads the log."""
+    made, now = environment(), datetime.now().astimezone().isoformat(timespec="seconds")
+    versions = f"cnntrain {made['cnntrain']} (commit {made['git_commit']}), torch {made['torch']}"
+    return f"{now}: process {os.getpid()} on {socket.gethostname()}, {versions}: {made['command']}"
 
 
 def _version() -> str | None:

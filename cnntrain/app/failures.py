@@ -52,7 +52,7 @@ def _kept(directory: RunDirectory) -> str:
 
 
 def _logged(directory: RunDirectory, error: CnntrainError) -> CnntrainError:
-    # The disk may be what went wrong.
-    with suppress(OSError):
-        directory.log(str(error))
+    # The disk, or another run in this one's place, may be what went wrong.
+    with suppress(OSError, UsageError):
+        directory.log(" ".join(str(error).split()))
     return error

@@ -61,7 +61,10 @@ def launch(ranks: int, words: Sequence[str]) -> int:
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         if failure.exitcode < 0:
-            raise CnntrainError(f"process {rank} was ended by {failure.signal_name()}") from error
+            killed = CnntrainError(f"process {rank} was ended by {failure.signal_name()}")
+            # As a shell says it.
+            killed.exit_code = 128 - failure.exitcode
+            raise killed from error
         return int(failure.exitcode)
     return 0
 

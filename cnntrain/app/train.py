@@ -14,7 +14,7 @@ import torch
 from cnntrain.app import device as devices
 from cnntrain.app.configure import edited, import_plugins
 from cnntrain.app.display import Display, Logged, Silent
-from cnntrain.app.environment import environment
+from cnntrain.app.environment import beginning, environment
 from cnntrain.app.failures import explained
 from cnntrain.app.interval import Interval
 from cnntrain.app.launched import is_launched
@@ -34,6 +34,7 @@ from cnntrain.data.splits import remarks
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
 from cnntrain.reports.text import epoch_line, percent
 from cnntrain.run.directory import RunDirectory
+from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command
 from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.distributed import Ranks
@@ -44,6 +45,8 @@ from cnntrain.training.verdict import unlike, verdict
 
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
+# What a summary says of where a run was trained.
+SURROUNDINGS = ("run_dir", "device", "environment")
 
 # Yields how much of its epochs is done, whenever another run may have its turn, and returns what `summary.json` holds.
 # Whoever throws `Paused` into it may go on with it later, also in another process.
@@ -202,6 +205,17 @@ def _transferred(given: Prepared) -> str | None:
     return transfer(Path(source), given.state.network, given.splits.classes) if source is not None else None
 
 
+def _as_it_was(run: Running, summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with the surroundings that trained it: who resumes a finished run has trained nothing."""
+    try:
+        before = read_summary(run.directory.path) or {}
+    except UsageError:
+        return summary
+    figures = {name: value for name, value in summary.items() if name not in SURROUNDINGS}
+    is_same = figures == {name: before.get(name) for name in figures}
+    return {**summary, **{name: before[name] for name in ("device", "environment") if is_same and name in before}}
+
+
 def _introduce(run: Running) -> None:
     channels, height, width = run.given.preprocessing.shape
     splits, parameters = run.splits, _count_parameters(run.state)
@@ -209,6 +223,7 @@ def _introduce(run: Running) -> None:
     if run.config.data.expand:
         trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
     run.display.say(f"run directory: {run.directory.path}")
+    run.directory.log(beginning())
     run.display.say(
         f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
@@ -339,6 +354,7 @@ def _finish(run: Running) -> dict[str, Any]:
         "data": run.splits.fingerprints(),
         "environment": environment(),
     }
+    summary = _as_it_was(run, summary)
     run.directory.write_summary(summary)
     assert best.test_accuracy is not None
     run.display.say(

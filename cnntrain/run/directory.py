@@ -97,6 +97,7 @@ class RunDirectory:
             raise _unfit(path, "can't be written to", error) from error
         for folder in (path, path / "checkpoints", path / "plots"):
             atomic.sweep(folder)
+        self._place = os.stat(path / ".lock")
         self._events = Events(path)
         self._is_readable = False
 
@@ -178,10 +179,12 @@ class RunDirectory:
 
     def save_best(self, content: Checkpoint) -> None:
         """Write the checkpoint of the best epoch so far."""
+        _check_place(self.path, self._place)
         checkpoint.save(self.best, content)
 
     def save_last(self, content: Checkpoint) -> None:
         """Write the checkpoint to resume from; the one before it stays as `previous.pt`."""
+        _check_place(self.path, self._place)
         if self.last.is_file():
             atomic.link(self.last, self.previous)
         checkpoint.save(self.last, content)
@@ -199,6 +202,7 @@ class RunDirectory:
 
     def write_rows(self, name: str, rows: Sequence[Any]) -> None:
         """Write dataclasses as a CSV file: whole, so that no row can be missing or double; without rows, none."""
+        _check_place(self.path, self._place)
         if not rows:
             (self.path / name).unlink(missing_ok=True)
             return
@@ -206,6 +210,7 @@ class RunDirectory:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""
+        _check_place(self.path, self._place)
         atomic.write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def forget_summary(self) -> None:
@@ -220,6 +225,7 @@ class RunDirectory:
 
     def log(self, line: str) -> None:
         """Append a line to `log.txt`, on a line of its own even where a crash cut the last one off."""
+        _check_place(self.path, self._place)
         path = self.path / "log.txt"
         with atomic.naming(path), path.open("a+b") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
@@ -241,6 +247,13 @@ class RunDirectory:
         with suppress(OSError):
             self._owner.unlink()
         self._lock.release()
+
+
+def _check_place(path: Path, place: os.stat_result) -> None:
+    """Raise `UsageError` where a folder is no longer the one whose lock is at `place`: another run may be there now."""
+    lock = path / ".lock"
+    if not lock.is_file() or not os.path.samestat(os.stat(lock), place):
+        raise UsageError(f"{path}: was removed or replaced while this run was writing to it")
 
 
 def _check_readable(file: Path) -> None:

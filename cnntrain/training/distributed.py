@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 # How often ranks ask each other whether one of them has been sent a signal.
 AGREE_SECONDS = 1.0
+# What is heard where nobody is left to say it.
+LAUNCHER_GONE = "the end of its launcher"
 
 
 class Ranks:
@@ -86,6 +88,7 @@ class Group(Ranks):
         # Words pass between CPUs, so that nobody has to wait for what a device is still computing.
         self._words = dist.new_group(backend="gloo")
         self._weight = 1.0
+        self._launcher = os.getppid()
         self._steps, self._waiting, self._asked = 1, 0, monotonic()
 
     def parallel(self, network: nn.Module) -> nn.Module:
@@ -119,10 +122,12 @@ class Group(Ranks):
         return values
 
     def agree(self, signal: str | None) -> str | None:
-        """A signal that any rank was sent; all hear of it at the same step, about a second later."""
+        """A signal that any rank was sent, or the launcher's end; all hear of it at the same step, a second later."""
         self._waiting += 1
         if self._waiting < self._steps:
             return None
+        if os.getppid() != self._launcher:
+            signal = signal or LAUNCHER_GONE
         now = monotonic()
         heard = self.gather((signal, (now - self._asked) / self._waiting))
         self._steps = max(1, int(AGREE_SECONDS / max(seconds for _, seconds in heard)))

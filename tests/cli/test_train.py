@@ -2,11 +2,14 @@
 
 import csv
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import fields, replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -100,7 +103,14 @@ def test_a_run_is_introduced(cnntrain, tmp_path):
     assert lines[0] == f"run directory: {tmp_path / 'run'}"
     assert lines[1].startswith("26 training, 4 validation, 20 test images of 4x6x3 in 2 classes; 146 parameters; cpu (")
     assert lines[2] == "warning: 6 test images are also among the training images"
-    assert (tmp_path / "run" / "log.txt").read_text().splitlines() == lines
+    first, beginning, *others = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert [first, *others] == lines
+    at, _, what = beginning.partition(": ")
+    assert datetime.fromisoformat(at) <= datetime.now().astimezone()
+    assert what.startswith(f"process {os.getpid()} on {socket.gethostname()}, cnntrain ")
+    assert what.endswith(
+        f"torch {torch.__version__}: cnntrain train {tmp_path / 'c.yaml'} --run-dir {tmp_path / 'run'} --device cpu"
+    )
 
 
 def test_one_class_is_nothing_to_tell_apart(cnntrain, tmp_path):

@@ -73,7 +73,7 @@ def test_a_signal_while_the_report_is_drawn(config, tmp_path, number):
     run = tmp_path / "run"
     process = command_line("train", config, "training.epochs=1", "--run-dir", run)
     # The verdict is the last line of training.
-    wait_for(lambda: (run / "log.txt").is_file() and len((run / "log.txt").read_text().splitlines()) == 5)
+    wait_for(lambda: (run / "log.txt").is_file() and len((run / "log.txt").read_text().splitlines()) == 6)
     time.sleep(0.1)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)

@@ -18,6 +18,30 @@ from cnntrain.run.owner import left_by
 RESUME, ANOTHER = "go on with `--resume ", "name another `--run-dir`"
 
 
+@pytest.mark.parametrize("what", ["removed", "replaced", "moved"])
+def test_a_folder_that_is_another_by_now_is_not_written_to(tmp_path, what):
+    path = tmp_path / "run"
+    with closing(RunDirectory.create(path, "a: 1\n")) as old:
+        if what == "moved":
+            path.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(path)
+        new = None if what == "removed" else RunDirectory.create(path, "a: 2\n")
+        for write in (
+            lambda: old.save_last(None),
+            lambda: old.save_best(None),
+            lambda: old.write_rows("metrics.csv", []),
+            lambda: old.write_summary({}),
+            lambda: old.log("a line"),
+        ):
+            with pytest.raises(UsageError, match="was removed or replaced while this run was writing to it"):
+                write()
+        if new is not None:
+            new.log("mine")
+            new.close()
+            assert (path / "log.txt").read_text() == "mine\n"
+
+
 @pytest.mark.parametrize(
     ("content", "hint"),
     [("config.yaml", RESUME), ("checkpoints/last.pt", RESUME), ("checkpoints/best.pt", ANOTHER), ("x.txt", ANOTHER)],

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from inspect import isfunction
 from pathlib import Path
@@ -347,13 +347,30 @@ def test_a_signal_to_the_launcher_saves_and_exits_with_130(tiny):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_ranks_whose_launcher_is_killed_save_and_end(tiny):
+    run = tiny.parent / "run"
+    process = start(tiny, run)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    # They would keep the lock, and a GPU.
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "interrupted by the end of its launcher; resume with: " in (run / "log.txt").read_text().splitlines()[-1]
+    with closing(RunDirectory.open(run)) as directory:
+        assert directory.left_by is None
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
 def test_a_rank_that_is_killed_ends_the_run_which_goes_on_to_the_same_bits(tiny):
     run, whole = tiny.parent / "run", tiny.parent / "whole"
     process = start(tiny, run)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (1, "")
+    # As of a process that is killed alone: scripts try again.
+    assert (process.returncode, out) == (137, "")
     assert "Traceback" not in err
     assert "process 1 was ended by SIGKILL" in err
     saved = checkpoint.load(run / "checkpoints" / "last.pt").training

@@ -1,5 +1,6 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
+import json
 import math
 import os
 import shlex
@@ -115,6 +116,17 @@ def test_other_signals_save_too(number, tiny, tmp_path):
     logged = (run / "log.txt").read_text().splitlines()
     assert logged[-1] == f"interrupted by {name}; resume with: {command}"
     assert checkpoint.load(run / "checkpoints" / "last.pt").training["batch"] == 4
+
+
+def test_a_finished_run_keeps_what_is_said_of_where_it_was_trained(tiny, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    train_run(load_config(tiny, ["training.epochs=1"]), run, Where(device="cpu"))
+    before = (run / "summary.json").read_bytes()
+    monkeypatch.setattr("sys.argv", ["another", "command"])
+    resume_run(run, [], Where(device="cpu"))
+    assert (run / "summary.json").read_bytes() == before
+    resume_run(run, ["training.epochs=2"], Where(device="cpu"))
+    assert json.loads((run / "summary.json").read_text())["environment"]["command"] == "another command"
 
 
 def test_handlers_are_put_back(tiny, tmp_path):
