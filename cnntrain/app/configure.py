@@ -41,7 +41,8 @@ def _check_defaults(config: Config) -> None:
     try:
         from_resolved(resolved(config))
     except (ConfigError, ValueError, TypeError) as error:
-        raise UsageError(f"a default of a plugin's argument can't be written into a config: {error}") from error
+        said = "what is read with these plugins can't be written into a config, perhaps a default of theirs"
+        raise UsageError(f"{said}: {error}") from error
 
 
 def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
@@ -71,7 +72,7 @@ def _import(path: Path) -> str:
     except OSError as error:
         raise UsageError(f"{path}: can't read the plugin ({error.strerror})") from error
     if name in sys.modules:
-        if _imported[name] != digest:
+        if _imported.get(name, digest) != digest:
             raise UsageError(f"{path}: the plugin has changed since it was imported; start Python anew")
         return digest
     spec = importlib.util.spec_from_file_location(name, path)
@@ -82,10 +83,12 @@ def _import(path: Path) -> str:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
         for registry in ALL.values():
             registry.forget(name)
+        if not isinstance(error, Exception | SystemExit):
+            raise
         raise UsageError(f"{path}: the plugin fails on import: {type(error).__name__}: {error}") from error
     _imported[name] = digest
     return digest

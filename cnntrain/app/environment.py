@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 
-from cnntrain.text import as_command
+from cnntrain.text import as_command, in_a_line
 
 
 def environment() -> dict[str, str | None]:
@@ -32,8 +32,8 @@ def environment() -> dict[str, str | None]:
 def beginning() -> str:
     """When a process begins to train, which one it is, and with what: for whoever reads the log."""
     made, now = environment(), datetime.now().astimezone().isoformat(timespec="seconds")
-    versions = f"cnntrain {made['cnntrain']} (commit {made['git_commit']}), torch {made['torch']}"
-    return f"{now}: process {os.getpid()} on {socket.gethostname()}, {versions}: {made['command']}"
+    versions = f"cnntrain {made['cnntrain']}, torch {made['torch']}, commit of this folder {made['git_commit']}"
+    return in_a_line(f"{now}: process {os.getpid()} on {socket.gethostname()}, {versions}: {made['command']}")
 
 
 def _version() -> str | None:

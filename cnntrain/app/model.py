@@ -51,7 +51,8 @@ class Model:
     @property
     def fit(self) -> Fit:
         """How image files come to the network's size: as those that it was trained on."""
-        fit: Fit = self.config.data.source.arguments.model_dump().get("fit", "stretch")
+        source = self.config.data.source
+        fit: Fit = source.arguments.model_dump()["fit"] if source.name in ("image_folder", "csv") else "stretch"
         return fit
 
     def has_changed(self, name: SplitName, images: Images) -> bool:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep
 from typing import Any
 from uuid import uuid4
@@ -42,18 +43,26 @@ def launch(ranks: int, words: Sequence[str]) -> int:
     # torch warns where a network of plugins does use all of its layers.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, as_many_as_cores() // ranks)))
-    config = LaunchConfig(
+    with TemporaryDirectory() as folder:
+        return _launch(_config(ranks, Path(folder) / "ranks"), words)
+
+
+def _config(ranks: int, meeting: Path) -> LaunchConfig:
+    return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=ranks,
         run_id=uuid4().hex,
         rdzv_backend="c10d",
         # In a file: a store that listens unpickles what anybody who finds its port puts there.
-        rdzv_endpoint="",
+        rdzv_endpoint=str(meeting),
         rdzv_configs={"store_type": "file"},
         local_addr="localhost",
         max_restarts=0,
     )
+
+
+def _launch(config: LaunchConfig, words: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "cnntrain", *words)
     except SignalException:

@@ -11,9 +11,7 @@ from types import FrameType
 
 from cnntrain.errors import CnntrainError, Signalled
 
-_ASKING = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU") if hasattr(signal, name)
-]
+_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Request:

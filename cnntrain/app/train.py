@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cnntrain.app import device as devices
+from cnntrain.app.account import finish, introduce
 from cnntrain.app.configure import edited, import_plugins
 from cnntrain.app.display import Display, Logged, Silent
-from cnntrain.app.environment import beginning, environment
 from cnntrain.app.failures import explained
 from cnntrain.app.interval import Interval
 from cnntrain.app.launched import is_launched
@@ -26,27 +25,19 @@ from cnntrain.app.running import Running
 from cnntrain.app.signals import Request, listening
 from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
-from cnntrain.config.ineffective import ineffective
 from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
 from cnntrain.data.preprocess import Preprocessing
-from cnntrain.data.splits import remarks
 from cnntrain.errors import CheckpointError, Interrupted, Paused, UsageError
-from cnntrain.reports.text import epoch_line, percent
+from cnntrain.reports.text import epoch_line
 from cnntrain.run.directory import RunDirectory
-from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command
-from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Progress, Remark, RolledBack, settle, train
 from cnntrain.training.rows import EpochResult
-from cnntrain.training.state import State
-from cnntrain.training.verdict import unlike, verdict
 
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
-# What a summary says of where a run was trained.
-SURROUNDINGS = ("run_dir", "device", "environment")
 
 # Yields how much of its epochs is done, whenever another run may have its turn, and returns what `summary.json` holds.
 # Whoever throws `Paused` into it may go on with it later, also in another process.
@@ -103,7 +94,7 @@ def resume_stepwise(
     request: Request | None = None,
 ) -> Training:
     """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
-    if run_dir.is_file() and (run_dir.parent / "checkpoints").is_dir():
+    if run_dir.is_file() and run_dir.suffix != ".pt" and (run_dir.parent / "checkpoints").is_dir():
         raise UsageError(f"{run_dir}: not a checkpoint; name the run, {run_dir.parent}")
     file = _reaching_up(run_dir) if run_dir.is_file() else None
     with joined(where.device) as ranks:
@@ -137,7 +128,7 @@ def _reaching_up(file: Path) -> Path:
 
 def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
     """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
-    # Whose program it is draws random numbers of its own.
+    # Whose program it is draws random numbers of its own on the CPU.
     with closing(training), torch.random.fork_rng(devices=[]):
         while True:
             try:
@@ -202,46 +193,9 @@ def _restored(
 def _transferred(given: Prepared) -> str | None:
     """Begin with the weights of `init_from`, where the config has it; gives what is to be said of it."""
     source = given.config.init_from
-    return transfer(Path(source), given.state.network, given.splits.classes) if source is not None else None
-
-
-def _as_it_was(run: Running, summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary with the surroundings that trained it: who resumes a finished run has trained nothing."""
-    try:
-        before = read_summary(run.directory.path) or {}
-    except UsageError:
-        return summary
-    figures = {name: value for name, value in summary.items() if name not in SURROUNDINGS}
-    is_same = figures == {name: before.get(name) for name in figures}
-    return {**summary, **{name: before[name] for name in ("device", "environment") if is_same and name in before}}
-
-
-def _introduce(run: Running) -> None:
-    channels, height, width = run.given.preprocessing.shape
-    splits, parameters = run.splits, _count_parameters(run.state)
-    trained, validation, test = (f"{len(images):,}" for images in (splits.train, splits.validation, splits.test))
-    if run.config.data.expand:
-        trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
-    run.display.say(f"run directory: {run.directory.path}")
-    run.directory.log(beginning())
-    run.display.say(
-        f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
-        f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
+    return (
+        transfer(Path(source).expanduser(), given.state.network, given.splits.classes) if source is not None else None
     )
-    if run.given.is_streamed:
-        said = "the images are streamed from disk, because they take more than `data.memory_budget`"
-        run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
-    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize)):
-        run.remark(remark)
-
-
-def _describe(ranks: Ranks) -> str:
-    each = devices.describe(ranks.device)
-    return each if ranks.size == 1 else f"{ranks.size} processes, each on {each}"
-
-
-def _count_parameters(state: State) -> int:
-    return sum(parameter.numel() for parameter in state.network.parameters())
 
 
 def _train(run: Running, origin: str | None = None) -> Training:
@@ -249,11 +203,11 @@ def _train(run: Running, origin: str | None = None) -> Training:
     with explained(run.directory, _resume_command(run)):
         if origin is not None:
             run.display.say(origin)
-        _introduce(run)
+        introduce(run)
         listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_launched())
         with devices.deterministic(run.config.training.deterministic), listened as request:
             yield from _iterate(run, request)
-        return _finish(run)
+        return finish(run)
 
 
 def _iterate(run: Running, request: Request) -> Iterator[float]:
@@ -327,39 +281,3 @@ def _interrupt(run: Running, signal: str) -> None:
 
 def _resume_command(run: Running) -> str:
     return as_command([*run.state.ranks.command(), "--resume", str(run.directory.path), *run.where.options()])
-
-
-def _finish(run: Running) -> dict[str, Any]:
-    best, last = run.state.best, run.state.history[-1]
-    judged = verdict(run.state.history, Circumstances.of(run.config, run.splits, run.state))
-    assert best is not None
-    images = {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")}
-    difference = unlike(best, images["validation"], images["test"])
-    if difference:
-        run.remark(difference)
-    summary = {
-        "run_dir": str(run.directory.path),
-        "stopped": run.state.stopped,
-        "changes": list(run.state.changes),
-        "epochs": run.state.epoch,
-        "best": asdict(best),
-        "last": asdict(last),
-        "verdict": asdict(judged),
-        "remarks": run.remarks,
-        "seconds": sum(result.seconds for result in run.state.history),
-        "seed": run.config.seed,
-        "device": _describe(run.state.ranks),
-        "parameters": _count_parameters(run.state),
-        "images": images | ({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
-        "data": run.splits.fingerprints(),
-        "environment": environment(),
-    }
-    summary = _as_it_was(run, summary)
-    run.directory.write_summary(summary)
-    assert best.test_accuracy is not None
-    run.display.say(
-        f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
-        f"test accuracy there {percent(best.test_accuracy)}"
-    )
-    run.display.say(judged.text)
-    return summary

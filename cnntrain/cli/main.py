@@ -77,8 +77,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
-    if sys.modules["__main__"].__spec__ is None:
-        # Not by `python -m`, which looks for modules in the current folder: nor are the processes to that it starts.
+    started = sys.modules["__main__"].__spec__
+    if started is None or not started.parent:
+        # Only `python -m cnntrain` looks for modules in the current folder; else its child processes must not either.
         os.environ.setdefault("PYTHONSAFEPATH", "1")
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold what the terminal's encoding doesn't.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import copy
+from copy import deepcopy
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
@@ -28,7 +28,7 @@ class Spec(BaseModel):
     def make(self, *context: Any) -> Any:
         """Call the factory with what the program supplies and what the config said."""
         # A factory may change what it is given, but not the config.
-        arguments = {key: copy(getattr(self.arguments, key)) for key in type(self.arguments).model_fields}
+        arguments = {key: deepcopy(getattr(self.arguments, key)) for key in type(self.arguments).model_fields}
         return registry.ALL[self.kind][self.name].factory(*context, **arguments)
 
 

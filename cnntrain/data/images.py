@@ -170,7 +170,7 @@ def _check(images: Images, name: str, classes: int) -> None:
     # What is on a disk was looked at before; a comparison with what is no number does not hold.
     units = images.chunks() if isinstance(pixels, np.ndarray) and pixels.dtype == UNIT else ()
     if not all(chunk.min(initial=0) >= 0 and chunk.max(initial=1) <= 1 for chunk in units):
-        raise DataError(f"{said} have pixels outside of 0..1; divide them by their range, or give uint8")
+        raise DataError(f"{said} have pixels that are not in 0..1; divide them by their range, or give uint8")
 
 
 class Reporter(Protocol):

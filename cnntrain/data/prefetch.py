@@ -63,7 +63,7 @@ class Ahead:
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes: what is free on a GPU, otherwise what the computer has, or what of it this process is cgroup."""
+    """Bytes: what is free on a GPU, otherwise what the computer has, or what of it this process is granted."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if hasattr(os, "sysconf"):

@@ -26,10 +26,19 @@ _COMMENT = b"sha256:"
 _COMMENT_LENGTH = len(_COMMENT) + 64
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all."""
+def save(path: Path, checkpoint: Checkpoint, is_doubtful: bool = False) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Where it `is_doubtful` what a plugin has put into it, raises `CheckpointError` for what could not be read again.
+    """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **vars(checkpoint)}, buffer)
+    if is_doubtful:
+        try:
+            _understood(buffer.getvalue(), path)
+        except CheckpointError as error:
+            allowed = "tensors, Python's own numbers, text, lists and dicts"
+            raise CheckpointError(f"{error}; what a plugin's parts keep must be {allowed}") from error
     atomic.write(path, _sealed(buffer.getvalue()))
 
 
@@ -53,7 +62,11 @@ def load(path: Path) -> Checkpoint:
     last = file.with_name("last.pt")
     if path.is_dir() and not file.exists() and last.is_file():
         raise CheckpointError(f"{file}: no checkpoint here (no such file), but there is {last}")
-    content = _unpacked(_unsealed(file), file)
+    return _understood(_unsealed(file), file)
+
+
+def _understood(data: bytes, file: Path) -> Checkpoint:
+    content = _unpacked(data, file)
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise CheckpointError(f"{file}: not a checkpoint of this program")
     try:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cnntrain import atomic, registry
-from cnntrain.errors import CheckpointError, UsageError
+from cnntrain.errors import UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.events import Events
 from cnntrain.run.owner import PATIENCE, left_by
@@ -87,7 +87,8 @@ class RunDirectory:
             self._lock.acquire(timeout=PATIENCE)
             self.left_by = left_by(path)
             (path / "checkpoints").mkdir(exist_ok=True)
-            atomic.write(self._owner, f"{os.getpid()} on {socket.gethostname()}")
+            self._me = f"{os.getpid()} on {socket.gethostname()}"
+            atomic.write(self._owner, self._me)
         except Timeout as error:
             owner = left_by(path)
             who = f"another process ({owner})" if owner else "another process"
@@ -97,9 +98,8 @@ class RunDirectory:
             raise _unfit(path, "can't be written to", error) from error
         for folder in (path, path / "checkpoints", path / "plots"):
             atomic.sweep(folder)
-        self._place = os.stat(path / ".lock")
         self._events = Events(path)
-        self._is_readable = False
+        self._is_known = False
 
     @classmethod
     def create(cls, path: Path, config: str, or_beside: bool = False) -> RunDirectory:
@@ -179,30 +179,31 @@ class RunDirectory:
 
     def save_best(self, content: Checkpoint) -> None:
         """Write the checkpoint of the best epoch so far."""
-        _check_place(self.path, self._place)
+        _check_place(self.path, self._me)
         checkpoint.save(self.best, content)
 
     def save_last(self, content: Checkpoint) -> None:
         """Write the checkpoint to resume from; the one before it stays as `previous.pt`."""
-        _check_place(self.path, self._place)
+        _check_place(self.path, self._me)
         if self.last.is_file():
             atomic.link(self.last, self.previous)
-        checkpoint.save(self.last, content)
-        if registry.of_plugins() and not self._is_readable:
-            _check_readable(self.last)
-            self._is_readable = True
+        # Once, at the beginning: later it is made by the same parts.
+        is_doubtful, self._is_known = bool(registry.of_plugins()) and not self._is_known, True
+        checkpoint.save(self.last, content, is_doubtful)
 
     def go_back_to(self, file: Path) -> None:
         """Let `file`, a checkpoint of this run, be the one to resume from."""
+        _check_place(self.path, self._me)
         atomic.link(file, self.last)
 
     def write_config(self, config: str) -> None:
         """Replace the resolved config, when a resumed run goes on with another."""
+        _check_place(self.path, self._me)
         atomic.write(self.path / "config.yaml", config)
 
     def write_rows(self, name: str, rows: Sequence[Any]) -> None:
         """Write dataclasses as a CSV file: whole, so that no row can be missing or double; without rows, none."""
-        _check_place(self.path, self._place)
+        _check_place(self.path, self._me)
         if not rows:
             (self.path / name).unlink(missing_ok=True)
             return
@@ -210,22 +211,24 @@ class RunDirectory:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""
-        _check_place(self.path, self._place)
+        _check_place(self.path, self._me)
         atomic.write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     def forget_summary(self) -> None:
         """Take the final figures away, as they are no longer final when a finished run goes on."""
+        _check_place(self.path, self._me)
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes | str) -> None:
         """Write a file of a report, in a folder of the run's if `name` says so."""
+        _check_place(self.path, self._me)
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         atomic.write(path, content)
 
     def log(self, line: str) -> None:
         """Append a line to `log.txt`, on a line of its own even where a crash cut the last one off."""
-        _check_place(self.path, self._place)
+        _check_place(self.path, self._me)
         path = self.path / "log.txt"
         with atomic.naming(path), path.open("a+b") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
@@ -241,28 +244,20 @@ class RunDirectory:
 
     def close(self) -> None:
         """Let other processes open it."""
-        # What can't be written has been told of.
+        # What can't be written has been told of, and what is another run's is left to it.
         with suppress(OSError):
             self._events.close()
-        with suppress(OSError):
+        with suppress(OSError, UsageError):
+            _check_place(self.path, self._me)
             self._owner.unlink()
         self._lock.release()
 
 
-def _check_place(path: Path, place: os.stat_result) -> None:
-    """Raise `UsageError` where a folder is no longer the one whose lock is at `place`: another run may be there now."""
-    lock = path / ".lock"
-    if not lock.is_file() or not os.path.samestat(os.stat(lock), place):
+def _check_place(path: Path, me: str) -> None:
+    """Raise `UsageError` where a folder is no longer the one that `me` has opened: another run may be there now."""
+    owner = path / ".owner"
+    if not owner.is_file() or owner.read_text(encoding="utf-8", errors="replace") != me:
         raise UsageError(f"{path}: was removed or replaced while this run was writing to it")
-
-
-def _check_readable(file: Path) -> None:
-    """Raise `CheckpointError` where what a plugin keeps can't be read again: at once, and not after hours."""
-    try:
-        checkpoint.load(file)
-    except CheckpointError as error:
-        allowed = "tensors, Python's own numbers, text, lists and dicts"
-        raise CheckpointError(f"{error}; what a plugin's parts keep must be {allowed}") from error
 
 
 def _furnish(path: Path, config: str) -> None:

@@ -88,7 +88,8 @@ class Group(Ranks):
         # Words pass between CPUs, so that nobody has to wait for what a device is still computing.
         self._words = dist.new_group(backend="gloo")
         self._weight = 1.0
-        self._launcher = os.getppid()
+        # Others than torch's may end when they have started everything.
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
         self._steps, self._waiting, self._asked = 1, 0, monotonic()
 
     def parallel(self, network: nn.Module) -> nn.Module:
@@ -126,7 +127,7 @@ class Group(Ranks):
         self._waiting += 1
         if self._waiting < self._steps:
             return None
-        if os.getppid() != self._launcher:
+        if self._launcher not in (None, os.getppid()):
             signal = signal or LAUNCHER_GONE
         now = monotonic()
         heard = self.gather((signal, (now - self._asked) / self._waiting))

@@ -120,13 +120,16 @@ class State:
 
     def _moments(self, saved: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """What the optimizer knows of each parameter, laid out as it is: torch's fused steps do not look at shapes."""
-        if not all(group.get("fused") for group in self.optimizer.param_groups):
-            return saved
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        return {
-            index: {name: _laid_out_as(parameters[index], name, value) for name, value in known.items()}
-            for index, known in saved.items()
-        }
+        groups = self.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        fused = {id(parameter) for group in groups if group.get("fused") for parameter in group["params"]}
+
+        def laid_out(parameter: Tensor, known: dict[str, Any]) -> dict[str, Any]:
+            if id(parameter) not in fused:
+                return known
+            return {name: _laid_out_as(parameter, name, value) for name, value in known.items()}
+
+        return {index: laid_out(parameters[index], known) for index, known in saved.items()}
 
     def _totals(self) -> dict[str, Tensor]:
         # On the CPU: a tensor that is sent to another rank arrives on the device that it comes from.

@@ -287,6 +287,12 @@ def test_what_becomes_of_another_aspect_ratio():
     assert padded.any(axis=1).tolist() == [False, False, True, False] and padded[2].tolist() == stretched[0].tolist()
 
 
+def test_a_line_of_pixels_is_padded():
+    for shape, places in (((1, 1000), (32, slice(None))), ((1000, 1), (slice(None), 32))):
+        padded = np.asarray(fitted(Image.fromarray(np.full(shape, 200, np.uint8)), (64, 64), None, "pad"))
+        assert (padded[places] == 200).all() and padded.astype(int).sum() == 64 * 200
+
+
 def test_borders_are_of_the_ground():
     wide = Image.new("RGB", (8, 4), (10, 20, 30))
     padded = np.asarray(fitted(wide, (8, 8), 3, "pad", "white"))

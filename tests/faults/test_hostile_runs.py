@@ -16,6 +16,7 @@ from cnntrain.data import cache
 from cnntrain.data.sources.pictures import open_picture
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.network.build import build
+from cnntrain.network.stack import Budget
 from cnntrain.run import checkpoint
 
 from .cases import whole
@@ -96,7 +97,9 @@ def test_no_picture_within_another_kind_of_file(tmp_path):
         open_picture(tmp_path / "x.png")
 
 
-def test_branches_can_not_double_without_end():
+def test_branches_can_not_double_without_end(monkeypatch):
+    # Those of a whole budget take gigabytes.
+    monkeypatch.setattr("cnntrain.network.build.Budget", lambda: Budget(numbers=2**20))
     layers = [{"branches": {"branches": [[{"dropout": 0.0}], [{"dropout": 0.0}]]}}] * 28
     config = Config.model_validate({"network": [*layers, "softmax"]})
     with pytest.raises(ConfigError, match="the network has more than 1,073,741,824 of them"):

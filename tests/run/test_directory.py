@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import socket
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,33 +14,42 @@ import pytest
 from cnntrain import atomic
 from cnntrain.errors import UsageError
 from cnntrain.run.directory import RunDirectory, default_path
-from cnntrain.run.owner import left_by
+from cnntrain.run.owner import left_by, writer_of
 
 RESUME, ANOTHER = "go on with `--resume ", "name another `--run-dir`"
 
 
 @pytest.mark.parametrize("what", ["removed", "replaced", "moved"])
-def test_a_folder_that_is_another_by_now_is_not_written_to(tmp_path, what):
+def test_a_folder_that_is_another_by_now_is_not_written_to(tmp_path, monkeypatch, what):
     path = tmp_path / "run"
     with closing(RunDirectory.create(path, "a: 1\n")) as old:
         if what == "moved":
             path.rename(tmp_path / "elsewhere")
         else:
             shutil.rmtree(path)
-        new = None if what == "removed" else RunDirectory.create(path, "a: 2\n")
+        with monkeypatch.context() as other:
+            other.setattr(socket, "gethostname", lambda: "elsewhere")
+            new = None if what == "removed" else RunDirectory.create(path, "a: 2\n")
         for write in (
             lambda: old.save_last(None),
             lambda: old.save_best(None),
             lambda: old.write_rows("metrics.csv", []),
             lambda: old.write_summary({}),
             lambda: old.log("a line"),
+            lambda: old.write_config("a: 3\n"),
+            lambda: old.write("report.html", "a page"),
+            lambda: old.go_back_to(path / "x.pt"),
+            old.forget_summary,
         ):
             with pytest.raises(UsageError, match="was removed or replaced while this run was writing to it"):
                 write()
-        if new is not None:
-            new.log("mine")
-            new.close()
-            assert (path / "log.txt").read_text() == "mine\n"
+    # Nor is it taken for closed.
+    if new is not None:
+        assert writer_of(path) == f"{os.getpid()} on elsewhere"
+        new.log("mine")
+        new.close()
+        assert (path / "log.txt").read_text() == "mine\n"
+        assert (path / "config.yaml").read_text() == "a: 2\n"
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def _found(folders: Folders, name: str) -> Path:
     """The file, gzipped or not, in the named folder, or else here."""
     if folders.named is not None and (there := _there(folders.named / name)).is_file():
         return there
-    return _there(Path(name))
+    return _there(folders.resolve(name))
 
 
 def _published(name: str, folders: Folders, classes: tuple[str, ...], content: list[str] | None = None) -> Dataset:

@@ -147,10 +147,25 @@ def fitted(
         if fit == "crop":
             picture = ImageOps.fit(picture, size[::-1], bilinear)
         elif fit == "pad":
-            picture = ImageOps.pad(picture, size[::-1], bilinear, color=ground)
+            picture = _padded(picture, size, ground)
         else:
             picture = picture.resize(size[::-1], bilinear)
     return picture
+
+
+def _padded(picture: "Image", size: tuple[int, int], ground: str) -> "Image":
+    """What `ImageOps.pad` gives, also for a line of pixels, of which some versions of Pillow leave nothing."""
+    from PIL import Image
+
+    height, width = size
+    if picture.width * height > picture.height * width:
+        inner = (width, max(1, round(picture.height / picture.width * width)))
+    else:
+        inner = (max(1, round(picture.width / picture.height * height)), height)
+    whole = Image.new(picture.mode, (width, height), ground)
+    place = (round((width - inner[0]) * 0.5), round((height - inner[1]) * 0.5))
+    whole.paste(picture.resize(inner, Image.Resampling.BILINEAR), place)
+    return whole
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -1,0 +1,99 @@
+"""What a run tells of itself: at its beginning, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from cnntrain.app import device as devices
+from cnntrain.app.environment import beginning, environment
+from cnntrain.app.running import Running
+from cnntrain.config.ineffective import ineffective
+from cnntrain.data.splits import remarks
+from cnntrain.errors import UsageError
+from cnntrain.reports.text import percent
+from cnntrain.run.summary import read_summary
+from cnntrain.training.circumstances import Circumstances
+from cnntrain.training.distributed import Ranks
+from cnntrain.training.state import State
+from cnntrain.training.verdict import unlike, verdict
+
+# What a summary says of where a run was trained.
+SURROUNDINGS = ("run_dir", "device", "environment")
+
+
+def introduce(run: Running) -> None:
+    """Say where it is kept, on what it trains, and what makes its figures worth less than they seem."""
+    channels, height, width = run.given.preprocessing.shape
+    splits, parameters = run.splits, _count_parameters(run.state)
+    trained, validation, test = (f"{len(images):,}" for images in (splits.train, splits.validation, splits.test))
+    if run.config.data.expand:
+        trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
+    run.display.say(f"run directory: {run.directory.path}")
+    run.directory.log(beginning())
+    run.display.say(
+        f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
+        f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
+    )
+    if run.given.is_streamed:
+        said = "the images are streamed from disk, because they take more than `data.memory_budget`"
+        run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
+    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize)):
+        run.remark(remark)
+
+
+def finish(run: Running) -> dict[str, Any]:
+    """Write its summary, say what it reached and what is to be thought of it; gives the summary."""
+    best, last = run.state.best, run.state.history[-1]
+    judged = verdict(run.state.history, Circumstances.of(run.config, run.splits, run.state))
+    assert best is not None
+    images = {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")}
+    difference = unlike(best, images["validation"], images["test"])
+    if difference:
+        run.remark(difference)
+    summary = {
+        "run_dir": str(run.directory.path),
+        "stopped": run.state.stopped,
+        "changes": list(run.state.changes),
+        "epochs": run.state.epoch,
+        "best": asdict(best),
+        "last": asdict(last),
+        "verdict": asdict(judged),
+        "remarks": run.remarks,
+        "seconds": sum(result.seconds for result in run.state.history),
+        "seed": run.config.seed,
+        "device": _describe(run.state.ranks),
+        "parameters": _count_parameters(run.state),
+        "images": images | ({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
+        "data": run.splits.fingerprints(),
+        "environment": environment(),
+    }
+    summary = _as_it_was(run, summary)
+    run.directory.write_summary(summary)
+    assert best.test_accuracy is not None
+    run.display.say(
+        f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
+        f"test accuracy there {percent(best.test_accuracy)}"
+    )
+    run.display.say(judged.text)
+    return summary
+
+
+def _as_it_was(run: Running, summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary with the surroundings that trained it: who resumes a finished run has trained nothing."""
+    try:
+        before = read_summary(run.directory.path) or {}
+    except UsageError:
+        return summary
+    figures = {name: value for name, value in summary.items() if name not in SURROUNDINGS}
+    is_same = figures == {name: before.get(name) for name in figures}
+    return {**summary, **{name: before[name] for name in ("device", "environment") if is_same and name in before}}
+
+
+def _describe(ranks: Ranks) -> str:
+    each = devices.describe(ranks.device)
+    return each if ranks.size == 1 else f"{ranks.size} processes, each on {each}"
+
+
+def _count_parameters(state: State) -> int:
+    return sum(parameter.numel() for parameter in state.network.parameters())
