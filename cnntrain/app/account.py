@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cnntrain.app import device as devices
-from cnntrain.app.environment import beginning, environment
+from cnntrain.app.environment import beginning
 from cnntrain.app.running import Running
 from cnntrain.config.ineffective import ineffective
 from cnntrain.data.splits import remarks
@@ -30,7 +30,7 @@ def introduce(run: Running) -> None:
     if run.config.data.expand:
         trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
     run.display.say(f"run directory: {run.directory.path}")
-    run.directory.log(beginning())
+    run.directory.log(beginning(run.environment))
     run.display.say(
         f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
         f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
@@ -66,7 +66,7 @@ def finish(run: Running) -> dict[str, Any]:
         "parameters": _count_parameters(run.state),
         "images": images | ({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
         "data": run.splits.fingerprints(),
-        "environment": environment(),
+        "environment": run.environment,
     }
     summary = _as_it_was(run, summary)
     run.directory.write_summary(summary)

@@ -10,7 +10,7 @@ import torch
 
 from cnntrain import cgroup
 from cnntrain.cores import as_many_as_cores
-from cnntrain.errors import UsageError
+from cnntrain.errors import UsageError, first_line
 from cnntrain.text import counted
 
 
@@ -30,7 +30,7 @@ def choose(name: str = "auto") -> torch.device:
         # Some have no values to give, or a build of torch no code for them.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UsageError(f"device `{name}` can't be used here: {reason}; try `--device auto`") from error
     if device.type == "cpu":
         _stay_within_the_grant()

@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -29,9 +30,9 @@ def environment() -> dict[str, str | None]:
     }
 
 
-def beginning() -> str:
-    """When a process begins to train, which one it is, and with what: for whoever reads the log."""
-    made, now = environment(), datetime.now().astimezone().isoformat(timespec="seconds")
+def beginning(made: Mapping[str, str | None]) -> str:
+    """When a process begins to train, which one it is, and in which environment: for whoever reads the log."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
     versions = f"cnntrain {made['cnntrain']}, torch {made['torch']}, commit of this folder {made['git_commit']}"
     return in_a_line(f"{now}: process {os.getpid()} on {socket.gethostname()}, {versions}: {made['command']}")
 

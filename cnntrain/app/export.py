@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cnntrain import atomic
 from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
-from cnntrain.errors import CnntrainError, UsageError
+from cnntrain.errors import CnntrainError, UsageError, first_line
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
 
@@ -112,7 +112,7 @@ def _onnx(model: Model, metadata: dict[str, str]) -> bytes:
                 f"`--format onnx` needs a newer onnxscript: pip install -U onnxscript ({error})"
             ) from error
         except torch.onnx.OnnxExporterError as error:
-            why = str(error.__cause__ or error).strip().partition("\n")[0]
+            why = first_line(error.__cause__ or error)
             raise CnntrainError(f"this network can't be written as ONNX: {why}") from error
     assert program is not None
     content = program.model_proto

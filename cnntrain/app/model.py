@@ -52,7 +52,7 @@ class Model:
     def fit(self) -> Fit:
         """How image files come to the network's size: as those that it was trained on."""
         source = self.config.data.source
-        fit: Fit = source.arguments.model_dump()["fit"] if source.name in ("image_folder", "csv") else "stretch"
+        fit: Fit = vars(source.arguments)["fit"] if source.name in ("image_folder", "csv") else "stretch"
         return fit
 
     def has_changed(self, name: SplitName, images: Images) -> bool:

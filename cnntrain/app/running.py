@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from cnntrain.app.display import Display
+from cnntrain.app.environment import environment
 from cnntrain.app.preparation import Prepared
 from cnntrain.app.signals import Request
 from cnntrain.app.where import Where
@@ -28,6 +29,8 @@ class Running:
     request: Request | None = None
     # What makes its figures worth less than they seem.
     remarks: list[str] = field(default_factory=list)
+    # What trains it.
+    environment: dict[str, str | None] = field(default_factory=environment)
 
     @property
     def config(self) -> Config:

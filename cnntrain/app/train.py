@@ -193,9 +193,10 @@ def _restored(
 def _transferred(given: Prepared) -> str | None:
     """Begin with the weights of `init_from`, where the config has it; gives what is to be said of it."""
     source = given.config.init_from
-    return (
-        transfer(Path(source).expanduser(), given.state.network, given.splits.classes) if source is not None else None
-    )
+    if source is None:
+        return None
+    # `Path` has a method for this, which raises where there is no such user.
+    return transfer(Path(os.path.expanduser(source)), given.state.network, given.splits.classes)
 
 
 def _train(run: Running, origin: str | None = None) -> Training:

@@ -144,8 +144,6 @@ class Dataset:
         for name, part in (("training", self.train), ("validation", self.validation), ("test", self.test)):
             if part is not None:
                 _check(part, name, len(self.classes))
-        for name in ("validation", "test"):
-            part = getattr(self, name)
             if part and part.pixels.shape[1:] != self.train.pixels.shape[1:]:
                 one, other = (" x ".join(map(str, images.pixels.shape[1:])) for images in (self.train, part))
                 raise DataError(f"the training images are {one} (channels, height, width), the {name} images {other}")

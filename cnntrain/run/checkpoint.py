@@ -33,13 +33,14 @@ def save(path: Path, checkpoint: Checkpoint, is_doubtful: bool = False) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **vars(checkpoint)}, buffer)
+    data = buffer.getvalue()
     if is_doubtful:
         try:
-            _understood(buffer.getvalue(), path)
+            _understood(data, path)
         except CheckpointError as error:
             allowed = "tensors, Python's own numbers, text, lists and dicts"
             raise CheckpointError(f"{error}; what a plugin's parts keep must be {allowed}") from error
-    atomic.write(path, _sealed(buffer.getvalue()))
+    atomic.write(path, _sealed(data))
 
 
 def file_of(path: Path) -> Path:

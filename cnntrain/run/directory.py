@@ -188,8 +188,8 @@ class RunDirectory:
         if self.last.is_file():
             atomic.link(self.last, self.previous)
         # Once, at the beginning: later it is made by the same parts.
-        is_doubtful, self._is_known = bool(registry.of_plugins()) and not self._is_known, True
-        checkpoint.save(self.last, content, is_doubtful)
+        checkpoint.save(self.last, content, is_doubtful=not self._is_known and bool(registry.of_plugins()))
+        self._is_known = True
 
     def go_back_to(self, file: Path) -> None:
         """Let `file`, a checkpoint of this run, be the one to resume from."""

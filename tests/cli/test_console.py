@@ -5,6 +5,14 @@ import pytest
 from cnntrain.cli import console
 from cnntrain.cli.console import Terminal
 
+
+@pytest.fixture
+def on_a_terminal(monkeypatch):
+    """Standard error is taken for one that knows colours."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+
+
 LINE = "[bold]a[/bold] [x] :smile: \x1b[2J " + "long " * 60
 
 
@@ -17,9 +25,7 @@ def test_lines_are_told_as_they_are(capsys):
     assert capsys.readouterr().err == f"{shown}\nwarning: {shown}\n"
 
 
-def test_a_terminal_has_a_bar(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
+def test_a_terminal_has_a_bar(on_a_terminal, capsys):
     with Terminal(quiet=False) as display:
         display.progress(1, 80, "epoch 1/2")
         display.progress(80, 80, "epoch 2/2")
@@ -32,10 +38,8 @@ def test_a_terminal_has_a_bar(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
+def test_what_is_done_has_no_bar_any_more(on_a_terminal, capsys, monkeypatch):
     monkeypatch.setattr(console, "REFRESH_SECONDS", 0)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
     with Terminal(quiet=False) as display:
         display.progress(80, 80, "images")
         assert capsys.readouterr().err == ""
@@ -51,10 +55,8 @@ def test_what_is_done_has_no_bar_any_more(capsys, monkeypatch):
     assert "1/9" in drawn and "images" not in drawn
 
 
-def test_what_is_done_now_is_told_at_once(capsys, monkeypatch):
+def test_what_is_done_now_is_told_at_once(on_a_terminal, capsys, monkeypatch):
     monkeypatch.setattr(console, "REFRESH_SECONDS", 1000)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
     with Terminal(quiet=False) as display:
         display.progress(1, 9, "epoch 1/3")
         display.progress(2, 9, "epoch 1/3")
@@ -79,9 +81,7 @@ def test_only_warnings_break_the_quiet(capsys):
 
 
 @pytest.mark.parametrize("is_plain", [False, True])
-def test_no_color_is_honoured(capsys, monkeypatch, is_plain):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
+def test_no_color_is_honoured(on_a_terminal, capsys, monkeypatch, is_plain):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if is_plain:
         monkeypatch.setenv("NO_COLOR", "1")

@@ -6,7 +6,6 @@ import signal
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cnntrain import registry
 from cnntrain.app.display import Silent
@@ -15,6 +14,7 @@ from cnntrain.app.where import Where
 from cnntrain.errors import Diverged, Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
+from tests.training.test_evaluate import Rows
 
 from .cases import Row, assert_same, assert_same_runs, config_of, repeat, whole
 
@@ -131,21 +131,9 @@ def test_a_gradient_of_a_layer_that_is_updated_early_is_looked_at_too(tmp_path):
         train_run(config_of(config), tmp_path / "run", Where(device="cpu"))
 
 
-class Rows(nn.Module):
-    """A layer whose own part gives a tuple."""
-
-    def __init__(self):
-        super().__init__()
-        self.lstm = nn.LSTM(8, 6, batch_first=True)
-
-    def forward(self, images):
-        """(batch, channels, height, width) -> (batch, 6)."""
-        return self.lstm(images.flatten(1, 2))[1][0][-1]
-
-
 def test_parts_that_give_tuples_are_passed_over(tmp_path, monkeypatch):
     monkeypatch.setattr(registry.layers, "_entries", dict(registry.layers._entries))
-    registry.layers.register("rows")(lambda given, /: Rows())
+    registry.layers.register("rows")(lambda given, /: Rows(8, 6))
     config = "data: {source: digits}\nnetwork: [rows, softmax]\ntraining: {epochs: 1, optimizer: {sgd: 1e38}}"
     with pytest.raises(Diverged, match="first to be not finite: "):
         train_run(config_of(config), tmp_path / "run", Where(device="cpu"))

@@ -43,17 +43,20 @@ def test_large_layers_are_given_few_images_at_once(monkeypatch, values, sizes):
     torch.testing.assert_close(logits, logits_of(network, images), rtol=1e-5, atol=1e-6)
 
 
+class Rows(nn.Module):
+    """A layer whose own part gives a tuple: (batch, channels, height, width) -> (batch, units)."""
+
+    def __init__(self, width, units):
+        super().__init__()
+        self.lstm = nn.LSTM(width, units, batch_first=True)
+
+    def forward(self, images):
+        return self.lstm(images.flatten(1, 2))[1][0][-1]
+
+
 def test_modules_may_give_each_other_anything():
-    class Rows(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm = nn.LSTM(10, 7, batch_first=True)
-
-        def forward(self, images):
-            return self.lstm(images.flatten(1, 2))[1][0][-1]
-
     _, images = given(30)
-    network = nn.Sequential(Rows(), nn.Linear(7, 3))
+    network = nn.Sequential(Rows(10, 7), nn.Linear(7, 3))
     assert logits_of(network, images).shape == (30, 3)
     pixels, labels = next(images.batches(30))
     assert [one.name for one in probe(network, pixels, labels)] == ["1"]
