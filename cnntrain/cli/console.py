@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from pathlib import Path
 from time import monotonic
@@ -42,7 +43,7 @@ class Terminal:
             disable=quiet or is_shared or not self.console.is_terminal,
             redirect_stdout=False,
         )
-        self.drawn = 0.0
+        self.drawn = -math.inf
 
     def __enter__(self) -> Terminal:
         return self

@@ -57,6 +57,8 @@ def test_what_is_done_has_no_bar_any_more(on_a_terminal, capsys, monkeypatch):
 
 def test_what_is_done_now_is_told_at_once(on_a_terminal, capsys, monkeypatch):
     monkeypatch.setattr(console, "REFRESH_SECONDS", 1000)
+    # A machine that was just started.
+    monkeypatch.setattr(console, "monotonic", lambda: 1.0)
     with Terminal(quiet=False) as display:
         display.progress(1, 9, "epoch 1/3")
         display.progress(2, 9, "epoch 1/3")

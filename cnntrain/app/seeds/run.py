@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class Relay:
 
     seed: int
     hear: Callable[..., None]
-    sent: float = 0.0
+    sent: float = -math.inf
 
     def say(self, line: str) -> None:
         """A line for people."""
