@@ -108,7 +108,8 @@ KEYS = {
     "memory_budget=None",
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
-    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', precision='float32', engine, early_stopping=None, "
+    "label_smoothing=0.0, clip_grad_norm=None, shuffle='always', precision='float32', engine, "
+    "monitor='validation_accuracy', early_stopping=None, "
     "checkpoint_every=None, on_divergence='stop', deterministic=False",
     "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",
@@ -180,7 +181,7 @@ def test_layers_tells_all_of_one_name(cnntrain):
     )
     patience, of = cnntrain("layers", "training.early_stopping.patience").out, cnntrain("layers", "on_divergence").out
     assert (
-        patience == "training.early_stopping.patience: 10\n\nepochs without an improvement; an equal accuracy is none\n"
+        patience == "training.early_stopping.patience: 10\n\nepochs without an improvement; an equal figure is none\n"
     )
     assert of.startswith("training.on_divergence: stop\n\nat a value that") and of.endswith(" (stop, rollback)\n")
     assert cnntrain("layers", "expand").out.endswith("up, down, left, right (one_pixel_shifts)\n")

@@ -13,6 +13,7 @@ from cnntrain.data.splits import remarks
 from cnntrain.errors import UsageError
 from cnntrain.reports.text import percent
 from cnntrain.run.summary import read_summary
+from cnntrain.text import loss
 from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.state import State
@@ -71,8 +72,10 @@ def finish(run: Running) -> dict[str, Any]:
     summary = _as_it_was(run, summary)
     run.directory.write_summary(summary)
     assert best.test_accuracy is not None
+    monitor = run.config.training.monitor
+    figure = loss(best.validation_loss) if monitor == "validation_loss" else percent(getattr(best, monitor))
     run.display.say(
-        f"{run.state.stopped}; best validation accuracy {percent(best.validation_accuracy)} in epoch {best.epoch}, "
+        f"{run.state.stopped}; best {monitor.replace('_', ' ')} {figure} in epoch {best.epoch}, "
         f"test accuracy there {percent(best.test_accuracy)}"
     )
     run.display.say(judged.text)

@@ -19,6 +19,7 @@ from cnntrain.data.convert import CHANNELS, converted
 from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.errors import DataError, UsageError
 from cnntrain.registry import sources
+from cnntrain.reports.confusions import READABLE
 from cnntrain.strict import did_you_mean
 from cnntrain.text import listed
 from cnntrain.training.evaluate import score
@@ -27,7 +28,7 @@ from cnntrain.training.evaluate import score
 def evaluate_checkpoint(
     path: Path, where: Where, data: str | None = None, split: SplitName = "test", display: Display | None = None
 ) -> dict[str, Any]:
-    """Loss, accuracy, precision and recall by class, and the confusion matrix (rows: truth).
+    """Loss and accuracy; precision, recall and F1 by class and over all classes; the confusion matrix (rows: truth).
 
     `data` names another data set: a source as a config writes it, a folder of images, an `.npz`
     or a `.csv` file. Its classes are matched by name.
@@ -42,8 +43,10 @@ def evaluate_checkpoint(
         images = _fitted(_part(dataset, split, display), dataset.classes, model, display)
     logits = model.logits(images, display)
     report = report_on(model.classes, images.labels, logits)
-    result = score(logits, torch.from_numpy(images.labels).to(logits.device))
+    labels = torch.from_numpy(images.labels).to(logits.device)
+    result = score(logits, labels)
     figures = {"split": split, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
+    figures |= _top(logits, labels)
     return {**figures, **report, "mistakes": mistakes(model.classes, images, *likeliest(logits))}
 
 
@@ -107,8 +110,19 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     return Images(pixels, numbers[images.labels], images.paths)
 
 
+def _top(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """How often the true class is among the likeliest five, in 0..1, where there are many classes."""
+    if logits.shape[1] <= READABLE:
+        return {}
+    among = (logits.topk(5).indices == labels[:, None]).any(1).sum()
+    return {"top_5_accuracy": among.item() / len(labels)}
+
+
 def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:
-    """Precision and recall by class, and the confusion matrix (rows: truth); 0 of what there is none.
+    """Precision, recall and F1 by class, and the confusion matrix (rows: truth); 0 of what there is none.
+
+    Balanced accuracy is the mean recall of the classes that there are, `macro_f1` the mean F1 of those and of others
+    that are predicted; F1 is 2 * precision * recall / (precision + recall).
 
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
@@ -116,9 +130,14 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     pairs = np.asarray(truth) * count + logits.argmax(1).cpu().numpy()
     confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
     right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(actual, 1)
+    found = {"precision": right / np.maximum(predicted, 1), "recall": right / np.maximum(actual, 1)}
+    found["f1"] = 2 * right / np.maximum(predicted + actual, 1)
     by_class = [
-        {"class": name, "precision": float(precision[i]), "recall": float(recall[i]), "images": int(actual[i])}
+        {"class": name, **{what: float(figures[i]) for what, figures in found.items()}, "images": int(actual[i])}
         for i, name in enumerate(classes)
     ]
-    return {"classes": by_class, "confusion_matrix": confusion.tolist()}
+    over_all = {
+        "balanced_accuracy": float(found["recall"][actual > 0].mean()),
+        "macro_f1": float(found["f1"][predicted + actual > 0].mean()),
+    }
+    return {**over_all, "classes": by_class, "confusion_matrix": confusion.tolist()}

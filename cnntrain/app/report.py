@@ -152,6 +152,7 @@ def _page(
         counts[0] += f", expanded to {images['expanded']:,}"
     figures = {
         "test accuracy": percent(best["test_accuracy"]),
+        "balanced test accuracy": percent(judged["balanced_accuracy"]),
         "validation accuracy": percent(best["validation_accuracy"]),
         "best epoch": f"{best['epoch']} of {summary['epochs']}",
         "training time": f"{summary['seconds']:,.1f} s",

@@ -99,6 +99,8 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
     if before.training.optimizer.name != after.training.optimizer.name:
         changed.append("training.optimizer")
+    if before.training.monitor != after.training.monitor:
+        changed.append("training.monitor")
     if in_epoch:
         keys = ["batch_size", "shuffle"]
         changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]

@@ -70,7 +70,7 @@ def schedule_plot(config: Config) -> str:
     # A straight line to 0 is a rounding error away from it.
     last = last if last > ROUNDING * max(values) else 0.0
     title = f"learning rate by epoch: {training.schedule.name}, {max(values):.4g} at most, {last:.3g} at the end"
-    said = f"\nif validation accuracy never improved, training would end after epoch {epoch}: {ending}"
+    said = f"\nif {training.monitor.replace('_', ' ')} never improved, training would end after epoch {epoch}: {ending}"
     return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")
 
 

@@ -256,7 +256,7 @@ def _keep(run: Running, result: EpochResult) -> None:
     if run.state.stopped:
         total = run.config.training.epochs * run.given.plan.batches
         run.display.progress(total, total, "all epochs")
-    run.display.say(epoch_line(result, run.config.training.epochs))
+    run.display.say(epoch_line(result, run.config.training.epochs, run.config.training.monitor))
 
 
 def _save_within(run: Running) -> None:

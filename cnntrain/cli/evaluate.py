@@ -27,9 +27,9 @@ def run(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print loss, accuracy, precision and recall by class, and the confusion matrix.
+    """Print loss and accuracy, precision, recall and F1 by class, and the confusion matrix.
 
-    Of more than 26 classes, the most frequent mistakes stand in the place of the matrix.
+    Of more than 26 classes, the most frequent mistakes stand in the place of the matrix, and top-5 accuracy is given.
     """
     from cnntrain.app.evaluate import evaluate_checkpoint
     from cnntrain.app.where import Where
@@ -50,11 +50,14 @@ def _print(report: dict[str, Any]) -> None:
     from cnntrain.reports.text import percent, table
 
     typer.echo(f"{report['split']}: {report['images']:,} images, loss {report['loss']:.4f}, ", nl=False)
-    typer.echo(f"accuracy {percent(report['accuracy'])}\n")
-    rows = [("class", "precision", "recall", "images")]
+    typer.echo(f"accuracy {percent(report['accuracy'])}", nl=False)
+    if "top_5_accuracy" in report:
+        typer.echo(f", top-5 accuracy {percent(report['top_5_accuracy'])}", nl=False)
+    typer.echo(f", balanced accuracy {percent(report['balanced_accuracy'])}, macro F1 {percent(report['macro_f1'])}\n")
+    rows = [("class", "precision", "recall", "F1", "images")]
     for row in report["classes"]:
-        recall = percent(row["recall"]) if row["images"] else "-"
-        rows.append((row["class"], percent(row["precision"]), recall, f"{row['images']:,}"))
+        recall, f1 = (percent(row[name]) if row["images"] else "-" for name in ("recall", "f1"))
+        rows.append((row["class"], percent(row["precision"]), recall, f1, f"{row['images']:,}"))
     typer.echo(table(rows))
     matrix, classes = report["confusion_matrix"], [row["class"] for row in report["classes"]]
     if len(classes) > READABLE:

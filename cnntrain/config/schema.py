@@ -120,11 +120,11 @@ class DataConfig(Strict):
 
 
 class EarlyStoppingConfig(Strict):
-    """Stop when validation accuracy has not improved for `patience` epochs (the book's first problem)."""
+    """Stop when what `monitor` names has not improved for `patience` epochs (the book's first problem)."""
 
-    patience: PositiveInt = Field(10, description="epochs without an improvement; an equal accuracy is none")
+    patience: PositiveInt = Field(10, description="epochs without an improvement; an equal figure is none")
     min_delta: NonNegativeFloat = Field(
-        0.0, description="only a gain in accuracy (0..1) above this counts as an improvement"
+        0.0, description="only a gain above this counts as an improvement: of accuracy in 0..1, of loss in nats"
     )
     restore_best: bool = Field(False, description="end with the best epoch's weights, also in `last.pt`")
 
@@ -186,6 +186,11 @@ class TrainingConfig(Strict):
         "auto",
         description="how steps are executed. auto: the fastest way available, with the same bits on a CPU; eager: one "
         "by one; graph: many at once, as a CUDA graph; compiled: one by one, with torch.compile",
+    )
+    monitor: Literal["validation_accuracy", "validation_balanced_accuracy", "validation_loss"] = Field(
+        "validation_accuracy",
+        description="what decides which epoch is the best, and what early_stopping and halve_on_plateau wait for; "
+        "balanced accuracy is the mean of the accuracies on each class",
     )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(

@@ -53,7 +53,7 @@ class Rows:
 
     @property
     def best_epoch(self) -> int:
-        """The last epoch whose validation accuracy was the best so far."""
+        """The last epoch that was the best so far by what is monitored."""
         return max(int(row["epoch"] or 0) for row in self.metrics if row["best"] == "true")
 
 

@@ -18,13 +18,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def epoch_line(result: EpochResult, epochs: int) -> str:
-    """One line for an epoch; test accuracy stands where validation was at its best so far."""
-    width = len(str(epochs))
+def epoch_line(result: EpochResult, epochs: int, monitor: str = "validation_accuracy") -> str:
+    """One line for an epoch; test accuracy stands where the epoch is the best so far by what is monitored."""
+    width, balanced = len(str(epochs)), result.validation_balanced_accuracy
     parts = [
         f"epoch {result.epoch:>{width}}/{epochs}",
         f"train {loss(result.train_loss)} {percent(result.train_accuracy):>8}",
         f"validation {loss(result.validation_loss)} {percent(result.validation_accuracy):>8}",
+        *([f"balanced {percent(balanced):>8}"] if balanced is not None and "balanced" in monitor else []),
         f"test {percent(result.test_accuracy):>8}" if result.test_accuracy is not None else " " * 13,
         f"lr {result.learning_rate:<8.3g}",
         f"{result.images_per_second:>8,.0f} images/s",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
 
 import torch
@@ -38,7 +38,10 @@ class Checkpoint:
 
 def _row(kind: type) -> Any:
     """A row of that kind as plain data."""
-    named: dict[str, Any] = {name: (type_, ...) for name, type_ in get_type_hints(kind).items()}
+    types = get_type_hints(kind)
+    named: dict[str, Any] = {
+        field.name: (types[field.name], ... if field.default is MISSING else field.default) for field in fields(kind)
+    }
     return create_model(kind.__name__, __base__=_Plain, **named)
 
 
@@ -60,7 +63,6 @@ class _State(_Plain):
     rollbacks: NonNegativeInt
     seconds: float
     learning_rate: float
-    best_accuracy: float
     stopped: str
     stopping: _Stopping
     history: list[_row(EpochResult)]  # type: ignore[valid-type]

@@ -5,11 +5,12 @@ Shapes: logits are (images, classes), labels (images,).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 
 # Images at once: fewer than BATCH where a layer's output for them had more than VALUES values, 128 MiB of float32.
 BATCH, VALUES = 500, 1 << 25
+# The summed loss of some images; how many of each class are classified rightly; how many there are.
+Sums = tuple[float, list[float], list[float]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy in nats, and the fraction classified rightly, in 0..1."""
+    """Mean cross-entropy in nats; the fraction classified rightly, in 0..1, and the mean of that over the classes."""
 
     loss: float
     accuracy: float
+    balanced_accuracy: float
 
 
 def logits_of(network: nn.Module, images: Resident, told: Callable[[int], None] = lambda done: None) -> Tensor:
@@ -67,23 +71,28 @@ def _answering(network: nn.Module) -> Iterator[None]:
 
 
 def score(logits: Tensor, labels: Tensor) -> Score:
-    """Loss and accuracy of logits, in one transfer from the device."""
-    loss = functional.cross_entropy(logits.float(), labels)
-    correct = (logits.argmax(1) == labels).sum()
-    # One stack, one transfer; a float32 counts images exactly up to 2^24.
-    values = torch.stack([loss, correct.to(loss.dtype)]).tolist()
-    return Score(values[0], values[1] / len(labels))
+    """How right the logits are."""
+    return _score([_sums(logits, labels)])
 
 
 def evaluate(network: nn.Module, images: Resident, ranks: Ranks) -> Score:
-    """Loss and accuracy of the network over a split, of which each rank has a part."""
-    loss, correct, count = (sum(column) for column in zip(*ranks.gather(_sums(network, images)), strict=True))
-    return Score(loss / count, correct / count)
+    """How right the network is over a split, of which each rank has a part."""
+    own = _sums(logits_of(network, images), images.labels) if len(images) else None
+    return _score([sums for sums in ranks.gather(own) if sums])
 
 
-def _sums(network: nn.Module, images: Resident) -> tuple[float, int, int]:
-    """Loss, right answers and images, summed."""
-    if len(images) == 0:
-        return 0.0, 0, 0
-    result = score(logits_of(network, images), images.labels)
-    return result.loss * len(images), round(result.accuracy * len(images)), len(images)
+def _sums(logits: Tensor, labels: Tensor) -> Sums:
+    loss = functional.cross_entropy(logits.float(), labels)
+    right = labels[logits.argmax(1) == labels]
+    counts = [torch.bincount(some, minlength=logits.shape[1]) for some in (right, labels)]
+    # One transfer from the device; a float32 counts images exactly up to 2^24.
+    mean, *by_class = torch.cat([loss.view(1), *counts]).tolist()
+    return mean * len(labels), by_class[: len(by_class) // 2], by_class[len(by_class) // 2 :]
+
+
+def _score(parts: Sequence[Sums]) -> Score:
+    losses, *counts = zip(*parts, strict=True)
+    right, images = (np.sum(by_class, axis=0) for by_class in counts)
+    recalls = right[images > 0] / images[images > 0]
+    count = float(images.sum())
+    return Score(sum(losses) / count, float(right.sum()) / count, float(recalls.mean()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -239,8 +239,6 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     yield evaluated
     validation = _scored(state, plan.feeds.validation, "validation")
     yield evaluated
-    # Of equals the later epoch counts, as in the book; the test set is read then, and selects nothing.
-    is_best = validation.accuracy >= state.best_accuracy
     result = EpochResult(
         epoch=state.epoch + 1,
         step=state.step,
@@ -251,13 +249,23 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
         sample_accuracy=sample.accuracy,
         validation_loss=validation.loss,
         validation_accuracy=validation.accuracy,
-        test_accuracy=evaluate(state.network, plan.feeds.test, state.ranks).accuracy if is_best else None,
-        best=is_best,
+        validation_balanced_accuracy=validation.balanced_accuracy,
+        test_accuracy=None,
+        best=False,
         seconds=seconds,
         images_per_second=images / seconds,
     )
+    if _is_best(result, state.best, plan.config.training.monitor):
+        # The test set is read then, and selects nothing.
+        test = evaluate(state.network, plan.feeds.test, state.ranks)
+        result = replace(result, best=True, test_accuracy=test.accuracy)
     _advance(plan, state, result)
     yield result
+
+
+def _is_best(result: EpochResult, before: EpochResult | None, monitor: str) -> bool:
+    """Whether an epoch is at least as good as the best one before it: of equals the later counts, as in the book."""
+    return before is None or result.figure(monitor) >= before.figure(monitor)
 
 
 def _scored(state: State, images: Resident, what: str) -> Score:
@@ -270,18 +278,16 @@ def _scored(state: State, images: Resident, what: str) -> Score:
 
 def _advance(plan: Plan, state: State, result: EpochResult) -> None:
     """Count the epoch as done, and see whether it was the last."""
-    early = plan.config.training.early_stopping
+    early, monitor = plan.config.training.early_stopping, plan.config.training.monitor
     state.history.append(result)
     state.epoch, state.batch, state.seconds = result.epoch, 0, 0.0
     state.totals = Totals.zero(state.device)
-    state.schedule.observe(result.validation_accuracy)
-    idle = state.stopping.observe(result.validation_accuracy)
-    if result.best:
-        state.best_accuracy = result.validation_accuracy
-        if early and early.restore_best:
-            state.keep_best_weights()
+    state.schedule.observe(result.figure(monitor))
+    idle = state.stopping.observe(result.figure(monitor))
+    if result.best and early and early.restore_best:
+        state.keep_best_weights()
     if early and idle >= early.patience:
-        _stop(state, f"validation accuracy has not improved for {counted(idle, 'epoch')}")
+        _stop(state, f"{monitor.replace('_', ' ')} has not improved for {counted(idle, 'epoch')}")
     elif state.schedule.finished:
         _stop(state, state.schedule.finished)
     else:

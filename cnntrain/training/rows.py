@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,6 +11,7 @@ class EpochResult:
 
     `train` figures are means over the epoch while the network changes, under dropout, augmentation and label smoothing;
     `sample` figures are of training images, as many as validate, at the epoch's end and without any of these.
+    The balanced accuracy is the mean over classes of the accuracy on each.
     """
 
     epoch: int
@@ -22,10 +23,17 @@ class EpochResult:
     sample_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    # Runs of earlier versions have none.
+    validation_balanced_accuracy: float | None = field(default=None, kw_only=True)
     test_accuracy: float | None
     best: bool
     seconds: float
     images_per_second: float
+
+    def figure(self, monitor: str) -> float:
+        """What is monitored, as a figure of which more is better."""
+        value: float = getattr(self, monitor)
+        return -value if monitor == "validation_loss" else value
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ class Schedule(Protocol):
         """The factor at `time` epochs."""
         ...
 
-    def observe(self, accuracy: float) -> None:
-        """Take note of an epoch's validation accuracy."""
+    def observe(self, figure: float) -> None:
+        """Take note of what is monitored after an epoch, the validation accuracy or another; more is better."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class Fixed:
     factor: Callable[[float], float]
     finished: str = ""
 
-    def observe(self, accuracy: float) -> None:
+    def observe(self, figure: float) -> None:
         """Nothing that happens changes it."""
 
     def state(self) -> dict[str, float]:
@@ -65,16 +65,16 @@ class Fixed:
 
 @dataclass
 class NoImprovement:
-    """Counts epochs in which accuracy has not risen by more than `min_delta`."""
+    """Counts epochs in which a figure has not risen by more than `min_delta`."""
 
     min_delta: float = 0.0
     best: float = -math.inf
     epochs: int = 0
 
-    def observe(self, accuracy: float) -> int:
+    def observe(self, figure: float) -> int:
         """The number of epochs without improvement, this one included."""
-        if accuracy > self.best + self.min_delta:
-            self.best, self.epochs = accuracy, 0
+        if figure > self.best + self.min_delta:
+            self.best, self.epochs = figure, 0
         else:
             self.epochs += 1
         return self.epochs
@@ -93,9 +93,9 @@ class Halving:
         """The factor as halved so far."""
         return self.current
 
-    def observe(self, accuracy: float) -> None:
+    def observe(self, figure: float) -> None:
         """Halve after `patience` epochs without improvement, and count anew."""
-        if self.since.observe(accuracy) >= self.patience:
+        if self.since.observe(figure) >= self.patience:
             self.current /= 2
             self.since.epochs = 0
 
@@ -107,7 +107,7 @@ class Halving:
         return f"the learning rate was halved down to 1/{round(1 / self.current)} of its first value"
 
     def state(self) -> dict[str, float]:
-        """Factor, best accuracy, epochs since."""
+        """Factor, best figure, epochs since."""
         return {"current": self.current, "best": self.since.best, "epochs": self.since.epochs}
 
     def restore(self, state: dict[str, float]) -> None:
@@ -179,7 +179,7 @@ def one_cycle(
 
 @schedules.register("halve_on_plateau")
 def halve_on_plateau(epochs: int, /, patience: PositiveInt = 10, stop_at: LastFactor = 1 / 128) -> Schedule:
-    """Halved when validation accuracy has not risen for `patience` epochs; training ends at `stop_at`.
+    """Halved when what `training.monitor` names has not improved for `patience` epochs; training ends at `stop_at`.
 
     The rule of the book: chapter 3, "How to choose a neural network's hyper-parameters?".
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -45,7 +44,6 @@ class State:
     step: int = 0
     learning_rate: float = 0.0
     seconds: float = 0.0
-    best_accuracy: float = -math.inf
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     stopped: str = ""
     history: list[EpochResult] = field(default_factory=list)
@@ -63,7 +61,7 @@ class State:
 
     @property
     def best(self) -> EpochResult | None:
-        """The epoch of the best validation accuracy so far; of equals, the last."""
+        """The epoch that is the best so far by what is monitored; of equals, the last."""
         return next((result for result in reversed(self.history) if result.best), None)
 
     @property
@@ -171,7 +169,7 @@ class State:
         self.anchor, self.changes, self.best_weights = anchor, changes, best_weights
 
 
-_SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
+_SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "stopped", "rollbacks")
 
 
 def _laid_out_as(parameter: Tensor, name: str, value: Any) -> Any:

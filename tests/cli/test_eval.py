@@ -12,11 +12,18 @@ import torch
 from PIL import Image, ImageOps
 from rich.cells import cell_len
 from sklearn.datasets import load_digits
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
 from cnntrain import registry
 from cnntrain.app.configure import load_config
-from cnntrain.app.evaluate import report_on
+from cnntrain.app.evaluate import _top, report_on
 from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
 from cnntrain.cli.evaluate import _print
@@ -25,6 +32,7 @@ from cnntrain.data.images import Dataset, Folders, Images
 from cnntrain.data.sources.digits import digits
 from cnntrain.reports.confusions import confusions
 from cnntrain.reports.text import table
+from cnntrain.training.evaluate import score
 
 
 def test_agrees_with_what_training_said(cnntrain, trained):
@@ -55,7 +63,7 @@ def test_every_mistake_is_listed(cnntrain, trained):
 
 
 def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
-    row = {"precision": 1.0, "recall": 0.5, "images": 3}
+    row = {"precision": 1.0, "recall": 0.5, "f1": 0.75, "images": 3}
     classes = [{"class": "\u732b\u79d1", **row}, {"class": "dog", **row}]
     _print(
         {
@@ -63,6 +71,8 @@ def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
             "images": 6,
             "loss": 1.0,
             "accuracy": 0.5,
+            "balanced_accuracy": 0.5,
+            "macro_f1": 0.75,
             "classes": classes,
             "confusion_matrix": [[3, 0]] * 2,
         }
@@ -77,10 +87,12 @@ def test_of_many_classes_the_most_frequent_mistakes_are_told(capsys):
     names = [f"class {number}" for number in range(27)]
     matrix = np.diag([5000] * 27)
     matrix[3, 20], matrix[20, 3], matrix[26, 0], matrix[1, 2] = 7, 1200, 7, 1
-    classes = [{"class": name, "precision": 1.0, "recall": 1.0, "images": 5000} for name in names]
-    report = {"split": "test", "images": 1, "loss": 1.0, "accuracy": 1.0, "classes": classes}
-    _print({**report, "confusion_matrix": matrix.tolist()})
+    classes = [{"class": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "images": 5000} for name in names]
+    report = {"split": "test", "images": 1, "loss": 1.0, "accuracy": 1.0, "balanced_accuracy": 0.25, "macro_f1": 0.5}
+    report["classes"] = classes
+    _print({**report, "top_5_accuracy": 0.75, "confusion_matrix": matrix.tolist()})
     text = capsys.readouterr().out
+    assert "accuracy 100.00 %, top-5 accuracy 75.00 %, balanced accuracy 25.00 %, macro F1 50.00 %\n" in text
     assert text.endswith(
         "\n\nmost frequent mistakes (all counts: --json)\n"
         "class     predicted  images\n"
@@ -90,7 +102,8 @@ def test_of_many_classes_the_most_frequent_mistakes_are_told(capsys):
         "class 1   class 2         1\n"
     )
     _print({**report, "classes": classes[:26], "confusion_matrix": matrix[:26, :26].tolist()})
-    assert "confusion matrix (rows: truth, columns: prediction)\n" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "confusion matrix (rows: truth, columns: prediction)\n" in text and "top-5" not in text
 
 
 def test_of_very_many_mistakes_few_are_told():
@@ -108,7 +121,24 @@ def test_counts_as_scikit_learn_does():
     wanted = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0.0)
     assert [row["precision"] for row in said["classes"]] == pytest.approx(wanted[0])
     assert [row["recall"] for row in said["classes"]] == pytest.approx(wanted[1])
+    assert [row["f1"] for row in said["classes"]] == pytest.approx(wanted[2])
     assert [row["images"] for row in said["classes"]] == wanted[3].tolist()
+    # The fifth class has no images, and is predicted; the sixth is neither.
+    assert said["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0.0))
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        assert said["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    right = score(logits, torch.from_numpy(truth))
+    assert (right.accuracy, right.balanced_accuracy) == pytest.approx(
+        (accuracy_score(truth, predicted), said["balanced_accuracy"])
+    )
+
+
+def test_whether_the_true_class_is_among_the_likeliest_five_as_scikit_learn_does():
+    truth, logits = np.arange(27).repeat(9), torch.randn(243, 27, generator=torch.manual_seed(0))
+    wanted = top_k_accuracy_score(truth, logits.numpy(), k=5)
+    assert 0.1 < wanted < 0.3
+    assert _top(logits, torch.from_numpy(truth)) == {"top_5_accuracy": pytest.approx(wanted)}
+    assert _top(logits[:, :26], torch.from_numpy(truth)) == {}
 
 
 def test_file_and_folder_and_another_folder_to_stand_in(cnntrain, trained, tmp_path, monkeypatch):
@@ -123,10 +153,12 @@ def test_text(cnntrain, trained):
     outcome = cnntrain("eval", trained)
     assert outcome.code == 0
     title, _, columns, *lines = outcome.out.splitlines()
-    assert title == f"test: 359 images, loss {report['loss']:.4f}, accuracy {100 * report['accuracy']:.2f} %"
-    assert columns.split() == ["class", "precision", "recall", "images"]
+    words = [f"{name.replace('_', ' ')} {100 * report[name]:.2f} %" for name in ("accuracy", "balanced_accuracy")]
+    words += [f"macro F1 {100 * report['macro_f1']:.2f} %"]
+    assert title == f"test: 359 images, loss {report['loss']:.4f}, {', '.join(words)}"
+    assert columns.split() == ["class", "precision", "recall", "F1", "images"]
     assert [line.replace(" %", "").split() for line in lines[:10]] == [
-        [one["class"], f"{100 * one['precision']:.2f}", f"{100 * one['recall']:.2f}", str(one["images"])]
+        [one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"])]
         for one in report["classes"]
     ]
     assert lines[10:12] == ["", "confusion matrix (rows: truth, columns: prediction)"]

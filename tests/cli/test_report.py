@@ -60,6 +60,7 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
     page, best = html.unescape((run / "report.html").read_text()), summary["best"]
     assert dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)) == {
         "test accuracy": f"{100 * best['test_accuracy']:.2f} %",
+        "balanced test accuracy": f"{100 * report['balanced_accuracy']:.2f} %",
         "validation accuracy": f"{100 * best['validation_accuracy']:.2f} %",
         "best epoch": "2 of 3",
         "training time": "4,321.1 s",
@@ -70,8 +71,8 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
     }
     text = summary["verdict"]["text"]
     assert f'<p class="verdict">All 3 epochs are done. {text[0].upper()}{text[1:]}.</p>' in page
-    assert re.findall("<tr><td>(.*?)</td><td>(.*?) %</td><td>(.*?) %</td><td>(.*?)</td></tr>", page) == [
-        (one["class"], f"{100 * one['precision']:.2f}", f"{100 * one['recall']:.2f}", str(one["images"]))
+    assert re.findall(f"<tr><td>(.*?)</td>{3 * '<td>(.*?) %</td>'}<td>(.*?)</td></tr>", page) == [
+        (one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"]))
         for one in report["classes"]
     ]
     assert f"<pre>{(run / 'config.yaml').read_text()}</pre>" in page
@@ -80,7 +81,7 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
 
 def test_pictures_have_their_captions_and_counts_have_commas():
     drawn = {"loss": b"1", "gap": b"2", "weights": b"3"}
-    row = {"class": "a", "precision": 0.5, "recall": 0.25, "images": 12345}
+    row = {"class": "a", "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 12345}
     text = render(Page("title", "verdict", {}, drawn, [row], "config", "command"))
     found = re.findall(r'<figure id="(.*?)">\s*<img .*?alt="(.*?)">\s*<figcaption>(.*?)<', text)
     assert [(name, said.split()[0]) for name, said, _ in found] == [
@@ -89,7 +90,7 @@ def test_pictures_have_their_captions_and_counts_have_commas():
         ("weights", "If"),
     ]
     assert all(said == caption for _, said, caption in found)
-    assert "<td>a</td><td>50.00 %</td><td>25.00 %</td><td>12,345</td>" in text
+    assert "<td>a</td><td>50.00 %</td><td>25.00 %</td><td>75.00 %</td><td>12,345</td>" in text
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):

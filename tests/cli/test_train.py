@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -140,6 +141,21 @@ def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, tmp_path):
     assert outcome.code == 0 and "is classified as" not in outcome.err
     report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)
     assert min(row["recall"] for row in report["classes"]) > 0.5
+
+
+def test_what_is_monitored_is_told(cnntrain, tiny, tmp_path):
+    for monitor in ("validation_balanced_accuracy", "validation_loss"):
+        early = "training.early_stopping={patience: 1, min_delta: 5}"
+        settings = ("training.epochs=2", f"training.monitor={monitor}", early)
+        outcome = cnntrain("train", tiny, *settings, "--run-dir", tmp_path / monitor, "--json")
+        best, words = json.loads(outcome.out)["best"], monitor.replace("_", " ")
+        value = best[monitor]
+        figure = f"{value:.4f}" if monitor == "validation_loss" else f"{100 * value:.2f} %"
+        assert f"{words} has not improved for 1 epoch; best {words} {figure} in epoch {best['epoch']}, " in outcome.err
+        balanced = re.findall(r" %  balanced +(\S+) %  ", outcome.err)
+        with (tmp_path / monitor / "metrics.csv").open(newline="") as rows:
+            known = [f"{100 * float(row['validation_balanced_accuracy']):.2f}" for row in csv.DictReader(rows)]
+        assert balanced == (known if "balanced" in monitor else []) and len(known) == 2
 
 
 def test_an_expanded_set_is_told_of(cnntrain, tiny, tmp_path):

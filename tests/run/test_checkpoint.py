@@ -146,7 +146,7 @@ def test_what_is_sealed_but_not_of_its_kind(tmp_path, change):
     "change",
     [
         *({name: -1} for name in ("epoch", "batch", "step", "rollbacks")),
-        *({name: "1"} for name in ("epoch", "step", "seconds", "learning_rate", "best_accuracy", "history")),
+        *({name: "1"} for name in ("epoch", "step", "seconds", "learning_rate", "history")),
         {"stopping": {"best": "high", "epochs": 0}},
         {"stopping": None},
         {"history": []},

@@ -3,8 +3,10 @@
 import copy
 import time
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 from torch.nn import functional
 
 from cnntrain.app.configure import load_config
@@ -128,11 +130,11 @@ def test_a_state_is_restored_with_all_that_it_counts(tiny):
                 break
         state.changes, state.rollbacks = ("after epoch 0, batch 3: training.l2=0.1",), 2
         restored.restore(copy.deepcopy(state.save()))
-    numbers = ("epoch", "batch", "step", "learning_rate", "seconds", "best_accuracy", "stopped", "rollbacks")
+    numbers = ("epoch", "batch", "step", "learning_rate", "seconds", "stopped", "rollbacks")
     for name in (*numbers, "changes", "history", "health"):
         assert getattr(restored, name) == getattr(state, name), name
     assert (state.epoch, state.batch, state.step) == (1, 7, 41 + 7)
-    assert min(state.seconds, state.learning_rate, state.best_accuracy, restored.totals.loss) > 0
+    assert min(state.seconds, state.learning_rate, restored.totals.loss) > 0
     assert {layer.epoch for layer in state.health} == {0, 1}
     # What a rollback goes back to is saved where there may be one, and until the epoch is done.
     assert state.save()["anchor"] is None
@@ -165,6 +167,57 @@ def test_stopping_and_halving_go_by_validation(tiny):
         list(loop.train(given.plan, given.state))
     best = max(row.validation_accuracy for row in given.state.history)
     assert given.state.stopping.best == given.state.schedule.since.best == best
+
+
+# Of two classes, a rare one a little brighter: each epoch is a different compromise between them.
+UNEQUAL = """
+data: {{source: {{npz: {path}}}, normalize: true}}
+network: [softmax]
+training: {{epochs: 8, shuffle: balanced, optimizer: {{sgd: {{learning_rate: 3}}}}, schedule: halve_on_plateau}}
+"""
+
+
+@pytest.fixture
+def unequal(tmp_path):
+    """The path of a config whose epochs are good by one figure and bad by another."""
+    drawn, labels = np.random.default_rng(0), (np.arange(1260) % 21 == 0).astype(int)
+    pixels = drawn.normal(100 + 20 * labels[:, None, None], 40, (1260, 4, 4)).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "unequal.npz", images=pixels, labels=labels)
+    (tmp_path / "unequal.yaml").write_text(UNEQUAL.format(path=tmp_path / "unequal.npz"))
+    return tmp_path / "unequal.yaml"
+
+
+@pytest.mark.parametrize("monitor", ["validation_accuracy", "validation_balanced_accuracy", "validation_loss"])
+def test_what_is_monitored_says_which_epoch_is_the_best(unequal, monitor):
+    early = "training.early_stopping={patience: 8, restore_best: true}"
+    with joined("cpu") as ranks:
+        given = prepared(load_config(unequal, [f"training.monitor={monitor}", early]), Where(), ranks, Silent())
+        images, kept = given.plan.feeds.validation, []
+        for item in loop.train(given.plan, given.state):
+            # At the end the network is that of the best epoch.
+            if isinstance(item, EpochResult) and not given.state.stopped:
+                kept.append(copy.deepcopy(given.state.network.state_dict()))
+                with torch.no_grad():
+                    logits = given.state.network.eval()(next(images.batches(999))[0])
+                balanced = balanced_accuracy_score(images.labels, logits.argmax(1))
+                assert item.validation_balanced_accuracy == pytest.approx(balanced)
+    history, sign = given.state.history, -1 if monitor == "validation_loss" else 1
+    flags = {
+        name: [by[-1] >= max(by) for by in (figures[: end + 1] for end in range(8))]
+        for name, figures in {
+            "validation_accuracy": [row.validation_accuracy for row in history],
+            "validation_balanced_accuracy": [row.validation_balanced_accuracy for row in history],
+            "validation_loss": [-row.validation_loss for row in history],
+        }.items()
+    }
+    assert [row.best for row in history] == flags.pop(monitor)
+    assert [row.test_accuracy is not None for row in history] == [row.best for row in history]
+    assert [row.best for row in history] not in flags.values()
+    best = sign * getattr(given.state.best, monitor)
+    assert given.state.stopping.best == given.state.schedule.since.best == best
+    wanted = kept[given.state.best.epoch - 1]
+    assert all(torch.equal(value, wanted[name]) for name, value in given.state.network.state_dict().items())
+    assert given.state.best.epoch < 8
 
 
 def test_training_ends_where_the_schedule_does(tiny):

@@ -185,6 +185,7 @@ def test_a_better_best_is_remembered(tiny, tmp_path):
         ("init_from=elsewhere", "init_from"),
         ("dropout_scaling=book", "dropout_scaling"),
         ("training.optimizer=adam", "training.optimizer"),
+        ("training.monitor=validation_loss", "training.monitor"),
     ],
 )
 def test_what_the_state_does_not_fit_is_refused(override, named, tiny, tmp_path):

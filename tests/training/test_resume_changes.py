@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -250,3 +251,20 @@ def write_images(path, seed):
     drawn = np.random.default_rng(seed)
     images = drawn.integers(0, 256, (100, 4, 4), dtype=np.uint8)
     np.savez(path, x_train=images, y_train=np.arange(100) % 2, x_test=images[:10], y_test=np.arange(10) % 2)
+
+
+def test_a_run_of_before_balanced_accuracy_goes_on(tiny, tmp_path):
+    run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last.pt"
+    train_run(load_config(tiny, ["training.epochs=2"]), run, Where("cpu"))
+    known = checkpoint.load(last)
+    history = [
+        {name: value for name, value in row.items() if name != "validation_balanced_accuracy"}
+        for row in known.training["history"]
+    ]
+    older = {**known.training, "history": history, "best_accuracy": history[-1]["validation_accuracy"]}
+    training = {name: value for name, value in known.config["training"].items() if name != "monitor"}
+    checkpoint.save(last, replace(known, config={**known.config, "training": training}, training=older))
+    resume_run(run, ["training.epochs=3"], Where("cpu"))
+    first, *_, third = rows(run)
+    assert (first["validation_balanced_accuracy"], first["best"]) == ("", "true")
+    assert 0.5 < float(third["validation_balanced_accuracy"]) < 1
