@@ -1,5 +1,7 @@
 """How steps are carried out: one at a time, a few as lists of operations on a CPU, or many as one CUDA graph.
 
+Each can be of a network that torch has compiled.
+
 Small networks with small batches keep a processor waiting for Python; a graph is launched once for many steps.
 """
 
@@ -174,34 +176,43 @@ class Graph(Engine):
 
 
 class Compiled(Engine):
-    """Plain steps of a network that torch compiles; of the network as it is, where that fails."""
+    """Another engine's steps, of a network that torch compiles; of the network as it is, where that fails."""
 
-    def __init__(self, step: Step) -> None:
-        super().__init__(step, "torch compiles the network before the first step, which takes a while")
-        self._inner: Engine | None = None
+    def __init__(self, inner: Engine) -> None:
+        super().__init__(inner.step, "torch compiles the network before the first step, which takes a while")
+        self._inner = inner
+        self._is_compiled = False
+
+    def at_once(self, number: int, left: int, whole: int) -> int:
+        """As many as the other takes."""
+        return self._inner.at_once(number, left, whole)
 
     def run(self, batches: Sequence[Tensor], factors: Sequence[float], totals: Totals, keeps_gradients: bool) -> None:
         """The same as `Engine.run`; the first time takes as long as compilation does."""
-        if self._inner is None:
-            self._inner = self._rehearsed(len(batches[0]))
+        if not self._is_compiled:
+            self._inner.step = self._compiled(len(batches[0]))
+            self._is_compiled = True
         self._inner.run(batches, factors, totals, keeps_gradients)
+        self.remark = self.remark or self._inner.remark
+        self._inner.remark = ""
 
-    def _rehearsed(self, batch_size: int) -> Engine:
+    def _compiled(self, batch_size: int) -> Step:
         # torch's own place for what it compiles is one in /tmp that anybody can make beforehand, and it unpickles.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Folders.standard(None).cache / "compiled"))
-        # A smaller last batch would have all later ones compiled for any size, and slower for it.
-        network = cast("nn.Module", torch.compile(self.step.network, dynamic=False))
-        compiled = replace(self.step, network=network)
         # Images that are streamed can be asked for only once.
-        black = replace(compiled, images=Resident.black(batch_size, self.step.images.preprocessing, self.step.device))
+        images = Resident.black(batch_size, self.step.images.preprocessing, self.step.device)
         every = torch.arange(batch_size, device=self.step.device)
         try:
+            # A smaller last batch would have all later ones compiled for any size, and slower for it.
+            network = cast("nn.Module", torch.compile(self.step.network, dynamic=False))
+            compiled = replace(self.step, network=network)
+            black = replace(compiled, images=images)
             with undone(self.step):
                 Engine(black).run([every], [1.0], Totals.zero(self.step.device), keeps_gradients=True)
         except RuntimeError as error:
             self.remark = f"training goes on without compilation: {first_line(error)}"
-            return Engine(self.step)
-        return Engine(compiled)
+            return self.step
+        return compiled
 
 
 @cache
@@ -220,9 +231,9 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     obstacle = _obstacle_to_a_graph(step, device)
     if name == "graph" and obstacle:
         raise ValueError(f"`graph` can't be used: {obstacle}; use `auto` or `eager`")
-    if name == "compiled":
-        return Compiled(step)
     has_plugins = bool(registry.of_plugins())
+    if name == "compiled":
+        return Compiled(Engine(step) if obstacle or has_plugins else Graph(step))
     if name == "auto" and has_plugins and not obstacle:
         obstacle = "a plugin may not do the same in every step; if it does, set `training.engine: graph`"
     if name == "graph" or (name == "auto" and not obstacle):

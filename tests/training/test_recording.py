@@ -20,8 +20,8 @@ from cnntrain.errors import Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
-from cnntrain.training.engine import GPU_STEPS, Engine, Graph
-from cnntrain.training.recording import undone
+from cnntrain.training.engine import GPU_STEPS, Engine, Graph, choose
+from cnntrain.training.recording import REHEARSALS, undone
 from cnntrain.training.step import Totals
 from cnntrain.training.tracing import Tracer, program
 from tests.faults.cases import assert_same_runs, rows
@@ -150,6 +150,71 @@ def test_single_steps_are_recorded_where_an_epoch_has_many(capture, whole, launc
         engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
     assert StandIn.launches == launches
     assert_same(graph.step, plain.step)
+
+
+class Optimized(torch.nn.Module):
+    """In the place of torch's module that calls what was compiled, whose names have a prefix too; counts `calls`."""
+
+    def __init__(self, network):
+        super().__init__()
+        self._orig_mod = network
+        self.calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        return self._orig_mod(images)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_network_is_compiled_and_recorded(capture, monkeypatch, optimizer):
+    made = []
+    monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: made.append(Optimized(network)) or made[-1])
+    both, plain = choose("compiled", step_of(optimizer), torch.device("cuda")), Engine(step_of(optimizer))
+    for engine in (both, plain):
+        torch.manual_seed(7)
+        losses(engine, 2 * GPU_STEPS + 3, CPU)
+    assert both.remark == "torch compiles the network before the first step, which takes a while"
+    # Recorded once, with what was compiled in it, and launched twice; the first step and two others are plain.
+    assert StandIn.launches == 2
+    assert [network.calls for network in made] == [1 + 1 + sum(range(1, REHEARSALS + 1)) + GPU_STEPS + 2]
+    assert_same(both.step, plain.step)
+
+
+def test_what_can_not_be_compiled_is_recorded(capture, monkeypatch):
+    def fails(network, dynamic):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(engines.torch, "compile", fails)
+    both, plain = choose("compiled", step_of(), torch.device("cuda")), Engine(step_of())
+    for engine in (both, plain):
+        torch.manual_seed(7)
+        losses(engine, GPU_STEPS + 2, CPU)
+    assert both.remark == "training goes on without compilation: no compiler here"
+    assert StandIn.launches == 1
+    assert_same(both.step, plain.step)
+
+
+def test_what_is_compiled_and_can_not_be_recorded_says_so(capture, monkeypatch):
+    monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: network)
+    both, plain = choose("compiled", step_of(), torch.device("cuda")), Engine(step_of())
+    for engine in (both, plain):
+        torch.manual_seed(7)
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=True)
+        engine.step.network.register_forward_hook(lambda module, args, logits: logits * logits.isfinite().all().item())
+    both.remark = ""
+    for engine in (both, plain):
+        torch.manual_seed(8)
+        engine.run(BATCH, [1.0], Totals.zero(CPU), keeps_gradients=False)
+    assert both.remark.startswith("training goes on in plain steps, without a CUDA graph: ")
+    assert_same(both.step, plain.step)
+
+
+def test_a_plugin_s_parts_are_compiled_and_not_recorded(capture, monkeypatch):
+    monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: network)
+    monkeypatch.setattr(engines.registry, "of_plugins", lambda: {"layer": ["own"]})
+    engine = choose("compiled", step_of(), torch.device("cuda"))
+    losses(engine, GPU_STEPS + 2, CPU)
+    assert StandIn.launches == 0
 
 
 def test_recording_changes_nothing(capture):
