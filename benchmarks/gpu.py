@@ -1,5 +1,7 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
+With words, `python -m benchmarks.gpu W3-10 compiled`, only what has one of them in its name, added to what is there.
+
 The last epoch counts; those before it, in which graphs are recorded, are a warm-up. What has an aim comes first, for
 the time to measure in may end. Peers are timed for some seconds after a second's warm-up: the idiomatic loop
 everywhere, Lightning and Keras, where they are installed, on the book's networks at its mini-batch. Of two of these the
@@ -18,10 +20,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
@@ -32,6 +35,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.peers.cnntrain_loop import prepared
 from benchmarks.run import IMAGES, environment
+from benchmarks.trials import TRIALS
 from benchmarks.workloads import WORKLOADS
 from cnntrain.training import loop
 from cnntrain.training.lane import Lane
@@ -103,9 +107,9 @@ def epoch_figures(workload: str, batch_size: int, engine: str, precision: str = 
     return {"epoch": epoch, "first_step_seconds": first, "peak_mib": taken / 2**20}
 
 
-def with_chosen_convolutions(measure: Callable[[], Figures]) -> Figures:
-    """The figures where cuDNN tries its convolutions and takes the fastest, which may be others from run to run."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+def under(trial: Callable[[], AbstractContextManager[None]], measure: Callable[[], Figures]) -> Figures:
+    """The figures while something is tried."""
+    with trial():
         return measure()
 
 
@@ -230,13 +234,15 @@ def measurements() -> Iterator[Measurement]:
         yield "accurate", config, partial(trained, config, seeds)
     yield from _case("W5", 512)
     yield "more", "W5-512 bfloat16 graph", partial(epoch_figures, "W5", 512, "graph", "bfloat16")
-    for workload in AIMS:
+    for workload, (what, trial) in product(AIMS, TRIALS.items()):
         graph = partial(epoch_figures, workload, 10, "graph")
-        yield "more", f"{workload}-10, convolutions chosen by trial", partial(with_chosen_convolutions, graph)
+        yield "more", f"{workload}-10, {what}", partial(under, trial, graph)
     for workload, given in WORKLOADS.items():
         for batch_size in (*given.batch_sizes, LARGEST) if workload != "W5" else ():
             yield from _case(workload, batch_size)
     # Compilation takes longest, and fails where there is no compiler.
+    for workload in AIMS:
+        yield "more", f"{workload}-10, compiled", partial(epoch_figures, workload, 10, "compiled")
     yield "more", "W5-512 bfloat16 compiled", partial(epoch_figures, "W5", 512, "compiled", "bfloat16")
     # What looks into kernels may stay, and slow down all else.
     for workload in AIMS:
@@ -258,15 +264,19 @@ def _case(workload: str, batch_size: int) -> Iterator[Measurement]:
             yield "cases", name, lambda peer=peer: {peer: peer_seconds(peer, workload, batch_size)}
 
 
-def main() -> None:
-    """Measure, and write down what is measured as it comes."""
+def main(words: Sequence[str] = ()) -> None:
+    """Measure, of all or of what has one of the `words` in its name, and write down what is measured as it comes."""
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks.gpu needs a GPU with CUDA, and a build of torch for it")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    results: dict[str, Any] = {"environment": environment(torch.get_num_threads())}
-    results |= {"gpu": torch.cuda.get_device_name(), "cases": {}, "more": {}, "accurate": {}}
+    results: dict[str, Any] = {"cases": {}, "more": {}, "accurate": {}}
+    if words and RESULTS.exists():
+        results = json.loads(RESULTS.read_text())
+    results |= {"environment": environment(torch.get_num_threads()), "gpu": torch.cuda.get_device_name()}
     failed = []
     for part, name, measure in measurements():
+        if words and not any(word in name for word in words):
+            continue
         try:
             figures = measure()
         except Exception as error:
@@ -282,4 +292,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -173,9 +173,9 @@ def _besides_on_a_gpu(results: dict[str, Any]) -> Iterator[str]:
             rows = [[kernel, f"{figure:.2f}"] for kernel, figure in found.items() if kernel not in totals]
             yield f"A step of {name_of(name.removeprefix('kernels of '))} has {whole}; the longest, times a step:"
             yield table(["kernel", "µs"], rows)
-        if name.endswith(", convolutions chosen by trial"):
-            workload = name_of(name.partition(",")[0])
-            yield f"{workload}, cuDNN's convolutions chosen by trial: {found['epoch']:.3f} s an epoch."
+        case, _, trial = name.partition(", ")
+        if trial:
+            yield f"{name_of(case)}, as a CUDA graph, {trial}: {found['epoch']:.3f} s an epoch."
     for engine, how in {"graph": "as a CUDA graph", "compiled": "compiled"}.items():
         if halves := results["more"].get(f"W5-512 bfloat16 {engine}"):
             yield f"W5 in bfloat16, {how}: {halves['epoch']:.2f} s an epoch."

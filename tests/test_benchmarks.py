@@ -4,13 +4,14 @@ import importlib
 import json
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional
 
-from benchmarks import gpu, report, run, starts
+from benchmarks import gpu, report, run, starts, trials
 from benchmarks.gpu import seconds_in_turns
 from benchmarks.peers import cnntrain_loop, idiomatic, torch_network, tuned
 from benchmarks.peers.torch_data import Augmented, augmented
@@ -197,6 +198,8 @@ def test_figures_of_a_gpu_are_shown_as_far_as_there_are(monkeypatch, tmp_path):
         lengths.append(len(report.on_a_gpu()))
     assert lengths == sorted(set(lengths))
     text = report.on_a_gpu()
+    assert "\n\nW4, batch 10, as a CUDA graph, updates in pieces: 0.250 s an epoch.\n\n" in text
+    assert "\n\nW3, batch 10, as a CUDA graph, compiled: 0.500 s an epoch.\n\n" in text
     assert "0.250 | 1.000 | 2.000 | - | - | 8.0 | 1.50 | 300 |" in text
     assert "take 5.00 times as long as one" in text
     assert "A step of W3, batch 10 has 36.5 kernels, which take 98 µs; the longest, times a step:" in text
@@ -218,6 +221,58 @@ def test_what_fails_on_a_gpu_keeps_nothing_else_from_being_measured(monkeypatch,
         gpu.main()
     assert "W1-10: RuntimeError: out of memory" in capsys.readouterr().err
     assert json.loads((tmp_path / "gpu.json").read_text())["more"] == {"in turns": {"1": 1.0}}
+
+
+def test_what_is_named_is_measured_and_added(monkeypatch, tmp_path, capsys):
+    work = [("cases", "W3-10", lambda: {"epoch": 0.5}), ("more", "W3-10, compiled", lambda: {"epoch": 0.25})]
+    monkeypatch.setattr(gpu, "measurements", lambda: iter([*work, ("more", "in turns", lambda: {"1": 1.0})]))
+    monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.json")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    (tmp_path / "gpu.json").write_text(json.dumps({"cases": {"W4-10": {"epoch": 1}}, "more": {}, "accurate": {}}))
+    gpu.main(["W3-10"])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["cases"] == {"W4-10": {"epoch": 1}, "W3-10": {"epoch": 0.5}}
+    assert found["more"] == {"W3-10, compiled": {"epoch": 0.25}}
+    gpu.main()
+    assert json.loads((tmp_path / "gpu.json").read_text())["cases"] == {"W3-10": {"epoch": 0.5}}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_updates_in_pieces_are_those_of_the_whole(monkeypatch, momentum):
+    monkeypatch.setattr(trials, "PIECE", 50)
+    counts, found = [], []
+    whole = torch._fused_sgd_
+
+    def counting(weights, *given, **settings):
+        counts.append(len(weights))
+        whole(weights, *given, **settings)
+
+    monkeypatch.setattr(torch, "_fused_sgd_", counting)
+    for trial in (nullcontext, trials.updates_in_pieces):
+        torch.manual_seed(0)
+        weights = [torch.randn(8, 3, 5, 5).to(memory_format=torch.channels_last), torch.randn(70, 9), torch.randn(3)]
+        weights = [weight.requires_grad_() for weight in weights]
+        descent = torch.optim.SGD(weights, lr=0.1, momentum=momentum, weight_decay=0.1, fused=True)
+        with trial():
+            for _ in range(3):
+                for weight in weights:
+                    weight.grad = torch.randn_like(weight)
+                descent.step()
+        found.append(weights)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    assert counts == [3] * 3 + [12 + 13 + 1] * 3
+
+
+def test_images_lie_as_torch_has_them(data_dir):
+    with trials.contiguous_images():
+        plan, state = cnntrain_loop.prepared("W3", 10)
+        images, _ = plan.engine.step.gather(torch.arange(10))
+        assert images.stride() == (784, 784, 28, 1)
+        assert all(weight.is_contiguous() for weight in state.network.parameters())
+        next(loop.train(plan, state))
+    assert cnntrain_loop.prepared("W3", 10)[0].engine.step.gather(torch.arange(10))[0].stride() == (784, 1, 28, 1)
 
 
 def test_what_a_config_reaches_is_trained_by_the_command(tmp_path):

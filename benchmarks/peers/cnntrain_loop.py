@@ -8,6 +8,7 @@ import torch
 from benchmarks.workloads import config_of, splits_of
 from cnntrain.data.batches import Resident
 from cnntrain.data.preprocess import Preprocessing
+from cnntrain.layout import moved
 from cnntrain.network.build import build
 from cnntrain.training import loop
 from cnntrain.training.distributed import Ranks
@@ -26,7 +27,7 @@ def prepared(
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     train, test = (Resident.of(images, preprocessing, device) for images in (splits.train, splits.test))
     classes = len(splits.classes)
-    network = build(config, preprocessing.shape, classes).to(device)
+    network = moved(build(config, preprocessing.shape, classes), device)
     return prepare(config, network, classes, Feeds(train, test, test, test), Ranks(device))
 
 
