@@ -43,10 +43,8 @@ def evaluate_checkpoint(
         images = _fitted(_part(dataset, split, display), dataset.classes, model, display)
     logits = model.logits(images, display)
     report = report_on(model.classes, images.labels, logits)
-    labels = torch.from_numpy(images.labels).to(logits.device)
-    result = score(logits, labels)
+    result = score(logits, torch.from_numpy(images.labels).to(logits.device))
     figures = {"split": split, "images": len(images), "loss": result.loss, "accuracy": result.accuracy}
-    figures |= _top(logits, labels)
     return {**figures, **report, "mistakes": mistakes(model.classes, images, *likeliest(logits))}
 
 
@@ -110,19 +108,12 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
     return Images(pixels, numbers[images.labels], images.paths)
 
 
-def _top(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """How often the true class is among the likeliest five, in 0..1, where there are many classes."""
-    if logits.shape[1] <= READABLE:
-        return {}
-    among = (logits.topk(5).indices == labels[:, None]).any(1).sum()
-    return {"top_5_accuracy": among.item() / len(labels)}
-
-
 def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:
     """Precision, recall and F1 by class, and the confusion matrix (rows: truth); 0 of what there is none.
 
     Balanced accuracy is the mean recall of the classes that there are, `macro_f1` the mean F1 of those and of others
-    that are predicted; F1 is 2 * precision * recall / (precision + recall).
+    that are predicted; F1 is 2 * precision * recall / (precision + recall). Where there are many classes,
+    `top_5_accuracy` is how often the true one is among the likeliest five.
 
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
@@ -140,4 +131,7 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
         "balanced_accuracy": float(found["recall"][actual > 0].mean()),
         "macro_f1": float(found["f1"][predicted + actual > 0].mean()),
     }
+    if count > READABLE:
+        likeliest_five = logits.topk(5).indices.cpu().numpy()
+        over_all["top_5_accuracy"] = float((likeliest_five == np.asarray(truth)[:, None]).any(1).mean())
     return {**over_all, "classes": by_class, "confusion_matrix": confusion.tolist()}

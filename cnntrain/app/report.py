@@ -153,6 +153,7 @@ def _page(
     figures = {
         "test accuracy": percent(best["test_accuracy"]),
         "balanced test accuracy": percent(judged["balanced_accuracy"]),
+        **({"top-5 test accuracy": percent(judged["top_5_accuracy"])} if "top_5_accuracy" in judged else {}),
         "validation accuracy": percent(best["validation_accuracy"]),
         "best epoch": f"{best['epoch']} of {summary['epochs']}",
         "training time": f"{summary['seconds']:,.1f} s",

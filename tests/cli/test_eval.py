@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from cnntrain import registry
 from cnntrain.app.configure import load_config
-from cnntrain.app.evaluate import _top, report_on
+from cnntrain.app.evaluate import report_on
 from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
 from cnntrain.cli.evaluate import _print
@@ -137,8 +137,9 @@ def test_whether_the_true_class_is_among_the_likeliest_five_as_scikit_learn_does
     truth, logits = np.arange(27).repeat(9), torch.randn(243, 27, generator=torch.manual_seed(0))
     wanted = top_k_accuracy_score(truth, logits.numpy(), k=5)
     assert 0.1 < wanted < 0.3
-    assert _top(logits, torch.from_numpy(truth)) == {"top_5_accuracy": pytest.approx(wanted)}
-    assert _top(logits[:, :26], torch.from_numpy(truth)) == {}
+    names = [str(number) for number in range(27)]
+    assert report_on(names, truth, logits)["top_5_accuracy"] == pytest.approx(wanted)
+    assert "top_5_accuracy" not in report_on(names[:26], truth % 26, logits[:, :26])
 
 
 def test_file_and_folder_and_another_folder_to_stand_in(cnntrain, trained, tmp_path, monkeypatch):

@@ -113,6 +113,7 @@ def test_the_least_config(write):
             "shuffle": "always",
             "precision": "float32",
             "engine": "auto",
+            "monitor": "validation_accuracy",
             "on_divergence": "stop",
             "deterministic": False,
         },
