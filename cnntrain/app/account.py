@@ -39,7 +39,8 @@ def introduce(run: Running) -> None:
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
-    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize)):
+    weighs_classes = "balanced" in run.config.training.monitor
+    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize, weighs_classes)):
         run.remark(remark)
 
 
@@ -74,9 +75,10 @@ def finish(run: Running) -> dict[str, Any]:
     assert best.test_accuracy is not None
     monitor = run.config.training.monitor
     figure = loss(best.validation_loss) if monitor == "validation_loss" else percent(getattr(best, monitor))
+    tested = "test_balanced_accuracy" if "balanced" in monitor else "test_accuracy"
     run.display.say(
         f"{run.state.stopped}; best {monitor.replace('_', ' ')} {figure} in epoch {best.epoch}, "
-        f"test accuracy there {percent(best.test_accuracy)}"
+        f"{tested.replace('_', ' ')} there {percent(getattr(best, tested))}"
     )
     run.display.say(judged.text)
     return summary

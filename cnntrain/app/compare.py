@@ -41,11 +41,13 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
+    any_balanced = any("balanced" in str(config.get("training.monitor")) for config in configs.values())
+    kinds = ("accuracy", "balanced_accuracy") if any_balanced else ("accuracy",)
+    accuracies = [f"{split}_{kind}" for kind in kinds for split in ("test", "validation")]
     any_changed = any(summary["changes"] for summary in summaries.values())
     figures = {
         run: {
-            "test_accuracy": summary["best"]["test_accuracy"],
-            "validation_accuracy": summary["best"]["validation_accuracy"],
+            **{name: summary["best"].get(name) for name in accuracies},
             "best_epoch": summary["best"]["epoch"],
             **{name: summary[name] for name in FIGURES},
             **({"changed": "; ".join(summary["changes"]) or None} if any_changed else {}),

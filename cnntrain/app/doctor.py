@@ -11,7 +11,7 @@ from cnntrain import atomic
 from cnntrain.app.configure import forgotten, load_config
 from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
-from cnntrain.config.load import resolved
+from cnntrain.config.load import from_resolved, resolved
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -163,20 +163,23 @@ class _Run:
             return
         try:
             config = resolved(load_config(path, (), self.plugins))
+            is_same = known is None or config == resolved(from_resolved(known.config))
         except ConfigError as error:
             yield Problem(str(error), NAME_PLUGINS if self.lacks_plugins else fix)
             return
-        if known and config != known.config:
+        if not is_same:
             yield Problem(f"{path}: differs from the config in {self.files['last']}, which is the one used", fix)
 
     def rows(self) -> Iterator[Problem]:
         """`metrics.csv` and `diagnostics.csv` are, to the letter, what the state says."""
         if not self.state:
             return
-        for name, rows in _expected_rows(self.state).items():
-            path = self.run_dir / f"{name}.csv"
+        for name, (key, kind) in ROWS.items():
+            rows, path = self.state[key], self.run_dir / f"{name}.csv"
             there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            if there != (as_csv(rows) if rows else ""):
+            # An earlier version wrote fewer columns, which a later one fills up.
+            texts = [as_csv(rows), as_csv([vars(kind(**row)) for row in rows])] if rows else [""]
+            if there not in texts:
                 found = max(len(there.splitlines()) - 1, 0)
                 said = f"has {found} rows, not {len(rows)}" if found != len(rows) else "has other values"
                 yield Problem(f"{path}: {said}, compared with {self.files['last']}", self.resume)
@@ -196,7 +199,7 @@ class _Run:
         figures = [self.state["epoch"], self._best_row(), self.state["history"][-1]]
         try:
             summary = parsed(path.read_text(encoding="utf-8"))
-            same = [summary[name] for name in FIGURES] == figures
+            same = [_known(summary[name]) for name in FIGURES] == [_known(figure) for figure in figures]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
             return
@@ -217,9 +220,9 @@ class _Run:
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
 
 
-def _expected_rows(state: dict[str, Any]) -> dict[str, list[Any]]:
-    """The rows that a state knows of each file."""
-    return {name: [kind(**row) for row in state[key]] for name, (key, kind) in ROWS.items()}
+def _known(figures: Any) -> Any:
+    """A row without what was not measured, which an earlier version has no name for."""
+    return {name: value for name, value in figures.items() if value is not None} if type(figures) is dict else figures
 
 
 def as_data(found: Examination) -> dict[str, Any]:

@@ -109,7 +109,9 @@ def _fitted(images: Images, classes: tuple[str, ...], model: Model, display: Dis
 
 
 def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str, Any]:
-    """Precision, recall and F1 by class, and the confusion matrix (rows: truth); 0 of what there is none.
+    """Precision, recall and F1 by class, and the confusion matrix (rows: truth).
+
+    Precision is 0 of a class that was never predicted, recall of one without images; where both hold there is no F1.
 
     Balanced accuracy is the mean recall of the classes that there are, `macro_f1` the mean F1 of those and of others
     that are predicted; F1 is 2 * precision * recall / (precision + recall). Where there are many classes,
@@ -121,16 +123,20 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     pairs = np.asarray(truth) * count + logits.argmax(1).cpu().numpy()
     confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
     right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
-    found = {"precision": right / np.maximum(predicted, 1), "recall": right / np.maximum(actual, 1)}
-    found["f1"] = 2 * right / np.maximum(predicted + actual, 1)
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(actual, 1)
+    is_met = predicted + actual > 0
+    f1 = 2 * right / np.maximum(predicted + actual, 1)
     by_class = [
-        {"class": name, **{what: float(figures[i]) for what, figures in found.items()}, "images": int(actual[i])}
+        {
+            "class": name,
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]) if is_met[i] else None,
+            "images": int(actual[i]),
+        }
         for i, name in enumerate(classes)
     ]
-    over_all = {
-        "balanced_accuracy": float(found["recall"][actual > 0].mean()),
-        "macro_f1": float(found["f1"][predicted + actual > 0].mean()),
-    }
+    over_all = {"balanced_accuracy": float(recall[actual > 0].mean()), "macro_f1": float(f1[is_met].mean())}
     if count > READABLE:
         likeliest_five = logits.topk(5).indices.cpu().numpy()
         over_all["top_5_accuracy"] = float((likeliest_five == np.asarray(truth)[:, None]).any(1).mean())

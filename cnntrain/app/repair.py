@@ -7,8 +7,10 @@ from typing import Any
 
 from cnntrain.app.resume import saved_epoch
 from cnntrain.app.running import Running
-from cnntrain.config.load import to_yaml
-from cnntrain.errors import CheckpointError, UsageError, is_out_of_memory
+from cnntrain.config.document import read
+from cnntrain.config.load import from_resolved, resolved, to_yaml
+from cnntrain.config.schema import Config
+from cnntrain.errors import CheckpointError, ConfigError, UsageError, is_out_of_memory
 from cnntrain.run import checkpoint
 from cnntrain.text import counted
 from cnntrain.training.loop import stop_when_done
@@ -96,6 +98,14 @@ def mend_best(run: Running) -> None:
         run.display.warn(f"{run.directory.best} is damaged or missing; it will be written at the next best epoch")
 
 
+def _holds(path: Path, config: Config) -> bool:
+    """Whether a file says the same as a config, if in other words, such as those of an earlier version."""
+    try:
+        return resolved(from_resolved(read(path).value)) == resolved(config)
+    except ConfigError:
+        return False
+
+
 def mend(run: Running, is_changed: bool) -> None:
     """Bring every other file to where the state is: a crash may have come between any two of them."""
     if not run.state.stopped:
@@ -104,7 +114,7 @@ def mend(run: Running, is_changed: bool) -> None:
         run.directory.save_last(run.checkpoint(with_state=True))
     config, path = to_yaml(run.config), run.directory.config
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != config:
-        if not is_changed:
+        if not (is_changed or _holds(path, run.config)):
             run.display.warn(f"{path} differed from the checkpoint's config; it is rewritten from the checkpoint")
         run.directory.write_config(config)
     run.write_rows()

@@ -46,7 +46,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
         test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
         logits = model.logits(test, display).cpu()
-        judged = _judged(model.classes, test, logits)
+        judged = _judged(model, test, logits)
         if model.has_changed("test", test):
             said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
             summary["remarks"] = [*summary.get("remarks", ()), said]
@@ -55,7 +55,10 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = printable(as_command(["cnntrain", "train", str(directory.config), *where.options()]))
-        directory.write("report.html", render(_page(run_dir, summary, judged, plotted, config, command)))
+        directory.write(
+            "report.html",
+            render(_page(run_dir, summary, model.config.training.monitor, judged, plotted, config, command)),
+        )
         for line in (*judged["remarks"], f"report: {run_dir / 'report.html'}"):
             display.say(line)
             directory.log(line)
@@ -76,11 +79,12 @@ def report_after_training(run_dir: Path, where: Where, display: Display) -> None
         raise CnntrainError(f"no report: {said or type(error).__name__}; {kept}") from error
 
 
-def _judged(classes: list[str], test: Images, logits: torch.Tensor) -> dict[str, Any]:
+def _judged(model: Model, test: Images, logits: torch.Tensor) -> dict[str, Any]:
     """What is counted of the test images, the `worst` mistakes among them, and what is to be said of it."""
-    report = report_on(classes, test.labels, logits)
-    remarks = [line for line in (_unpredicted(report), _swapped(report)) if line]
-    return {**report, "worst": _worst(classes, test, logits), "remarks": remarks}
+    report = report_on(model.classes, test.labels, logits)
+    is_balanced = model.config.training.shuffle == "balanced"
+    remarks = [line for line in (_unpredicted(report, is_balanced), _swapped(report)) if line]
+    return {**report, "worst": _worst(model.classes, test, logits), "remarks": remarks}
 
 
 def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
@@ -88,7 +92,7 @@ def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[
     return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
 
 
-def _unpredicted(report: dict[str, Any]) -> str:
+def _unpredicted(report: dict[str, Any], is_balanced: bool) -> str:
     """A sentence on the classes that no test image is taken for, though some are of them."""
     predicted = np.sum(report["confusion_matrix"], axis=0)
     never = [row for row, count in zip(report["classes"], predicted, strict=True) if row["images"] and not count]
@@ -96,7 +100,8 @@ def _unpredicted(report: dict[str, Any]) -> str:
         return ""
     sizes = [row["images"] for row in report["classes"] if row["images"]]
     names, asked = listed(row["class"] for row in never), sum(row["images"] for row in never)
-    advice = "; as the classes differ greatly in size, try `training.shuffle: balanced`, or more images of these"
+    way = "more images of these" if is_balanced else "`training.shuffle: balanced`, or more images of these"
+    advice = f"; as the classes differ greatly in size, try {way}"
     return f"no test image is classified as {names}, though {asked:,} should be" + (
         advice if max(sizes) > UNEQUAL * min(sizes) else ""
     )
@@ -144,9 +149,16 @@ def _filters(model: Model) -> dict[str, bytes]:
 
 
 def _page(
-    run_dir: Path, summary: dict[str, Any], judged: dict[str, Any], plotted: dict[str, bytes], config: str, command: str
+    run_dir: Path,
+    summary: dict[str, Any],
+    monitor: str,
+    judged: dict[str, Any],
+    plotted: dict[str, bytes],
+    config: str,
+    command: str,
 ) -> Page:
     best, images = summary["best"], summary["images"]
+    balanced = best.get("validation_balanced_accuracy")
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
     if "expanded" in images:
         counts[0] += f", expanded to {images['expanded']:,}"
@@ -155,7 +167,8 @@ def _page(
         "balanced test accuracy": percent(judged["balanced_accuracy"]),
         **({"top-5 test accuracy": percent(judged["top_5_accuracy"])} if "top_5_accuracy" in judged else {}),
         "validation accuracy": percent(best["validation_accuracy"]),
-        "best epoch": f"{best['epoch']} of {summary['epochs']}",
+        **({"balanced validation accuracy": percent(balanced)} if balanced is not None else {}),
+        "best epoch": f"{best['epoch']} of {summary['epochs']}, by {monitor.replace('_', ' ')}",
         "training time": f"{summary['seconds']:,.1f} s",
         "parameters": f"{summary['parameters']:,}",
         "images (training / validation / test)": " / ".join(counts),

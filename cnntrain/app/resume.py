@@ -101,11 +101,13 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
         changed.append("training.optimizer")
     if before.training.monitor != after.training.monitor:
         changed.append("training.monitor")
-    if in_epoch:
-        keys = ["batch_size", "shuffle"]
-        changed += [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
     if changed:
         raise UsageError(f"{', '.join(changed)} can't change when a run is resumed; begin a new run instead")
+    keys = ["batch_size", "shuffle"] if in_epoch else []
+    changed = [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
+    if changed:
+        said = f"{', '.join(changed)} can't change when a run is resumed within an epoch"
+        raise UsageError(f"{said}; go on without the change until the epoch is done, or begin a new run")
 
 
 def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:

@@ -56,7 +56,7 @@ def _print(found: Comparison) -> None:
 
 
 def _cell(key: str, value: Any) -> str:
-    if key.endswith("_accuracy"):
+    if key.endswith("_accuracy") and value is not None:
         return percent(value)
     if key == "seconds":
         return f"{value:,.1f}"

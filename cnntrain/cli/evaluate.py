@@ -56,7 +56,7 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f", balanced accuracy {percent(report['balanced_accuracy'])}, macro F1 {percent(report['macro_f1'])}\n")
     rows = [("class", "precision", "recall", "F1", "images")]
     for row in report["classes"]:
-        recall, f1 = (percent(row[name]) if row["images"] else "-" for name in ("recall", "f1"))
+        recall, f1 = percent(row["recall"]) if row["images"] else "-", "-" if row["f1"] is None else percent(row["f1"])
         rows.append((row["class"], percent(row["precision"]), recall, f1, f"{row['images']:,}"))
     typer.echo(table(rows))
     matrix, classes = report["confusion_matrix"], [row["class"] for row in report["classes"]]

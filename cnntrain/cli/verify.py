@@ -111,6 +111,5 @@ def _print(found: list[Verification]) -> None:
     for line in dict.fromkeys(f"{one.config}: {remark}" for one in found for remark in one.remarks):
         typer.echo(f"remark: {printable(line)}")
     typer.echo(
-        "percent of test images; best by validation accuracy; "
-        "a figure passes down to two standard errors below its claim"
+        "percent of test images; best by validation; a figure passes down to two standard errors below its claim"
     )

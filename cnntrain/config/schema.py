@@ -191,7 +191,7 @@ class TrainingConfig(Strict):
     monitor: Literal["validation_accuracy", "validation_balanced_accuracy", "validation_loss"] = Field(
         "validation_accuracy",
         description="what decides which epoch is the best, and what early_stopping and halve_on_plateau wait for; "
-        "balanced accuracy is the mean of the accuracies on each class",
+        "balanced accuracy is the mean of the accuracies on each class; it can't change when a run is resumed",
     )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(
@@ -225,7 +225,7 @@ class ClaimConfig(Strict):
     )
     of: Literal["best", "mean"] = Field(
         "best",
-        description="the best seed by validation accuracy, or the mean of all seeds; of no effect for an ensemble",
+        description="the best seed by `training.monitor`, or the mean of all seeds; of no effect for an ensemble",
     )
     source: str | None = Field(None, description="where the figure was published")
 

@@ -15,6 +15,8 @@ from cnntrain.text import listed
 
 # Of the brightest pixel that there can be.
 DARK = 0.05
+# Of an accuracy, in 0..1: what a single image should not be worth.
+POINT = 0.01
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
 DEFAULT_VALIDATION = SplitConfig(size=0.1, seed=0)
 
@@ -119,8 +121,10 @@ def _set_apart(images: Images, how: SplitConfig, name: str, dataset: Dataset) ->
     return images.take(kept), images.take(apart)
 
 
-def remarks(splits: Splits, is_normalized: bool = False) -> Iterator[str]:
+def remarks(splits: Splits, is_normalized: bool = False, weighs_classes: bool = False) -> Iterator[str]:
     """What makes figures worth less than they seem, or training harder than it needs to be."""
+    if weighs_classes:
+        yield from _rare(splits)
     yield from _darkness(splits.train, is_normalized)
     if splits.unused:
         said = f"the source's own {splits.unused:,} validation images are not used"
@@ -137,6 +141,17 @@ def remarks(splits: Splits, is_normalized: bool = False) -> Iterator[str]:
             of = _part(missing, splits.classes)
             yield f"no {name} image is of {of}: {name} accuracy does not cover them"
     yield from _repeated("test", splits.test, "validation", splits.validation)
+
+
+def _rare(splits: Splits) -> Iterator[str]:
+    """What is to be said of a class of which few validation images decide."""
+    counts = np.bincount(splits.validation.labels, minlength=len(splits.classes))
+    fewest = counts[counts > 0].min()
+    weight = 1 / (np.count_nonzero(counts) * fewest)
+    if weight > POINT:
+        are = "image is" if fewest == 1 else "images are"
+        named = splits.classes[int(np.flatnonzero(counts == fewest)[0])]
+        yield f"only {fewest} validation {are} of {named}: each is {100 * weight:.1f} points of balanced accuracy"
 
 
 def _repeated(name: str, images: Images, other: str, others: Images) -> Iterator[str]:

@@ -37,6 +37,8 @@ DARK = 0.6
 NAMED, NAME = 45, 25
 # So many lines matplotlib gives a colour of their own; of more, so many of the highest are named.
 COLOURS, HIGHEST = 10, 5
+# Accuracies that are nowhere further from each other, in 0..1, are one curve.
+APART = 0.01
 # What systems bring along for the scripts that matplotlib's own font lacks.
 FONTS = [
     "Noto Sans CJK JP",
@@ -65,9 +67,13 @@ def _accuracy(rows: Rows) -> bytes:
         for name, colour in (("sample", TRAIN), ("validation", VALIDATION)):
             values = [100 * value for value in rows.column(f"{name}_accuracy")]
             axes.plot(epochs, values, color=colour, label="training" if name == "sample" else name)
+        plain, balanced = rows.column("validation_accuracy"), rows.column("validation_balanced_accuracy")
+        if any(abs(one - other) > APART for one, other in zip(plain, balanced, strict=True)):
+            values = [100 * value for value in balanced]
+            axes.plot(epochs, values, color=VALIDATION, linestyle="--", label="validation, balanced")
         test = [100 * value for value in rows.column("test_accuracy")]
-        axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where validation is best so far")
-        axes.set_ylim(_low([*rows.column("validation_accuracy"), *rows.column("sample_accuracy")]), 100.2)
+        axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where an epoch is the best so far")
+        axes.set_ylim(_low([*plain, *rows.column("sample_accuracy")]), 100.2)
         _mark_best(axes, rows)
 
     return _figure("Accuracy (%)", draw)

@@ -20,10 +20,13 @@ METRICS = (
     "sample_accuracy",
     "validation_loss",
     "validation_accuracy",
+    "validation_balanced_accuracy",
     "test_accuracy",
     "best",
 )
 DIAGNOSTICS = ("epoch", "layer", "weight_norm", "gradient_norm")
+# Runs of earlier versions have none of these.
+LATER = {"validation_balanced_accuracy"}
 # What is not a number in them.
 WORDS = {"best", "layer"}
 # The most that what every row has can be, whatever became of the losses.
@@ -49,7 +52,7 @@ class Rows:
 
     def column(self, name: str) -> list[float]:
         """A column of `metrics`; a blank is not a number, which plots leave out."""
-        return [float("nan") if row[name] is None else float(row[name] or 0) for row in self.metrics]
+        return [float("nan") if row.get(name) is None else float(row[name] or 0) for row in self.metrics]
 
     @property
     def best_epoch(self) -> int:
@@ -60,7 +63,10 @@ class Rows:
 def _read(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{name: _value(name, row[name]) for name in columns} for row in csv.DictReader(file)]
+            return [
+                {name: _value(name, row[name]) for name in columns if name in row or name not in LATER}
+                for row in csv.DictReader(file)
+            ]
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError, csv.Error) as error:

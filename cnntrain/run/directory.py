@@ -207,7 +207,7 @@ class RunDirectory:
         if not rows:
             (self.path / name).unlink(missing_ok=True)
             return
-        atomic.write(self.path / name, as_csv(rows))
+        atomic.write(self.path / name, as_csv([vars(row) for row in rows]))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the final figures."""
@@ -324,14 +324,12 @@ def last_words(path: Path) -> str:
     return ""
 
 
-def as_csv(rows: Sequence[Any]) -> str:
-    """Dataclasses of one kind, at least one, as the text of a CSV file."""
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same columns, at least one, as the text of a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(vars(rows[0]))
-    writer.writerows(
-        [str(cell).lower() if isinstance(cell, bool) else cell for cell in vars(row).values()] for row in rows
-    )
+    writer.writerow(rows[0])
+    writer.writerows([str(cell).lower() if isinstance(cell, bool) else cell for cell in row.values()] for row in rows)
     return text.getvalue()
 
 

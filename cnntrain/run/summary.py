@@ -15,7 +15,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class _Best(BaseModel):
     epoch: PositiveInt
+    validation_loss: float
     validation_accuracy: Share
+    validation_balanced_accuracy: Share | None = None
     test_accuracy: Share
 
 

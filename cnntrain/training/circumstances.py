@@ -30,10 +30,22 @@ SIGNIFICANT = 2
 
 @dataclass(frozen=True)
 class Guess:
-    """Always answering with the most frequent class: it is right for a `share`, in 0..1, of `count` images."""
+    """Always answering with the most frequent class: it is right for a `share`, in 0..1, of `count` images.
+
+    `balanced` is the balanced accuracy up to which a network may know nothing of the classes.
+    """
 
     share: float = 0.0
     count: float = math.inf
+    balanced: float = math.inf
+
+    @classmethod
+    def of(cls, shares: NDArray[np.float64], count: int) -> Guess:
+        """That on so many images, of whose classes each has a share."""
+        there = shares[shares > 0]
+        # Whatever is answered without a look is right for one of them on average, and for each by p (1 - p) <= 1/4.
+        noise = math.sqrt(float(np.sum(1 / (4 * count * there)))) / len(there)
+        return cls(float(shares.max()), count, 1 / len(there) + SIGNIFICANT * noise)
 
     @property
     def bound(self) -> float:
@@ -77,7 +89,7 @@ class Circumstances:
             clips=config.training.clip_grad_norm is not None,
             longer=_longer(config, state),
             trained=Guess(float(trained.max()), len(splits.train)),
-            validated=Guess(float(validated.max()), len(splits.validation)),
+            validated=Guess.of(validated, len(splits.validation)),
             guess_loss=float(-np.sum(validated[asked] * np.log(trained[asked]))),
             even_loss=math.log(classes),
             health=state.health,

@@ -51,8 +51,10 @@ def memorizes(history: Sequence[EpochResult], given: Circumstances) -> str:
 
 
 def _knows(history: Sequence[EpochResult], given: Circumstances) -> bool:
-    """Whether it ever gave right classes more probability than a guess, even if another one had most of it."""
-    return min(result.validation_loss for result in history) < KNOWN * given.guess_loss
+    """Whether it ever gave right classes more probability than a guess, if not most, or told rare ones from others."""
+    balanced = max(result.validation_balanced_accuracy or 0.0 for result in history)
+    lowest = min(result.validation_loss for result in history)
+    return lowest < KNOWN * given.guess_loss or balanced > given.validated.balanced
 
 
 def _most(history: Sequence[EpochResult]) -> float:

@@ -258,7 +258,8 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     if _is_best(result, state.best, plan.config.training.monitor):
         # The test set is read then, and selects nothing.
         test = evaluate(state.network, plan.feeds.test, state.ranks)
-        result = replace(result, best=True, test_accuracy=test.accuracy)
+        balanced = test.balanced_accuracy
+        result = replace(result, best=True, test_accuracy=test.accuracy, test_balanced_accuracy=balanced)
     _advance(plan, state, result)
     yield result
 
@@ -287,7 +288,8 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
     if result.best and early and early.restore_best:
         state.keep_best_weights()
     if early and idle >= early.patience:
-        _stop(state, f"{monitor.replace('_', ' ')} has not improved for {counted(idle, 'epoch')}")
+        enough = f" by more than {early.min_delta:g}" if early.min_delta else ""
+        _stop(state, f"{monitor.replace('_', ' ')} has not improved{enough} for {counted(idle, 'epoch')}")
     elif state.schedule.finished:
         _stop(state, state.schedule.finished)
     else:

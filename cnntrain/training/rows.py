@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, `test_accuracy` at a best epoch only.
+    """One row of `metrics.csv`. Losses in nats, accuracies in 0..1, those of the test images at a best epoch only.
 
     `train` figures are means over the epoch while the network changes, under dropout, augmentation and label smoothing;
     `sample` figures are of training images, as many as validate, at the epoch's end and without any of these.
@@ -23,17 +25,23 @@ class EpochResult:
     sample_accuracy: float
     validation_loss: float
     validation_accuracy: float
-    # Runs of earlier versions have none.
+    # Runs of earlier versions have no balanced ones.
     validation_balanced_accuracy: float | None = field(default=None, kw_only=True)
     test_accuracy: float | None
+    test_balanced_accuracy: float | None = field(default=None, kw_only=True)
     best: bool
     seconds: float
     images_per_second: float
 
     def figure(self, monitor: str) -> float:
         """What is monitored, as a figure of which more is better."""
-        value: float = getattr(self, monitor)
-        return -value if monitor == "validation_loss" else value
+        return figure_of(vars(self), monitor)
+
+
+def figure_of(row: Mapping[str, Any], monitor: str) -> float:
+    """The same of a row as it was read back."""
+    value: float = row[monitor]
+    return -value if monitor == "validation_loss" else value
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cnntrain.app import mistakes
-from cnntrain.app.report import _mistakes, _swapped, _worst
+from cnntrain.app.evaluate import report_on
+from cnntrain.app.report import _mistakes, _swapped, _unpredicted, _worst
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.page import Page, render
@@ -62,7 +63,8 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
         "test accuracy": f"{100 * best['test_accuracy']:.2f} %",
         "balanced test accuracy": f"{100 * report['balanced_accuracy']:.2f} %",
         "validation accuracy": f"{100 * best['validation_accuracy']:.2f} %",
-        "best epoch": "2 of 3",
+        "balanced validation accuracy": f"{100 * best['validation_balanced_accuracy']:.2f} %",
+        "best epoch": "2 of 3, by validation accuracy",
         "training time": "4,321.1 s",
         "parameters": "1,234,567",
         "images (training / validation / test)": "1,294 / 144 / 359",
@@ -236,6 +238,30 @@ def test_the_command_in_the_page_is_one_that_can_be_run(cnntrain, trained, tmp_p
 
 
 COMPARED = ["test_accuracy", "validation_accuracy", "best_epoch", "epochs", "parameters", "seconds", "device"]
+
+
+def test_what_is_done_already_is_no_advice():
+    logits = torch.tensor([[1.0, 0.0]]).repeat(12, 1)
+    report = report_on(["many", "few"], np.arange(12) // 11, logits)
+    said = "no test image is classified as few, though 1 should be; as the classes differ greatly in size, try "
+    assert _unpredicted(report, is_balanced=False) == said + "`training.shuffle: balanced`, or more images of these"
+    assert _unpredicted(report, is_balanced=True) == said + "more images of these"
+
+
+def test_balanced_accuracies_are_compared_where_one_is_monitored(cnntrain, run, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["training.monitor=validation_balanced_accuracy", "training.epochs=1"]
+    assert cnntrain("train", tiny, *overrides, "--run-dir", "other", "-q").code == 0
+    first = json.loads((run / "summary.json").read_text())
+    del first["best"]["test_balanced_accuracy"]
+    (run / "summary.json").write_text(json.dumps(first))
+    figures = json.loads(cnntrain("compare", run, "other", "--json").out)["figures"]
+    balanced = ["test_balanced_accuracy", "validation_balanced_accuracy"]
+    assert list(figures["other"]) == [*COMPARED[:2], *balanced, *COMPARED[2:]]
+    other = json.loads((tmp_path / "other" / "summary.json").read_text())["best"]
+    assert [figures["other"][name] for name in balanced] == [other[name] for name in balanced]
+    table = {line.split()[0]: line.split()[1:] for line in cnntrain("compare", run, "other").out.splitlines()[1:]}
+    assert table[balanced[0]] == ["-", f"{100 * other[balanced[0]]:.2f}", "%"]
 
 
 def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
@@ -455,7 +481,7 @@ def test_curves_are_of_the_columns_that_they_are_named_after(monkeypatch):
     drawn = lines_of(accuracy)
     assert drawn["training"] == (epochs, [50, 75, 100])
     assert drawn["validation"] == (epochs, [40, 62.5, 50])
-    tested = drawn["test, where validation is best so far"]
+    tested = drawn["test, where an epoch is the best so far"]
     np.testing.assert_array_equal(tested, (epochs, [25, 37.5, np.nan]))
     # All but the first fifth of what is drawn is in sight: 2 points below the second lowest of six values.
     assert accuracy.get_ylim() == (48, 100.2)
@@ -466,6 +492,15 @@ def test_curves_are_of_the_columns_that_they_are_named_after(monkeypatch):
     for axes in (accuracy, loss):
         assert lines_of(axes)["best: epoch 2"][0] == [2, 2]
     assert len(gap.get_lines()) == 2
+    # Balanced accuracy is drawn where it is another.
+    assert "validation, balanced" not in drawn
+    for apart, is_drawn in ((0.009, False), (0.02, True)):
+        for row, plain in zip(metrics, [0.4, 0.625, 0.5], strict=True):
+            row["validation_balanced_accuracy"] = plain
+        metrics[1]["validation_balanced_accuracy"] -= apart
+        drawn = lines_of(axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[0])
+        assert ("validation, balanced" in drawn) is is_drawn
+    np.testing.assert_allclose(drawn["validation, balanced"][1], [40, 60.5, 50])
     metrics[2]["sample_loss"] = 0.0
     assert axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[1].get_yscale() == "linear"
 

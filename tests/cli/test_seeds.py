@@ -21,6 +21,7 @@ from cnntrain.app.model import load_model, own_images
 from cnntrain.app.seeds.run import Failure
 from cnntrain.app.seeds.train import _can_share, _finished, _in_one
 from cnntrain.app.train import resume_run, train_run
+from cnntrain.app.verify import _best
 from cnntrain.app.where import Where
 from cnntrain.cli.train import _numbers
 from cnntrain.config.load import to_yaml
@@ -264,6 +265,21 @@ def test_what_a_claim_is_held_against(cnntrain, trained, tiny, here, claim, figu
     least = claimed - found["allowed"]
     figures = [f"{claimed:.2f}", "3", "97.00", "+-", "0.58", "96.00", f"{figure:.2f}", f"{least:.2f}"]
     assert row == ["tiny", "test_accuracy", *figures, "FAILED" if code else "passed"]
+
+
+def test_the_best_seed_is_that_by_what_is_monitored():
+    figures = [
+        {"validation_accuracy": 0.9, "validation_loss": 0.5, "test_accuracy": 0.91},
+        {"validation_accuracy": 0.8, "validation_loss": 0.3, "test_accuracy": 0.82},
+        {"validation_accuracy": 0.7, "validation_loss": 0.4, "test_accuracy": 0.73},
+    ]
+    for row, balanced in zip(figures, (0.4, 0.5, 0.6), strict=True):
+        row["validation_balanced_accuracy"] = balanced
+    found = [
+        _best([{"best": row} for row in figures], f"validation_{what}")
+        for what in ("accuracy", "loss", "balanced_accuracy")
+    ]
+    assert found == pytest.approx([91, 82, 73])
 
 
 def test_what_makes_figures_worth_less_is_told_each_time(cnntrain, trained, tiny, here):

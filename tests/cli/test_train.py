@@ -151,7 +151,13 @@ def test_what_is_monitored_is_told(cnntrain, tiny, tmp_path):
         best, words = json.loads(outcome.out)["best"], monitor.replace("_", " ")
         value = best[monitor]
         figure = f"{value:.4f}" if monitor == "validation_loss" else f"{100 * value:.2f} %"
-        assert f"{words} has not improved for 1 epoch; best {words} {figure} in epoch {best['epoch']}, " in outcome.err
+        tested = "test_balanced_accuracy" if "balanced" in monitor else "test_accuracy"
+        end = f"{tested.replace('_', ' ')} there {100 * best[tested]:.2f} %\n"
+        assert f", {end}" in outcome.err
+        assert (
+            f"{words} has not improved by more than 5 for 1 epoch; best {words} {figure} in epoch {best['epoch']}, "
+            in outcome.err
+        )
         balanced = re.findall(r" %  balanced +(\S+) %  ", outcome.err)
         with (tmp_path / monitor / "metrics.csv").open(newline="") as rows:
             known = [f"{100 * float(row['validation_balanced_accuracy']):.2f}" for row in csv.DictReader(rows)]

@@ -222,3 +222,18 @@ def test_fewer_images_than_classes_can_not_be_drawn_evenly():
     assert sorted(split(few, config(validation={"size": 4, "seed": 0})).validation.labels) == [0, 1, 2, 3]
     with pytest.raises(DataError, match="9 of 12 images can't be drawn evenly"):
         split(few, config(validation={"size": 9, "seed": 0}))
+
+
+def test_a_class_of_which_few_images_decide_is_named():
+    def of(counts):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        pixels = np.random.default_rng(0).integers(0, 256, (len(labels), 1, 6, 6), np.uint8)
+        images = Images(pixels, labels)
+        return Splits(("a", "b", "c"), images, images, images)
+
+    def told(counts, weighs_classes=True):
+        return [line for line in remarks(of(counts), weighs_classes=weighs_classes) if "balanced accuracy" in line]
+
+    assert told([90, 11, 0]) == ["only 11 validation images are of b: each is 4.5 points of balanced accuracy"]
+    assert told([90, 1, 40]) == ["only 1 validation image is of b: each is 33.3 points of balanced accuracy"]
+    assert told([90, 11, 0], weighs_classes=False) == told([900, 50, 0]) == told([90, 34, 34]) == []

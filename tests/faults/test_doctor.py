@@ -1,9 +1,12 @@
 """`cnntrain doctor` names each kind of damage and what mends it; and that mends it."""
 
+import csv
 import json
+import re
 import shlex
 import shutil
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -11,10 +14,13 @@ from cnntrain import registry
 from cnntrain.config.load import to_yaml
 from cnntrain.errors import Paused
 from cnntrain.run import checkpoint
-from cnntrain.run.directory import RunDirectory
+from cnntrain.run.directory import RunDirectory, as_csv
 from tests.app.test_configure import LAYER
 
 from .cases import CONFIG, assert_same_runs, config_of, go_on, whole
+
+# Columns and keys that runs of earlier versions have not.
+LATER = ("validation_balanced_accuracy", "test_balanced_accuracy")
 
 
 @pytest.fixture
@@ -364,3 +370,32 @@ def test_a_run_that_diverged_says_so(cnntrain, tiny, tmp_path):
     assert "examine the `init` with `cnntrain probe`" in outcome.err
     (run / "log.txt").unlink()
     assert "its log" not in cnntrain("doctor", run).out + cnntrain("report", run).err
+
+
+def test_a_run_of_an_earlier_version_is_sound_before_and_after_it_is_opened(cnntrain, run):
+    def older(row):
+        return {name: value for name, value in row.items() if name not in LATER}
+
+    for name in ("last", "previous", "best"):
+        file = run / "checkpoints" / f"{name}.pt"
+        saved = checkpoint.load(file)
+        training = {key: value for key, value in saved.config["training"].items() if key != "monitor"}
+        known = saved.training and {**saved.training, "history": [older(row) for row in saved.training["history"]]}
+        result = saved.result and older(saved.result)
+        changed = {"config": {**saved.config, "training": training}, "training": known, "result": result}
+        checkpoint.save(file, replace(saved, **changed))
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [older(row) for row in csv.DictReader(file)]
+    (run / "metrics.csv").write_text(as_csv(rows))
+    summary = json.loads((run / "summary.json").read_text())
+    summary |= {name: older(summary[name]) for name in ("best", "last")}
+    (run / "summary.json").write_text(json.dumps(summary))
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(re.sub("  monitor: .*\n", "", config))
+    assert (run / "config.yaml").read_text() != config
+    assert cnntrain("doctor", run).code == 0
+    outcome = cnntrain("train", "--resume", run)
+    assert outcome.code == 0 and "warning" not in outcome.err
+    assert (run / "config.yaml").read_text() == config
+    assert cnntrain("doctor", run).code == 0
+    assert cnntrain("report", run).code == cnntrain("eval", run).code == 0

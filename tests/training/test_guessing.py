@@ -105,6 +105,16 @@ def test_of_each_split_another_share_is_guessed():
     assert judged.text.startswith("no overfitting: ")
 
 
+@pytest.mark.parametrize(("balanced", "is_guess"), [(None, True), (0.64, True), (0.65, False)])
+def test_who_tells_a_rare_class_from_others_does_not_guess(balanced, is_guess):
+    # 388 images of one class and 12 of the other: 50 % and twice sqrt(1 / (4 * 388) + 1 / (4 * 12)) / 2.
+    validated = Guess.of(np.array([0.97, 0.03, 0.0]), 400)
+    assert validated == Guess(0.97, 400, pytest.approx(0.64655, rel=1e-4))
+    rare = [replace(row, validation_balanced_accuracy=balanced) for row in history((0.97, 0.97), (0.97, 0.971))]
+    given = replace(GIVEN, trained=Guess(0.97, 4000), validated=validated, guess_loss=0.13)
+    assert verdict(rare, given).text.startswith("no better than guessing") is is_guess
+
+
 def test_what_holds_for_no_other_images_was_not_learned():
     rows = [
         replace(row, validation_loss=2.3 + row.epoch, sample_loss=2.3 / row.epoch)
@@ -308,7 +318,7 @@ def test_circumstances_of_a_run():
         Regularization(decays=True),
         normalizes=True,
         trained=Guess(0.5, 8),
-        validated=Guess(0.5, 2),
+        validated=Guess(0.5, 2, pytest.approx(0.5 + 0.5**0.5)),
         guess_loss=-math.log(0.25),
         even_loss=math.log(3),
         health=health([(1, 1)]),
