@@ -1,6 +1,7 @@
 """Times whole epochs on a GPU by its own clock: `python -m benchmarks.gpu`, after which `benchmarks.report` adds them.
 
-With words, `python -m benchmarks.gpu W3-10 compiled`, only what has one of them in its name, added to what is there.
+With words, `python -m benchmarks.gpu W3-10 compiled`, only what has one of them in its name, added to what the same
+GPU and versions gave before.
 
 The last epoch counts; those before it, in which graphs are recorded, are a warm-up. What has an aim comes first, for
 the time to measure in may end. Peers are timed for some seconds after a second's warm-up: the idiomatic loop
@@ -16,6 +17,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -269,13 +271,14 @@ def main(words: Sequence[str] = ()) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks.gpu needs a GPU with CUDA, and a build of torch for it")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    results: dict[str, Any] = {"cases": {}, "more": {}, "accurate": {}}
+    place = {"environment": environment(torch.get_num_threads()), "gpu": torch.cuda.get_device_name()}
+    results: dict[str, Any] = {**place, "cases": {}, "more": {}, "accurate": {}}
     if words and RESULTS.exists():
-        results = json.loads(RESULTS.read_text())
-    results |= {"environment": environment(torch.get_num_threads()), "gpu": torch.cuda.get_device_name()}
+        before = json.loads(RESULTS.read_text())
+        results = before | place if _made_with(before) == _made_with(results) else results
     failed = []
     for part, name, measure in measurements():
-        if words and not any(word in name for word in words):
+        if words and not set(words) & set(re.split("[ ,]+", name)):
             continue
         try:
             figures = measure()
@@ -289,6 +292,11 @@ def main(words: Sequence[str] = ()) -> None:
         print(f"{name}:", "  ".join(f"{what} {figure:.4g}" for what, figure in figures.items()), flush=True)
     if failed:
         raise SystemExit(f"not measured in whole: {', '.join(dict.fromkeys(failed))}")
+
+
+def _made_with(results: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The GPU and the versions that results are of."""
+    return results["gpu"], results["environment"]["versions"]
 
 
 if __name__ == "__main__":

@@ -223,19 +223,30 @@ def test_what_fails_on_a_gpu_keeps_nothing_else_from_being_measured(monkeypatch,
     assert json.loads((tmp_path / "gpu.json").read_text())["more"] == {"in turns": {"1": 1.0}}
 
 
-def test_what_is_named_is_measured_and_added(monkeypatch, tmp_path, capsys):
-    work = [("cases", "W3-10", lambda: {"epoch": 0.5}), ("more", "W3-10, compiled", lambda: {"epoch": 0.25})]
-    monkeypatch.setattr(gpu, "measurements", lambda: iter([*work, ("more", "in turns", lambda: {"1": 1.0})]))
+def test_what_is_named_is_measured_and_added(monkeypatch, tmp_path):
+    names = [("cases", "W3-10"), ("cases", "W3-1024"), ("more", "W3-10, compiled"), ("more", "kernels of W3-10")]
+    work = [(part, name, lambda: {"epoch": 0.5}) for part, name in names]
+    monkeypatch.setattr(gpu, "measurements", lambda: iter(work))
     monkeypatch.setattr(gpu, "RESULTS", tmp_path / "gpu.json")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
-    (tmp_path / "gpu.json").write_text(json.dumps({"cases": {"W4-10": {"epoch": 1}}, "more": {}, "accurate": {}}))
-    gpu.main(["W3-10"])
-    found = json.loads((tmp_path / "gpu.json").read_text())
-    assert found["cases"] == {"W4-10": {"epoch": 1}, "W3-10": {"epoch": 0.5}}
-    assert found["more"] == {"W3-10, compiled": {"epoch": 0.25}}
-    gpu.main()
-    assert json.loads((tmp_path / "gpu.json").read_text())["cases"] == {"W3-10": {"epoch": 0.5}}
+    monkeypatch.setattr(gpu, "environment", lambda threads: {"versions": {"torch": "2"}, "date": "today"})
+
+    def found(*words, gpu_before="a GPU", torch_before="2"):
+        place = {"environment": {"versions": {"torch": torch_before}, "date": "before"}, "gpu": gpu_before}
+        before = {**place, "cases": {"W4-10": {"epoch": 1}}, "more": {}, "accurate": {}}
+        (tmp_path / "gpu.json").write_text(json.dumps(before))
+        gpu.main(words)
+        results = json.loads((tmp_path / "gpu.json").read_text())
+        assert results["environment"]["date"] == "today"
+        return [*results["cases"], *results["more"]]
+
+    assert found("W3-10") == ["W4-10", "W3-10", "W3-10, compiled", "kernels of W3-10"]
+    assert found("compiled", "W3-1024") == ["W4-10", "W3-1024", "W3-10, compiled"]
+    # Of another place nothing is kept, nor where all is measured.
+    for there in ({"gpu_before": "another"}, {"torch_before": "1"}):
+        assert found("compiled", **there) == ["W3-10, compiled"]
+    assert found() == [name for _, name in names]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -16,6 +16,7 @@ from cnntrain.run.summary import read_summary
 from cnntrain.text import loss
 from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.distributed import Ranks
+from cnntrain.training.rows import BALANCED, LOSS, in_words, measured
 from cnntrain.training.state import State
 from cnntrain.training.verdict import unlike, verdict
 
@@ -39,7 +40,7 @@ def introduce(run: Running) -> None:
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
-    weighs_classes = "balanced" in run.config.training.monitor
+    weighs_classes = run.config.training.monitor == BALANCED
     for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize, weighs_classes)):
         run.remark(remark)
 
@@ -74,11 +75,11 @@ def finish(run: Running) -> dict[str, Any]:
     run.directory.write_summary(summary)
     assert best.test_accuracy is not None
     monitor = run.config.training.monitor
-    figure = loss(best.validation_loss) if monitor == "validation_loss" else percent(getattr(best, monitor))
-    tested = "test_balanced_accuracy" if "balanced" in monitor else "test_accuracy"
+    figure = loss(best.validation_loss) if monitor == LOSS else percent(getattr(best, monitor))
+    tested = "test_balanced_accuracy" if monitor == BALANCED else "test_accuracy"
     run.display.say(
-        f"{run.state.stopped}; best {monitor.replace('_', ' ')} {figure} in epoch {best.epoch}, "
-        f"{tested.replace('_', ' ')} there {percent(getattr(best, tested))}"
+        f"{run.state.stopped}; best {in_words(monitor)} {figure} in epoch {best.epoch}, "
+        f"{in_words(tested)} there {percent(getattr(best, tested))}"
     )
     run.display.say(judged.text)
     return summary
@@ -90,8 +91,11 @@ def _as_it_was(run: Running, summary: dict[str, Any]) -> dict[str, Any]:
         before = read_summary(run.directory.path) or {}
     except UsageError:
         return summary
-    figures = {name: value for name, value in summary.items() if name not in SURROUNDINGS}
-    is_same = figures == {name: before.get(name) for name in figures}
+    rows = ("best", "last")
+    others = {name: value for name, value in summary.items() if name not in (*SURROUNDINGS, *rows)}
+    is_same = others == {name: before.get(name) for name in others} and all(
+        measured(summary[name]) == measured(before[name]) for name in rows
+    )
     return {**summary, **{name: before[name] for name in ("device", "environment") if is_same and name in before}}
 
 

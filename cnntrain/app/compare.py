@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.config.document import read
-from cnntrain.errors import UsageError
+from cnntrain.config.load import from_resolved, resolved
+from cnntrain.errors import ConfigError, UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
 from cnntrain.run.summary import read_summary
+from cnntrain.training.rows import BALANCED, LOSS, figure_of
 
+ACCURACY = "validation_accuracy"
+# What else is shown where somebody monitors it.
+FURTHER = {BALANCED: ("test_balanced_accuracy", BALANCED), LOSS: (LOSS,)}
 FIGURES = ("epochs", "parameters", "seconds", "device")
 
 
@@ -20,11 +25,13 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
-    `unlike` are the splits, validation or test, of which the runs had other images. `unfinished` runs are left out.
+    `best_first` has them by the validation figure that all of them monitor, or by accuracy. `unlike` are the splits,
+    validation or test, of which the runs had other images. `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
+    best_first: list[str]
     unlike: list[str]
     unfinished: list[str]
 
@@ -37,17 +44,16 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     strange = [run for run in unfinished if not (summaries and (Path(run) / "config.yaml").is_file())]
     if strange:
         raise UsageError(f"{', '.join(strange)}: not a finished run: it has no `summary.json`")
-    configs = {run: _flat(read(Path(run) / "config.yaml").value) for run in summaries}
+    configs = {run: _flat(_config(Path(run))) for run in summaries}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
-    any_balanced = any("balanced" in str(config.get("training.monitor")) for config in configs.values())
-    kinds = ("accuracy", "balanced_accuracy") if any_balanced else ("accuracy",)
-    accuracies = [f"{split}_{kind}" for kind in kinds for split in ("test", "validation")]
+    monitored = {config.get("training.monitor", ACCURACY) for config in configs.values()}
+    further = [name for monitor, names in FURTHER.items() if monitor in monitored for name in names]
     any_changed = any(summary["changes"] for summary in summaries.values())
     figures = {
         run: {
-            **{name: summary["best"].get(name) for name in accuracies},
+            **{name: summary["best"].get(name) for name in ("test_accuracy", ACCURACY, *further)},
             "best_epoch": summary["best"]["epoch"],
             **{name: summary[name] for name in FIGURES},
             **({"changed": "; ".join(summary["changes"]) or None} if any_changed else {}),
@@ -56,7 +62,18 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     }
     asked = ("validation", "test")
     unlike = [name for name in asked if len({summary["data"].get(name) for summary in summaries.values()}) > 1]
-    return Comparison(differences, figures, unlike, unfinished)
+    by = next(iter(monitored)) if len(monitored) == 1 else ACCURACY
+    best_first = sorted(summaries, key=lambda run: -figure_of(summaries[run]["best"], by))
+    return Comparison(differences, figures, best_first, unlike, unfinished)
+
+
+def _config(run: Path) -> Any:
+    """A run's config, with keys that have come since then; as it stands where the program does not understand it."""
+    written = read(run / "config.yaml").value
+    try:
+        return resolved(from_resolved(written))
+    except ConfigError:
+        return written
 
 
 def curves(found: Comparison) -> bytes:

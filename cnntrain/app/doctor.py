@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from cnntrain.run.directory import as_csv, check_links, last_words
 from cnntrain.run.owner import left_by, writer_of
 from cnntrain.run.summary import parsed
 from cnntrain.text import as_command
-from cnntrain.training.rows import EpochResult, LayerHealth
+from cnntrain.training.rows import EpochResult, LayerHealth, measured
 
 NAME_PLUGINS = "name the plugins that the run was trained with: --plugin FILE"
-FIGURES = ("epochs", "best", "last")
 # The files of rows: what a state calls them, and what a row is.
 ROWS: dict[str, tuple[str, Any]] = {"metrics": ("history", EpochResult), "diagnostics": ("health", LayerHealth)}
 
@@ -163,11 +162,10 @@ class _Run:
             return
         try:
             config = resolved(load_config(path, (), self.plugins))
-            is_same = known is None or config == resolved(from_resolved(known.config))
         except ConfigError as error:
             yield Problem(str(error), NAME_PLUGINS if self.lacks_plugins else fix)
             return
-        if not is_same:
+        if known and config not in (known.config, _filled_in(known.config)):
             yield Problem(f"{path}: differs from the config in {self.files['last']}, which is the one used", fix)
 
     def rows(self) -> Iterator[Problem]:
@@ -177,9 +175,10 @@ class _Run:
         for name, (key, kind) in ROWS.items():
             rows, path = self.state[key], self.run_dir / f"{name}.csv"
             there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-            # An earlier version wrote fewer columns, which a later one fills up.
-            texts = [as_csv(rows), as_csv([vars(kind(**row)) for row in rows])] if rows else [""]
-            if there not in texts:
+            # An earlier version had fewer columns, which are there when a later one has opened the run.
+            names = [field.name for field in fields(kind)]
+            later = [{name: row.get(name) for name in names} for row in rows]
+            if there not in ([as_csv(rows), as_csv(later)] if rows else [""]):
                 found = max(len(there.splitlines()) - 1, 0)
                 said = f"has {found} rows, not {len(rows)}" if found != len(rows) else "has other values"
                 yield Problem(f"{path}: {said}, compared with {self.files['last']}", self.resume)
@@ -196,11 +195,13 @@ class _Run:
         if not self.state["stopped"]:
             yield Problem(f"{path}: exists, though the run is not finished", self.resume)
             return
-        figures = [self.state["epoch"], self._best_row(), self.state["history"][-1]]
+        rows = {"best": self._best_row() or {}, "last": self.state["history"][-1]}
         try:
             summary = parsed(path.read_text(encoding="utf-8"))
-            same = [_known(summary[name]) for name in FIGURES] == [_known(figure) for figure in figures]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            same = summary["epochs"] == self.state["epoch"] and all(
+                measured(summary[name]) == measured(row) for name, row in rows.items()
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
             return
         if not same:
@@ -220,9 +221,12 @@ class _Run:
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
 
 
-def _known(figures: Any) -> Any:
-    """A row without what was not measured, which an earlier version has no name for."""
-    return {name: value for name, value in figures.items() if value is not None} if type(figures) is dict else figures
+def _filled_in(values: dict[str, Any]) -> dict[str, Any] | None:
+    """A resolved config with the keys that have come since then; nothing where it is none."""
+    try:
+        return resolved(from_resolved(values))
+    except ConfigError:
+        return None
 
 
 def as_data(found: Examination) -> dict[str, Any]:

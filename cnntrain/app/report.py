@@ -27,6 +27,7 @@ from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command, in_a_line, listed, printable
+from cnntrain.training.rows import in_words
 
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
@@ -168,7 +169,7 @@ def _page(
         **({"top-5 test accuracy": percent(judged["top_5_accuracy"])} if "top_5_accuracy" in judged else {}),
         "validation accuracy": percent(best["validation_accuracy"]),
         **({"balanced validation accuracy": percent(balanced)} if balanced is not None else {}),
-        "best epoch": f"{best['epoch']} of {summary['epochs']}, by {monitor.replace('_', ' ')}",
+        "best epoch": f"{best['epoch']} of {summary['epochs']}, by {in_words(monitor)}",
         "training time": f"{summary['seconds']:,.1f} s",
         "parameters": f"{summary['parameters']:,}",
         "images (training / validation / test)": " / ".join(counts),

@@ -106,8 +106,8 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     keys = ["batch_size", "shuffle"] if in_epoch else []
     changed = [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
     if changed:
-        said = f"{', '.join(changed)} can't change when a run is resumed within an epoch"
-        raise UsageError(f"{said}; go on without the change until the epoch is done, or begin a new run")
+        said = f"{', '.join(changed)} can't change when a run is resumed within an epoch, only at the end of one"
+        raise UsageError(f"{said}; begin a new run instead")
 
 
 def check_data(saved: Checkpoint, splits: Splits, force: bool) -> str | None:

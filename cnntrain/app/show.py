@@ -18,6 +18,7 @@ from cnntrain.network.build import check
 from cnntrain.network.summary import summarize
 from cnntrain.reports.pictures import grid
 from cnntrain.reports.text import area_plot, table
+from cnntrain.training.rows import in_words
 from cnntrain.training.schedules import NoImprovement, warmed_up
 
 EXAMPLES, VARIANTS = 8, 9
@@ -70,7 +71,7 @@ def schedule_plot(config: Config) -> str:
     # A straight line to 0 is a rounding error away from it.
     last = last if last > ROUNDING * max(values) else 0.0
     title = f"learning rate by epoch: {training.schedule.name}, {max(values):.4g} at most, {last:.3g} at the end"
-    said = f"\nif {training.monitor.replace('_', ' ')} never improved, training would end after epoch {epoch}: {ending}"
+    said = f"\nif {in_words(training.monitor)} never improved, training would end after epoch {epoch}: {ending}"
     return f"{title}\n{area_plot(values, 0, epoch)}" + (said if ending else "")
 
 

@@ -12,7 +12,7 @@ from cnntrain import atomic
 from cnntrain.cli.options import AsJson, Picture, expanded
 from cnntrain.cli.output import print_json
 from cnntrain.reports.text import percent, table
-from cnntrain.text import printable
+from cnntrain.text import loss, printable
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
@@ -50,8 +50,7 @@ def _print(found: Comparison) -> None:
     if len(values) <= len(keys) + 1:
         rows = [["", *values], *([key, *(_cell(key, own[key]) for own in values.values())] for key in keys)]
     else:
-        best_first = sorted(values.items(), key=lambda run: -run[1]["validation_accuracy"])
-        rows = [["", *keys], *([name, *(_cell(key, own[key]) for key in keys)] for name, own in best_first)]
+        rows = [["", *keys], *([name, *(_cell(key, values[name][key]) for key in keys)] for name in found.best_first)]
     typer.echo(table(rows))
 
 
@@ -60,6 +59,8 @@ def _cell(key: str, value: Any) -> str:
         return percent(value)
     if key == "seconds":
         return f"{value:,.1f}"
+    if key == "validation_loss":
+        return loss(value)
     if type(value) is int and key.rpartition(".")[2] != "seed":
         return f"{value:,}"
     return "-" if value is None else printable(str(value))

@@ -185,8 +185,8 @@ class TrainingConfig(Strict):
     engine: Literal["auto", "eager", "graph", "compiled"] = Field(
         "auto",
         description="how steps are executed. auto: the fastest way available, with the same bits on a CPU; eager: one "
-        "by one; graph: many at once, as a CUDA graph; compiled: a network made faster by torch.compile, one by one on "
-        "a CPU, and as a CUDA graph on a GPU",
+        "by one; graph: many at once, as a CUDA graph; compiled: a network made faster by torch.compile, as a CUDA "
+        "graph where `auto` would take one, else one by one",
     )
     monitor: Literal["validation_accuracy", "validation_balanced_accuracy", "validation_loss"] = Field(
         "validation_accuracy",

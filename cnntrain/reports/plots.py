@@ -68,12 +68,14 @@ def _accuracy(rows: Rows) -> bytes:
             values = [100 * value for value in rows.column(f"{name}_accuracy")]
             axes.plot(epochs, values, color=colour, label="training" if name == "sample" else name)
         plain, balanced = rows.column("validation_accuracy"), rows.column("validation_balanced_accuracy")
+        low = _low([*plain, *rows.column("sample_accuracy")])
         if any(abs(one - other) > APART for one, other in zip(plain, balanced, strict=True)):
             values = [100 * value for value in balanced]
             axes.plot(epochs, values, color=VALIDATION, linestyle="--", label="validation, balanced")
+            low = min(low, _low([value for value in balanced if not math.isnan(value)]))
         test = [100 * value for value in rows.column("test_accuracy")]
         axes.plot(epochs, test, "o", color=TEST, markersize=4, label="test, where an epoch is the best so far")
-        axes.set_ylim(_low([*plain, *rows.column("sample_accuracy")]), 100.2)
+        axes.set_ylim(low, 100.2)
         _mark_best(axes, rows)
 
     return _figure("Accuracy (%)", draw)

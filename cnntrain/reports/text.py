@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from cnntrain.text import in_a_line, loss
+from cnntrain.training.rows import BALANCED
 
 if TYPE_CHECKING:
     from cnntrain.training.rows import EpochResult
@@ -18,14 +19,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def epoch_line(result: EpochResult, epochs: int, monitor: str = "validation_accuracy") -> str:
+def epoch_line(result: EpochResult, epochs: int, monitor: str) -> str:
     """One line for an epoch; test accuracy stands where the epoch is the best so far by what is monitored."""
     width, balanced = len(str(epochs)), result.validation_balanced_accuracy
     parts = [
         f"epoch {result.epoch:>{width}}/{epochs}",
         f"train {loss(result.train_loss)} {percent(result.train_accuracy):>8}",
         f"validation {loss(result.validation_loss)} {percent(result.validation_accuracy):>8}",
-        *([f"balanced {percent(balanced):>8}"] if balanced is not None and "balanced" in monitor else []),
+        *([f"balanced {percent(balanced):>8}"] if balanced is not None and monitor == BALANCED else []),
         f"test {percent(result.test_accuracy):>8}" if result.test_accuracy is not None else " " * 13,
         f"lr {result.learning_rate:<8.3g}",
         f"{result.images_per_second:>8,.0f} images/s",

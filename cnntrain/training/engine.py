@@ -1,6 +1,6 @@
 """How steps are carried out: one at a time, a few as lists of operations on a CPU, or many as one CUDA graph.
 
-Each can be of a network that torch has compiled.
+Plain steps and those of a graph can be of a network that torch has compiled.
 
 Small networks with small batches keep a processor waiting for Python; a graph is launched once for many steps.
 """
@@ -193,7 +193,7 @@ class Compiled(Engine):
             self._inner.step = self._compiled(len(batches[0]))
             self._is_compiled = True
         self._inner.run(batches, factors, totals, keeps_gradients)
-        self.remark = self.remark or self._inner.remark
+        self.remark = "; ".join(filter(None, (self.remark, self._inner.remark)))
         self._inner.remark = ""
 
     def _compiled(self, batch_size: int) -> Step:
@@ -232,10 +232,12 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     if name == "graph" and obstacle:
         raise ValueError(f"`graph` can't be used: {obstacle}; use `auto` or `eager`")
     has_plugins = bool(registry.of_plugins())
-    if name == "compiled":
-        return Compiled(Engine(step) if obstacle or has_plugins else Graph(step))
-    if name == "auto" and has_plugins and not obstacle:
+    if name in ("auto", "compiled") and has_plugins and not obstacle:
         obstacle = "a plugin may not do the same in every step; if it does, set `training.engine: graph`"
+    is_asked = name != "eager" and device.type == "cuda"
+    plain = f"plain steps, no CUDA graph: {obstacle}" if is_asked else ""
+    if name == "compiled":
+        return Compiled(Engine(step, plain) if obstacle else Graph(step))
     if name == "graph" or (name == "auto" and not obstacle):
         return Graph(step)
     if device.type == "cpu" and _is_alone():
@@ -244,7 +246,7 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
         fastest = replace(step, updates=updates_of(step)) if is_plain else step
         is_traceable = name == "auto" and not has_plugins and _can_be_traced(step)
         return Traced(fastest) if is_traceable else Engine(fastest)
-    return Engine(step, f"plain steps, no CUDA graph: {obstacle}" if (name, device.type) == ("auto", "cuda") else "")
+    return Engine(step, plain)
 
 
 def _is_alone() -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Images at once: fewer than BATCH where a layer's output for them had more than VALUES values, 128 MiB of float32.
 BATCH, VALUES = 500, 1 << 25
-# The summed loss of some images; how many of each class are classified rightly; how many there are.
+# The summed loss of some images; how many of each class are classified rightly, and how many are not.
 Sums = tuple[float, list[float], list[float]]
 
 
@@ -83,16 +83,17 @@ def evaluate(network: nn.Module, images: Resident, ranks: Ranks) -> Score:
 
 def _sums(logits: Tensor, labels: Tensor) -> Sums:
     loss = functional.cross_entropy(logits.float(), labels)
-    right = labels[logits.argmax(1) == labels]
-    counts = [torch.bincount(some, minlength=logits.shape[1]) for some in (right, labels)]
-    # One transfer from the device; a float32 counts images exactly up to 2^24.
-    mean, *by_class = torch.cat([loss.view(1), *counts]).tolist()
-    return mean * len(labels), by_class[: len(by_class) // 2], by_class[len(by_class) // 2 :]
+    classes = logits.shape[1]
+    counts = torch.bincount(labels + classes * (logits.argmax(1) == labels), minlength=2 * classes)
+    # One stack, one transfer; a float32 counts images exactly up to 2^24.
+    mean, *by_class = torch.cat([loss.view(1), counts]).tolist()
+    return mean * len(labels), by_class[classes:], by_class[:classes]
 
 
 def _score(parts: Sequence[Sums]) -> Score:
     losses, *counts = zip(*parts, strict=True)
-    right, images = (np.sum(by_class, axis=0) for by_class in counts)
+    right, wrong = (np.sum(by_class, axis=0) for by_class in counts)
+    images = right + wrong
     recalls = right[images > 0] / images[images > 0]
     count = float(images.sum())
     return Score(sum(losses) / count, float(right.sum()) / count, float(recalls.mean()))

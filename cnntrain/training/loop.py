@@ -18,7 +18,7 @@ from cnntrain.training.engine import Engine
 from cnntrain.training.evaluate import Score, evaluate
 from cnntrain.training.health import layer_health
 from cnntrain.training.plan import Plan
-from cnntrain.training.rows import EpochResult
+from cnntrain.training.rows import EpochResult, in_words
 from cnntrain.training.schedules import warmed_up
 from cnntrain.training.state import State
 from cnntrain.training.step import Totals
@@ -289,7 +289,7 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
         state.keep_best_weights()
     if early and idle >= early.patience:
         enough = f" by more than {early.min_delta:g}" if early.min_delta else ""
-        _stop(state, f"{monitor.replace('_', ' ')} has not improved{enough} for {counted(idle, 'epoch')}")
+        _stop(state, f"{in_words(monitor)} has not improved{enough} for {counted(idle, 'epoch')}")
     elif state.schedule.finished:
         _stop(state, state.schedule.finished)
     else:

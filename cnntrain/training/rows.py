@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# What `training.monitor` may name besides accuracy: columns of `metrics.csv`.
+BALANCED, LOSS = "validation_balanced_accuracy", "validation_loss"
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -41,7 +44,17 @@ class EpochResult:
 def figure_of(row: Mapping[str, Any], monitor: str) -> float:
     """The same of a row as it was read back."""
     value: float = row[monitor]
-    return -value if monitor == "validation_loss" else value
+    return -value if monitor == LOSS else value
+
+
+def in_words(column: str) -> str:
+    """A column's name within a sentence."""
+    return column.replace("_", " ")
+
+
+def measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it was read back, without what was not measured, for which an earlier version has no name."""
+    return {name: value for name, value in row.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -260,8 +260,47 @@ def test_balanced_accuracies_are_compared_where_one_is_monitored(cnntrain, run, 
     assert list(figures["other"]) == [*COMPARED[:2], *balanced, *COMPARED[2:]]
     other = json.loads((tmp_path / "other" / "summary.json").read_text())["best"]
     assert [figures["other"][name] for name in balanced] == [other[name] for name in balanced]
+    assert figures[str(run)][balanced[0]] is None
     table = {line.split()[0]: line.split()[1:] for line in cnntrain("compare", run, "other").out.splitlines()[1:]}
     assert table[balanced[0]] == ["-", f"{100 * other[balanced[0]]:.2f}", "%"]
+
+
+@pytest.mark.parametrize("monitor", ["validation_loss", "validation_balanced_accuracy", "validation_accuracy"])
+def test_the_best_run_is_that_by_what_all_monitor(cnntrain, run, tmp_path, monkeypatch, monitor):
+    monkeypatch.chdir(tmp_path)
+    summary, config = (run / "summary.json").read_text(), (run / "config.yaml").read_text()
+    ranks = {"validation_loss": (0.3, 0.1, 0.2), "validation_accuracy": (0.8, 0.7, 0.9)}
+    ranks["validation_balanced_accuracy"] = (0.9, 0.8, 0.7)
+    for number in range(15):
+        copy = shutil.copytree(run, tmp_path / f"run-{number}")
+        best = {**json.loads(summary)["best"], **{name: values[number % 3] for name, values in ranks.items()}}
+        (copy / "summary.json").write_text(json.dumps({**json.loads(summary), "best": best}))
+        (copy / "config.yaml").write_text(config.replace("monitor: validation_accuracy", f"monitor: {monitor}"))
+    names = [f"run-{number}" for number in range(15)]
+    sign = 1 if monitor == "validation_loss" else -1
+    wanted = sorted(names, key=lambda name: sign * ranks[monitor][int(name[4:]) % 3])
+    assert json.loads(cnntrain("compare", *names, "--json").out)["best_first"] == wanted
+    head, *lines = cnntrain("compare", *names).out.splitlines()[:-1]
+    assert [line.split()[0] for line in lines] == wanted and monitor in head.split()
+    if monitor == "validation_loss":
+        assert "0.1000" in lines[0].split()
+    # Where they do not agree it is accuracy.
+    (tmp_path / "run-0" / "config.yaml").write_text(
+        config.replace("monitor: validation", "monitor: validation_balanced")
+    )
+    if monitor == "validation_loss":
+        found = json.loads(cnntrain("compare", *names, "--json").out)
+        assert found["best_first"][:5] == [f"run-{number}" for number in (2, 5, 8, 11, 14)]
+
+
+def test_a_run_of_an_earlier_version_differs_in_nothing(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    older = shutil.copytree(run, tmp_path / "older")
+    config = (older / "config.yaml").read_text()
+    (older / "config.yaml").write_text(config.replace("  monitor: validation_accuracy\n", ""))
+    assert (older / "config.yaml").read_text() != config
+    found = json.loads(cnntrain("compare", run, "older", "--json").out)
+    assert list(found["differences"].values()) == [{}, {}]
 
 
 def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
@@ -498,9 +537,15 @@ def test_curves_are_of_the_columns_that_they_are_named_after(monkeypatch):
         for row, plain in zip(metrics, [0.4, 0.625, 0.5], strict=True):
             row["validation_balanced_accuracy"] = plain
         metrics[1]["validation_balanced_accuracy"] -= apart
-        drawn = lines_of(axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[0])
+        accuracy, *_ = axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))
+        drawn = lines_of(accuracy)
         assert ("validation, balanced" in drawn) is is_drawn
+    assert accuracy.get_ylim()[0] == 38
     np.testing.assert_allclose(drawn["validation, balanced"][1], [40, 60.5, 50])
+    # It is in sight, but for its first fifth, however far below.
+    for row, balanced in zip(metrics, [0.1, 0.2, None], strict=True):
+        row["validation_balanced_accuracy"] = balanced
+    assert axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[0].get_ylim()[0] == pytest.approx(8)
     metrics[2]["sample_loss"] = 0.0
     assert axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[1].get_yscale() == "linear"
 

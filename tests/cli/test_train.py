@@ -86,8 +86,8 @@ def test_an_epoch_is_told_in_its_figures(trained):
 
 def test_an_epoch_without_a_right_answer_is_told_too():
     result = EpochResult(**{one.name: 0 for one in fields(EpochResult)})
-    assert "test   0.00 %" in epoch_line(result, 10)
-    assert epoch_line(replace(result, test_accuracy=None), 10).startswith(
+    assert "test   0.00 %" in epoch_line(result, 10, "validation_accuracy")
+    assert epoch_line(replace(result, test_accuracy=None), 10, "validation_accuracy").startswith(
         "epoch  0/10  train 0.0000   0.00 %  validation 0.0000   0.00 %                 lr 0       "
     )
 

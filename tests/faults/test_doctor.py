@@ -388,7 +388,7 @@ def test_a_run_of_an_earlier_version_is_sound_before_and_after_it_is_opened(cnnt
         rows = [older(row) for row in csv.DictReader(file)]
     (run / "metrics.csv").write_text(as_csv(rows))
     summary = json.loads((run / "summary.json").read_text())
-    summary |= {name: older(summary[name]) for name in ("best", "last")}
+    summary |= {name: older(summary[name]) for name in ("best", "last")} | {"device": "another machine"}
     (run / "summary.json").write_text(json.dumps(summary))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(re.sub("  monitor: .*\n", "", config))
@@ -397,5 +397,17 @@ def test_a_run_of_an_earlier_version_is_sound_before_and_after_it_is_opened(cnnt
     outcome = cnntrain("train", "--resume", run)
     assert outcome.code == 0 and "warning" not in outcome.err
     assert (run / "config.yaml").read_text() == config
+    # What trained it is still what trained it.
+    assert json.loads((run / "summary.json").read_text())["device"] == "another machine"
     assert cnntrain("doctor", run).code == 0
     assert cnntrain("report", run).code == cnntrain("eval", run).code == 0
+
+
+def test_columns_and_keys_of_a_later_version_are_no_traceback(cnntrain, run):
+    file = run / "checkpoints" / "last.pt"
+    saved = checkpoint.load(file)
+    later = [{**row, "calibration": 0.5} for row in saved.training["history"]]
+    config = {**saved.config, "training": {**saved.config["training"], "future": 1}}
+    checkpoint.save(file, replace(saved, config=config, training={**saved.training, "history": later}))
+    outcome = cnntrain("doctor", run)
+    assert outcome.code == 2 and f"{run / 'config.yaml'}: differs from the config in " in outcome.out

@@ -203,7 +203,7 @@ def test_what_one_process_counted_is_counted_once_by_three(tiny):
 
 
 def test_a_rank_without_images_counts_for_nothing(monkeypatch):
-    others = (2.0, [0.0, 1.0, 0.0], [1.0, 3.0, 0.0])
+    others = (2.0, [0.0, 1.0, 0.0], [1.0, 2.0, 0.0])
     monkeypatch.setattr(Ranks, "gather", lambda ranks, value: [value, others])
     nothing = Resident.black(0, Preprocessing((1, 2, 2), (0.0,), (1.0,)), torch.device("cpu"))
     assert evaluate(torch.nn.Flatten(), nothing, Ranks(torch.device("cpu"))) == Score(0.5, 0.25, pytest.approx(1 / 6))

@@ -310,9 +310,10 @@ def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
 
 
 @pytest.mark.gpu
-def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path):
+@pytest.mark.parametrize("engine", ["graph", "compiled"])
+def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path, engine):
     given = [
-        "training.engine=graph",
+        f"training.engine={engine}",
         "training.deterministic=true",
         "training.batch_size=16",
     ]

@@ -194,6 +194,20 @@ def test_what_can_not_be_compiled_is_recorded(capture, monkeypatch):
     assert_same(both.step, plain.step)
 
 
+def test_what_can_be_neither_compiled_nor_recorded_says_both(capture, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(engines.torch, "compile", fails)
+    monkeypatch.setattr(engines, "Recording", fails)
+    both = choose("compiled", step_of(), torch.device("cuda"))
+    # As a run begins that is resumed.
+    both.run([torch.arange(8)] * 3, [1.0] * 3, Totals.zero(CPU), keeps_gradients=False)
+    without, plain = both.remark.split("; ")
+    assert without == "training goes on without compilation: no compiler here"
+    assert plain == "training goes on in plain steps, without a CUDA graph: no compiler here"
+
+
 def test_what_is_compiled_and_can_not_be_recorded_says_so(capture, monkeypatch):
     monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: network)
     both, plain = choose("compiled", step_of(), torch.device("cuda")), Engine(step_of())
@@ -215,6 +229,7 @@ def test_a_plugin_s_parts_are_compiled_and_not_recorded(capture, monkeypatch):
     engine = choose("compiled", step_of(), torch.device("cuda"))
     losses(engine, GPU_STEPS + 2, CPU)
     assert StandIn.launches == 0
+    assert "; plain steps, no CUDA graph: a plugin may not do the same in every step; if it does, " in engine.remark
 
 
 def test_recording_changes_nothing(capture):

@@ -198,7 +198,9 @@ def test_what_orders_the_images_of_an_epoch_stays_until_its_end(tiny, tmp_path):
     with pytest.raises(Interrupted):
         train_run(load_config(tiny), tmp_path / "run", Where(), InterruptAt(15))
     for override in ("training.batch_size=16", "training.shuffle=once"):
-        said = f"^{override.partition('=')[0]} can't change when a run is resumed within an epoch; go on without"
+        said = (
+            f"^{override.partition('=')[0]} can't change when a run is resumed within an epoch, only at the end of one"
+        )
         with pytest.raises(UsageError, match=said):
             resume_run(tmp_path / "run", [override], Where())
     budget = "data.memory_budget=1"
