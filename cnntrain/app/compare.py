@@ -13,7 +13,7 @@ from cnntrain.errors import ConfigError, UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
 from cnntrain.run.summary import read_summary
-from cnntrain.training.rows import BALANCED, LOSS, figure_of
+from cnntrain.training.rows import BALANCED, LOSS, figure_of, measured
 
 ACCURACY = "validation_accuracy"
 # What else is shown where somebody monitors it.
@@ -62,8 +62,9 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     }
     asked = ("validation", "test")
     unlike = [name for name in asked if len({summary["data"].get(name) for summary in summaries.values()}) > 1]
-    by = next(iter(monitored)) if len(monitored) == 1 else ACCURACY
-    best_first = sorted(summaries, key=lambda run: -figure_of(summaries[run]["best"], by))
+    best = {run: summary["best"] for run, summary in summaries.items()}
+    shared = [name for name in FURTHER if monitored == {name} and all(name in measured(row) for row in best.values())]
+    best_first = sorted(best, key=lambda run: -figure_of(best[run], shared[0] if shared else ACCURACY))
     return Comparison(differences, figures, best_first, unlike, unfinished)
 
 

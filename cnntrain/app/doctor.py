@@ -176,8 +176,8 @@ class _Run:
             rows, path = self.state[key], self.run_dir / f"{name}.csv"
             there = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
             # An earlier version had fewer columns, which are there when a later one has opened the run.
-            names = [field.name for field in fields(kind)]
-            later = [{name: row.get(name) for name in names} for row in rows]
+            columns = [field.name for field in fields(kind)]
+            later = [{column: row.get(column) for column in columns} for row in rows]
             if there not in ([as_csv(rows), as_csv(later)] if rows else [""]):
                 found = max(len(there.splitlines()) - 1, 0)
                 said = f"has {found} rows, not {len(rows)}" if found != len(rows) else "has other values"
@@ -201,7 +201,7 @@ class _Run:
             same = summary["epochs"] == self.state["epoch"] and all(
                 measured(summary[name]) == measured(row) for name, row in rows.items()
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             yield Problem(f"{path}: damaged ({error!r})", self.resume)
             return
         if not same:

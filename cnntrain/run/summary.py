@@ -39,6 +39,7 @@ class _Summary(BaseModel):
     changes: list[str]
     epochs: PositiveInt
     best: _Best
+    last: dict[str, Any]
     verdict: _Verdict
     seconds: float
     seed: int
