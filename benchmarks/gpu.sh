@@ -15,6 +15,6 @@ python3 -c 'import cnntrain.app.train, hypothesis, pytest, pytest_timeout, scipy
 status=0
 tests=$(grep -rl 'mark.gpu' --include 'test_*.py' tests)
 # shellcheck disable=SC2086
-CNNTRAIN_TEST_GPU=1 timeout 120 python3 -m pytest -q -m gpu -W default $tests || status=$?
+CNNTRAIN_TEST_GPU=1 timeout 150 python3 -m pytest -q -m gpu -W default $tests || status=$?
 timeout $((475 - SECONDS)) python3 -m benchmarks.gpu || status=$?
 exit "$status"

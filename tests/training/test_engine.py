@@ -310,10 +310,9 @@ def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("engine", ["graph", "compiled"])
-def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path, engine):
+def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path):
     given = [
-        f"training.engine={engine}",
+        "training.engine=graph",
         "training.deterministic=true",
         "training.batch_size=16",
     ]
@@ -374,3 +373,16 @@ def test_what_waits_for_the_device_is_trained_in_plain_steps_and_spoils_nothing(
     for first in (True, False, False):
         later.run(batch, [1.0], Totals.zero(device), keeps_gradients=first)
     assert later.remark == ""
+
+
+@pytest.mark.gpu
+def test_a_compiled_network_is_recorded_and_resumes_to_the_same_bits(tiny, tmp_path):
+    given = ["training.engine=compiled", "training.deterministic=true", "training.epochs=2"]
+    where, config = Where(device="cuda"), load_config(tiny, given)
+    train_run(config, tmp_path / "whole", where)
+    said = (tmp_path / "whole" / "log.txt").read_text()
+    assert "torch compiles the network" in said and "training goes on" not in said
+    with pytest.raises(Interrupted):
+        train_run(config, tmp_path / "part", where, InterruptAt(41 + 20))
+    resume_run(tmp_path / "part", [], where)
+    assert_same_runs(tmp_path / "whole", tmp_path / "part")
