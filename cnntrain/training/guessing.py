@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from cnntrain.text import either
+from cnntrain.training.circumstances import SIGNIFICANT, standard_error
 
 if TYPE_CHECKING:
     from cnntrain.training.circumstances import Circumstances
@@ -43,7 +45,10 @@ def memorizes(history: Sequence[EpochResult], given: Circumstances) -> str:
     """A verdict on a network that is no better than guessing where it was not trained; else nothing."""
     last, most, guess = history[-1], _most(history), given.validated
     is_known = guess.bound - guess.share < APART
-    if not is_known or most > guess.bound or last.sample_accuracy <= most + APART or _knows(history, given):
+    # Both are of as many images.
+    noise = math.hypot(*(standard_error(accuracy, guess.count) for accuracy in (last.sample_accuracy, most)))
+    is_apart = last.sample_accuracy > most + max(APART, SIGNIFICANT * noise)
+    if not (is_known and is_apart) or most > guess.bound or _knows(history, given):
         return ""
     learned = f"{100 * last.sample_accuracy:.2f} % of them are classified correctly"
     said = f"nothing learned but the training images: {learned}"

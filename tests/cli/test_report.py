@@ -18,7 +18,7 @@ from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cnntrain.app import mistakes
+from cnntrain.app import evaluate, mistakes
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.report import _mistakes, _swapped, _unpredicted, _worst
 from cnntrain.data.images import Images
@@ -238,6 +238,15 @@ def test_the_command_in_the_page_is_one_that_can_be_run(cnntrain, trained, tmp_p
 
 
 COMPARED = ["test_accuracy", "validation_accuracy", "best_epoch", "epochs", "parameters", "seconds", "device"]
+
+
+def test_of_many_classes_the_page_has_top_5_accuracy(cnntrain, run, monkeypatch):
+    for readable, is_told in ((10, False), (9, True)):
+        monkeypatch.setattr(evaluate, "READABLE", readable)
+        assert cnntrain("report", run).code == 0
+        found = re.findall("<dt>top-5 test accuracy</dt><dd>(.*?) %</dd>", (run / "report.html").read_text())
+        figures = json.loads(cnntrain("eval", run, "--json").out)
+        assert found == ([f"{100 * figures['top_5_accuracy']:.2f}"] if is_told else [])
 
 
 def test_what_is_done_already_is_no_advice():

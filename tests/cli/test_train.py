@@ -141,6 +141,16 @@ def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, tmp_path):
     assert outcome.code == 0 and "is classified as" not in outcome.err
     report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)
     assert min(row["recall"] for row in report["classes"]) > 0.5
+    monitored = (
+        "training.monitor=validation_balanced_accuracy",
+        "training.optimizer.sgd.learning_rate=1e-300",
+        "init=book",
+    )
+    balanced = ("training.shuffle=balanced", "training.epochs=1", *monitored)
+    outcome = cnntrain("train", tmp_path / "c.yaml", *balanced, "--run-dir", tmp_path / "monitored")
+    assert "warning: only 5 validation images are of 1: each is 10.0 points of balanced accuracy\n" in outcome.err
+    # What is there already is no advice.
+    assert "; as the classes differ greatly in size, try more images of these\n" in outcome.err
 
 
 def test_what_is_monitored_is_told(cnntrain, tiny, tmp_path):

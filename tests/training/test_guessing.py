@@ -139,6 +139,9 @@ def test_what_holds_for_no_other_images_was_not_learned():
         # So few that a good network may have it by chance.
         (1.0, 0.8, Guess(0.5, 10), False),
         (0.05, 0.03, Guess(0.02, 100), False),
+        # Of as few, accuracies are as far apart by chance: two standard errors are 13.7 points.
+        (0.56, 0.43, Guess(0.95, 105), False),
+        (0.58, 0.43, Guess(0.95, 105), True),
         # A good network, of a rare class.
         (1.0, 0.99, Guess(0.95, 100), False),
     ],

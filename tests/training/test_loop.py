@@ -192,15 +192,19 @@ def test_what_is_monitored_says_which_epoch_is_the_best(unequal, monitor):
     early = "training.early_stopping={patience: 8, restore_best: true}"
     with joined("cpu") as ranks:
         given = prepared(load_config(unequal, [f"training.monitor={monitor}", early]), Where(), ranks, Silent())
-        images, kept = given.plan.feeds.validation, []
+        feeds, kept = given.plan.feeds, []
+
+        def balanced(images):
+            with torch.no_grad():
+                logits = given.state.network.eval()(next(images.batches(999))[0])
+            return pytest.approx(balanced_accuracy_score(images.labels, logits.argmax(1)))
+
         for item in loop.train(given.plan, given.state):
             # At the end the network is that of the best epoch.
             if isinstance(item, EpochResult) and not given.state.stopped:
                 kept.append(copy.deepcopy(given.state.network.state_dict()))
-                with torch.no_grad():
-                    logits = given.state.network.eval()(next(images.batches(999))[0])
-                balanced = balanced_accuracy_score(images.labels, logits.argmax(1))
-                assert item.validation_balanced_accuracy == pytest.approx(balanced)
+                assert item.validation_balanced_accuracy == balanced(feeds.validation)
+                assert item.test_balanced_accuracy == (balanced(feeds.test) if item.best else None)
     history, sign = given.state.history, -1 if monitor == "validation_loss" else 1
     flags = {
         name: [by[-1] >= max(by) for by in (figures[: end + 1] for end in range(8))]
