@@ -89,6 +89,17 @@ def data_dir():
     return Path(folder)
 
 
+@pytest.fixture
+def rare(tmp_path):
+    """The path of an .npz of two classes, of which 1, of 1 in 21 images, is a little brighter than 0."""
+    import numpy as np
+
+    drawn, labels = np.random.default_rng(0), (np.arange(1260) % 21 == 0).astype(int)
+    images = drawn.normal(100 + 20 * labels[:, None, None], 40, (1260, 4, 4)).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "rare.npz", images=images, labels=labels)
+    return tmp_path / "rare.npz"
+
+
 @dataclass
 class Outcome:
     """What a command left behind."""

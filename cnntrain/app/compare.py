@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.config.document import read
-from cnntrain.config.load import from_resolved, resolved
-from cnntrain.errors import ConfigError, UsageError
+from cnntrain.config.load import up_to_date
+from cnntrain.errors import UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
 from cnntrain.run.summary import read_summary
-from cnntrain.training.rows import BALANCED, LOSS, figure_of, measured
+from cnntrain.training.rows import BALANCED, LOSS, figure_of
 
 ACCURACY = "validation_accuracy"
 # What else is shown where somebody monitors it.
@@ -44,7 +44,7 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     strange = [run for run in unfinished if not (summaries and (Path(run) / "config.yaml").is_file())]
     if strange:
         raise UsageError(f"{', '.join(strange)}: not a finished run: it has no `summary.json`")
-    configs = {run: _flat(_config(Path(run))) for run in summaries}
+    configs = {run: _flat(up_to_date(read(Path(run) / "config.yaml").value)) for run in summaries}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
@@ -63,18 +63,11 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     asked = ("validation", "test")
     unlike = [name for name in asked if len({summary["data"].get(name) for summary in summaries.values()}) > 1]
     best = {run: summary["best"] for run, summary in summaries.items()}
-    shared = [name for name in FURTHER if monitored == {name} and all(name in measured(row) for row in best.values())]
+    shared = [
+        name for name in FURTHER if monitored == {name} and all(row.get(name) is not None for row in best.values())
+    ]
     best_first = sorted(best, key=lambda run: -figure_of(best[run], shared[0] if shared else ACCURACY))
     return Comparison(differences, figures, best_first, unlike, unfinished)
-
-
-def _config(run: Path) -> Any:
-    """A run's config, with keys that have come since then; as it stands where the program does not understand it."""
-    written = read(run / "config.yaml").value
-    try:
-        return resolved(from_resolved(written))
-    except ConfigError:
-        return written
 
 
 def curves(found: Comparison) -> bytes:

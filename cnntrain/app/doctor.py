@@ -11,7 +11,7 @@ from cnntrain import atomic
 from cnntrain.app.configure import forgotten, load_config
 from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
-from cnntrain.config.load import from_resolved, resolved
+from cnntrain.config.load import resolved, up_to_date
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -165,7 +165,7 @@ class _Run:
         except ConfigError as error:
             yield Problem(str(error), NAME_PLUGINS if self.lacks_plugins else fix)
             return
-        if known and config not in (known.config, _filled_in(known.config)):
+        if known and config != up_to_date(known.config):
             yield Problem(f"{path}: differs from the config in {self.files['last']}, which is the one used", fix)
 
     def rows(self) -> Iterator[Problem]:
@@ -219,14 +219,6 @@ class _Run:
         if gone:
             yield f"process {gone} ended without closing this run"
         yield from (f"{part}: half-written, left behind" for part in sorted(self.run_dir.rglob(f".*{atomic.PART}")))
-
-
-def _filled_in(values: dict[str, Any]) -> dict[str, Any] | None:
-    """A resolved config with the keys that have come since then; nothing where it is none."""
-    try:
-        return resolved(from_resolved(values))
-    except ConfigError:
-        return None
 
 
 def as_data(found: Examination) -> dict[str, Any]:

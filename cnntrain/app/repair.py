@@ -8,7 +8,7 @@ from typing import Any
 from cnntrain.app.resume import saved_epoch
 from cnntrain.app.running import Running
 from cnntrain.config.document import read
-from cnntrain.config.load import from_resolved, resolved, to_yaml
+from cnntrain.config.load import resolved, to_yaml, up_to_date
 from cnntrain.config.schema import Config
 from cnntrain.errors import CheckpointError, ConfigError, UsageError, is_out_of_memory
 from cnntrain.run import checkpoint
@@ -101,7 +101,7 @@ def mend_best(run: Running) -> None:
 def _holds(path: Path, config: Config) -> bool:
     """Whether a file says the same as a config, if in other words, such as those of an earlier version."""
     try:
-        return resolved(from_resolved(read(path).value)) == resolved(config)
+        return up_to_date(read(path).value) == resolved(config)
     except ConfigError:
         return False
 

@@ -27,7 +27,7 @@ from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command, in_a_line, listed, printable
-from cnntrain.training.rows import in_words
+from cnntrain.training.rows import BALANCED, in_words
 
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
@@ -56,10 +56,8 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
         command = printable(as_command(["cnntrain", "train", str(directory.config), *where.options()]))
-        directory.write(
-            "report.html",
-            render(_page(run_dir, summary, model.config.training.monitor, judged, plotted, config, command)),
-        )
+        page = _page(run_dir, summary, model.config.training.monitor, judged, plotted, config, command)
+        directory.write("report.html", render(page))
         for line in (*judged["remarks"], f"report: {run_dir / 'report.html'}"):
             display.say(line)
             directory.log(line)
@@ -159,7 +157,7 @@ def _page(
     command: str,
 ) -> Page:
     best, images = summary["best"], summary["images"]
-    balanced = best.get("validation_balanced_accuracy")
+    balanced = best.get(BALANCED)
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
     if "expanded" in images:
         counts[0] += f", expanded to {images['expanded']:,}"

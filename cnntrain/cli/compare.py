@@ -13,6 +13,7 @@ from cnntrain.cli.options import AsJson, Picture, expanded
 from cnntrain.cli.output import print_json
 from cnntrain.reports.text import percent, table
 from cnntrain.text import loss, printable
+from cnntrain.training.rows import LOSS
 
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
@@ -59,7 +60,7 @@ def _cell(key: str, value: Any) -> str:
         return percent(value)
     if key == "seconds":
         return f"{value:,.1f}"
-    if key == "validation_loss":
+    if key == LOSS:
         return loss(value)
     if type(value) is int and key.rpartition(".")[2] != "seed":
         return f"{value:,}"

@@ -45,6 +45,14 @@ def resolved(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude_none=True)
 
 
+def up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config with the keys that have come since it was written; as it is where it isn't understood."""
+    try:
+        return resolved(from_resolved(values))
+    except ConfigError:
+        return values
+
+
 def to_yaml(config: Config) -> str:
     """The resolved config as a file that `load` takes."""
     return write(resolved(config))

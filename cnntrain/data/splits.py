@@ -149,17 +149,20 @@ def _rare(splits: Splits) -> Iterator[str]:
     fewest = counts[counts > 0].min()
     weight = 1 / (np.count_nonzero(counts) * fewest)
     if weight > POINT:
-        are = "image is" if fewest == 1 else "images are"
         named = splits.classes[int(np.flatnonzero(counts == fewest)[0])]
-        yield f"only {fewest} validation {are} of {named}: each is {100 * weight:.1f} points of balanced accuracy"
+        said = f"only {fewest:,} validation {_images_are(fewest)} of {named}"
+        yield f"{said}: each is {100 * weight:.1f} points of balanced accuracy"
 
 
 def _repeated(name: str, images: Images, other: str, others: Images) -> Iterator[str]:
     same = duplicates(others, images)
     if len(same):
         named = "" if images.paths is None else f", the first of them {images.paths[same[0]]}"
-        are = "image is" if len(same) == 1 else "images are"
-        yield f"{len(same):,} {name} {are} also among the {other} images{named}"
+        yield f"{len(same):,} {name} {_images_are(len(same))} also among the {other} images{named}"
+
+
+def _images_are(count: int) -> str:
+    return "image is" if count == 1 else "images are"
 
 
 def _part(names: Sequence[str], classes: Sequence[str]) -> str:
