@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cnntrain import layout
 from cnntrain.data import preprocess
-from cnntrain.network import modules
+from cnntrain.network import modules, windows
+from cnntrain.training import engine
 
 # Weights in a piece of an update.
 PIECE = 4096
@@ -21,6 +22,11 @@ PIECE = 4096
 def chosen_convolutions() -> AbstractContextManager[None]:
     """cuDNN tries its convolutions and takes the fastest, which may be others from run to run."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=True)
+
+
+def convolutions_as_products() -> AbstractContextManager[Any]:
+    """Convolutions are products of matrices over copied windows, as on a CPU."""
+    return patch.object(windows, "_are_few", lambda images, weight: weight.requires_grad and torch.is_grad_enabled())
 
 
 @contextmanager
@@ -39,6 +45,11 @@ def updates_in_pieces() -> Iterator[None]:
         yield
 
 
+def updates_by_the_optimizer() -> AbstractContextManager[Any]:
+    """Plain SGD is torch's, after the backward pass, for linear layers too."""
+    return patch.object(engine, "subtracting", lambda step: step)
+
+
 @contextmanager
 def contiguous_images() -> Iterator[None]:
     """Images and filters lie as torch has them by default, not with the channels of a pixel side by side."""
@@ -50,6 +61,8 @@ def contiguous_images() -> Iterator[None]:
 
 TRIALS = {
     "convolutions chosen by trial": chosen_convolutions,
+    "convolutions as products": convolutions_as_products,
     "updates in pieces": updates_in_pieces,
+    "updates by the optimizer": updates_by_the_optimizer,
     "contiguous images": contiguous_images,
 }

@@ -18,8 +18,9 @@ from benchmarks.peers.torch_data import Augmented, augmented
 from benchmarks.report import page, ratios, seconds_a_step, shown, spread
 from benchmarks.run import PEERS, RESULTS, begun, measure, said, undisturbed
 from benchmarks.workloads import WORKLOADS, config_of
+from cnntrain.network import windows
 from cnntrain.network.build import build
-from cnntrain.training import loop
+from cnntrain.training import engine, loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -274,6 +275,22 @@ def test_updates_in_pieces_are_those_of_the_whole(monkeypatch, momentum):
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
     assert counts == [3] * 3 + [12 + 13 + 1] * 3
+
+
+def test_convolutions_as_products_are_convolutions():
+    images, weight = torch.rand(200, 2, 20, 20).to(memory_format=torch.channels_last), torch.rand(3, 2, 5, 5)
+    weight.requires_grad_()
+    with trials.convolutions_as_products():
+        output = windows.convolve(images, weight)
+    assert "Convolved" in type(output.grad_fn).__name__ and windows.MOST < 200 * 16 * 16 * 50
+    assert "Convolved" not in type(windows.convolve(images, weight).grad_fn).__name__
+    torch.testing.assert_close(output, functional.conv2d(images, weight))
+
+
+def test_the_optimizer_updates_linear_layers_too():
+    step = torch.nn.Linear(2, 2)
+    with trials.updates_by_the_optimizer():
+        assert engine.subtracting(step) is step
 
 
 def test_images_lie_as_torch_has_them(data_dir):

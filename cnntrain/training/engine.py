@@ -22,7 +22,7 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Folders
 from cnntrain.errors import first_line
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
-from cnntrain.training.recording import Recording, forget_failure, undone
+from cnntrain.training.recording import Recording, forget_failure, subtracting, undone
 from cnntrain.training.step import Totals, learning_at, updates_of
 from cnntrain.training.tracing import Trace, Tracer, program
 
@@ -128,10 +128,14 @@ class Traced(Engine):
 
 
 class Graph(Engine):
-    """Steps recorded as CUDA graphs, of many steps and of one; plain steps where recording fails."""
+    """Steps recorded as CUDA graphs, of many steps and of one; plain steps where recording fails.
 
-    def __init__(self, step: Step) -> None:
+    Where it `descends`, the optimizer is plain SGD without decay, and steps are recorded as `subtracting` has them.
+    """
+
+    def __init__(self, step: Step, descends: bool = False) -> None:
         super().__init__(step)
+        self._descends = descends
         self._recordings: dict[tuple[int, ...], Recording] = {}
         self._has_failed = False
         self._are_singles_plain = False
@@ -162,7 +166,8 @@ class Graph(Engine):
         if known is not None and known.is_valid():
             return known
         try:
-            self._recordings[shape] = Recording(self.step, *shape)
+            step = subtracting(self.step) if self._descends else self.step
+            self._recordings[shape] = Recording(step, *shape)
             return self._recordings[shape]
         except RuntimeError as error:
             # Ending a recording that has failed raises too, and says only that something failed before.
@@ -238,11 +243,12 @@ def choose(name: str, step: Step, device: torch.device) -> Engine:
     plain = f"plain steps, no CUDA graph: {obstacle}" if is_asked else ""
     if name == "compiled":
         return Compiled(Engine(step, plain) if obstacle else Graph(step))
+    # A plugin may use a layer twice, freeze it, or have an optimizer of its own.
+    is_plain = not has_plugins and _needs_no_gradients(step)
     if name == "graph" or (name == "auto" and not obstacle):
-        return Graph(step)
+        decays = any(group["weight_decay"] for group in step.optimizer.param_groups)
+        return Graph(step, descends=is_plain and not decays)
     if device.type == "cpu" and _is_alone():
-        # A plugin may use a layer twice, freeze it, or have an optimizer of its own.
-        is_plain = not has_plugins and _needs_no_gradients(step)
         fastest = replace(step, updates=updates_of(step)) if is_plain else step
         is_traceable = name == "auto" and not has_plugins and _can_be_traced(step)
         return Traced(fastest) if is_traceable else Engine(fastest)

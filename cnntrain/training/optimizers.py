@@ -107,6 +107,13 @@ def descend(
         bias.sub_(gradient.sum(0), alpha=rate)
 
 
+def subtract(weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor") -> None:
+    """Plain SGD on a linear layer where gradients come multiplied by the learning rate; the bias gets its gradient."""
+    weight.addmm_(gradient.t(), values, alpha=-1)
+    if bias is not None:
+        bias.grad = gradient.sum(0)
+
+
 @optimizers.register("sgd")
 def sgd(
     trainable: Trainable,

@@ -10,12 +10,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from cnntrain.network.modules import Linear
+from cnntrain.training.optimizers import subtract
 from cnntrain.training.step import Totals, learning_at
 
 if TYPE_CHECKING:
@@ -138,22 +141,33 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
     """A step for each row, with learning rates that are read from the device when the step is carried out.
 
     Images of many steps are gathered and counted at once: with small batches each operation of a graph takes its
-    time whatever it works on.
+    time whatever it works on. A step with `updates` is one of `subtracting`.
     """
     size = indices.shape[1]
     count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
     for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
         images, labels = step.gather(some.flatten())
-        minus_targets, learned = step.minus_targets(labels, size), []
-        for batch, minus_target, of_groups in zip(
-            torch.split(images, size), torch.split(minus_targets, size), rates_of_some, strict=True
-        ):
-            with learning_at(step, of_groups.unbind()):
-                learned.append(step.learn(batch, minus_target, keeps_gradients=True))
+        minus_targets, learned = step.minus_targets(labels, size).view(len(some), size, -1), []
+        if step.updates:
+            minus_targets = minus_targets * rates_of_some[:, :, None]
+        for batch, minus_target, of_groups in zip(torch.split(images, size), minus_targets, rates_of_some, strict=True):
+            at, rate = ([1.0], of_groups) if step.updates else (of_groups.unbind(), None)
+            with learning_at(step, at):
+                learned.append(step.learn(batch, minus_target, keeps_gradients=not step.updates, rate=rate))
         logits = torch.cat(learned)
         # One addition for all: on a GPU each takes as long as a larger operation.
         losses = step.loss_sums(logits, labels, len(learned))
         totals.add(losses.sum(0, keepdim=True, dtype=totals.loss.dtype), logits, labels)
+
+
+def subtracting(step: Step) -> Step:
+    """A step of plain SGD whose gradients are multiplied by the learning rate as soon as they begin, at the loss.
+
+    So linear layers subtract theirs in the product that makes it, as the host does not know the rate of a step that is
+    recorded, and the optimizer is left with small weights: torch has one block of threads update 65,536 of them.
+    """
+    layers = [module for module in step.network.modules() if isinstance(module, Linear)]
+    return replace(step, updates=dict.fromkeys(layers, subtract))
 
 
 @contextmanager

@@ -82,10 +82,11 @@ class Step:
         """The summed loss of each of so many equal batches (batches,), by logits (images, classes)."""
         return losses_of(logits, labels, self.label_smoothing).view(batches, -1).sum(1)
 
-    def learn(self, images: Tensor, minus_targets: Tensor, keeps_gradients: bool) -> Tensor:
+    def learn(self, images: Tensor, minus_targets: Tensor, keeps_gradients: bool, rate: Tensor | None = None) -> Tensor:
         """One update from gathered images; gives their logits (batch, classes) before it.
 
-        With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written.
+        With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written. `rate` is
+        what gradients are multiplied by, as `gradient_of` does it.
         """
         if self.augmentations:
             for augment in self.augmentations:
@@ -95,7 +96,7 @@ class Step:
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
                 logits: Tensor = self.network(images).float()
-            logits.backward(gradient_of(logits.detach(), minus_targets))  # type: ignore[no-untyped-call]
+            logits.backward(gradient_of(logits.detach(), minus_targets, rate))  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()
@@ -131,8 +132,8 @@ def updating_within_backward(updates: Mapping[Linear, Update]) -> Iterator[None]
 
 
 @contextmanager
-def learning_at(step: Step, rates: Sequence[Tensor]) -> Iterator[None]:
-    """Let the optimizer read its learning rates, one for each parameter group, from tensors."""
+def learning_at(step: Step, rates: Sequence[Tensor | float]) -> Iterator[None]:
+    """Let the optimizer have these learning rates, one for each parameter group; tensors are read when it updates."""
     groups = step.optimizer.param_groups
     before = [group["lr"] for group in groups]
     _set_rates(groups, rates)

@@ -81,6 +81,15 @@ def test_a_run_goes_on(folder):
     assert out == "begun\n"
 
 
+def test_plain_sgd_learns_what_it_does_in_plain_steps(folder, cnntrain):
+    descent = ["training.optimizer={sgd: {learning_rate: 0.1}}", "training.clip_grad_norm=null"]
+    cnntrain("train", folder / "c.yaml", *descent, "training.engine=eager", "--run-dir", folder / "plain")
+    _, _, (recorded, launched) = on_gpu(folder, "train", "c.yaml", *descent, "--run-dir", "descent")
+    assert recorded == 1 and launched == 4
+    assert_same_rows(folder / "plain", folder / "descent")
+    assert_same_rows(folder / "plain", folder / "descent", "diagnostics")
+
+
 def test_runs_in_turns_are_those_that_were_alone(folder):
     on_gpu(folder, "train", "c.yaml", "--seeds", "0-1", "--jobs", "2", "--run-dir", "seeds")
     assert_same_rows(folder / "gpu", folder / "seeds" / "seed-0")

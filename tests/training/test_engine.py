@@ -39,16 +39,25 @@ OPTIMIZERS = {
 }
 
 
-def step_of(optimizer="sgd", device=CPU, dropout=0.5):
+def step_of(optimizer="sgd", device=CPU, dropout=0.5, l2=0.01, clip_grad_norm=1.0):
     network = build(from_resolved({"network": [*NETWORK[:-1], {"softmax": {"dropout": dropout}}]}), SHAPE, 10)
     network.to(device).train()
-    l2 = 0.0 if optimizer == "adamw" else 0.01
-    made = OPTIMIZERS[optimizer](Trainable(network, l2))
+    made = OPTIMIZERS[optimizer](Trainable(network, 0.0 if optimizer == "adamw" else l2))
     for group in made.param_groups:
         group["initial_lr"] = group["lr"]
     images = resident(256)
     images = type(images)(images.pixels.to(device), images.labels.to(device), images.preprocessing)
-    return Step(network, made, images, 10, [], 0.0, 1.0)
+    return Step(network, made, images, 10, [], 0.0, clip_grad_norm)
+
+
+def descent(device=CPU, dropout=0.0):
+    """Plain SGD, whose linear layers subtract their gradients as they are made, where steps are recorded."""
+    return step_of("sgd", device, dropout, l2=0.0, clip_grad_norm=None)
+
+
+def assert_close(one, other, rtol, atol):
+    for ours, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
 
 
 def assert_same(one, other, equal=torch.equal):
@@ -298,15 +307,15 @@ def test_a_graph_learns_what_plain_steps_learn(exact_sums, optimizer):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "descent"])
 def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
     device = torch.device("cuda")
-    graph, plain = Graph(step_of(optimizer, device, 0.0)), Engine(step_of(optimizer, device, 0.0))
+    steps = [descent(device) if optimizer == "descent" else step_of(optimizer, device, 0.0) for _ in range(2)]
+    graph, plain = choose("graph", steps[0], device), Engine(steps[1])
     for engine in (graph, plain):
         losses(engine, GPU_STEPS + 2, device)
     assert graph.remark == ""
-    for one, other in zip(graph.step.network.parameters(), plain.step.network.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert_close(graph.step, plain.step, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.gpu
@@ -345,9 +354,10 @@ def test_masks_differ_between_replays():
 
 
 @pytest.mark.gpu
-def test_a_graph_takes_its_rates_from_each_replay():
+@pytest.mark.parametrize("made", [step_of, descent])
+def test_a_graph_takes_its_rates_from_each_replay(made):
     device = torch.device("cuda")
-    graph = Graph(step_of("sgd", device, 0.0))
+    graph = choose("graph", made(device=device, dropout=0.0), device)
     batch = [torch.arange(8, device=device)]
     graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=True)
     graph.run(batch, [1.0], Totals.zero(device), keeps_gradients=False)

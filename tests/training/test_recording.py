@@ -4,12 +4,15 @@ What is recorded is carried out, undone, and called again at each launch, on the
 """
 
 import sys
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from test_engine import OPTIMIZERS, assert_same, losses, step_of
+from test_engine import OPTIMIZERS, RATES, assert_close, assert_same, descent, losses, step_of
 from test_resume import InterruptAt
 from test_step import CPU
 
@@ -17,6 +20,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
 from cnntrain.errors import Interrupted
+from cnntrain.network.modules import Linear
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
@@ -138,6 +142,68 @@ def test_a_graph_learns_what_plain_steps_learn(capture, optimizer):
         sum(of_plain[done] for done in range(start, start + GPU_STEPS)) / GPU_STEPS for start in (2, GPU_STEPS + 2)
     ]
     assert [of_graph[GPU_STEPS + 1], of_graph[2 * GPU_STEPS + 1]] == pytest.approx(blocks)
+    assert_same(graph.step, plain.step)
+
+
+def rates_of(number):
+    """Another learning rate for each step, as a schedule has them."""
+    return 1 + number % 3
+
+
+def run_at_many_rates(engine, starts=(0, 80, 160)):
+    for start in starts:
+        batches = torch.arange(start, start + 80).split(8)
+        engine.run(batches, list(map(rates_of, range(10))), Totals.zero(CPU), keeps_gradients=start == 0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_plain_sgd_subtracts_gradients_where_they_are_made(capture, monkeypatch, smoothing):
+    updated, fused = [], torch._fused_sgd_
+
+    def update(weights, gradients, moments, **settings):
+        updated.append((settings["lr"], sorted(weight.dim() for weight in weights)))
+        fused(weights, gradients, moments, **settings)
+
+    graph, plain = (
+        engine(replace(descent(), label_smoothing=smoothing))
+        for engine in (partial(choose, "auto", device=CPU), Engine)
+    )
+    run_at_many_rates(plain)
+    monkeypatch.setattr(torch, "_fused_sgd_", update)
+    run_at_many_rates(graph)
+    assert StandIn.launches == 2
+    assert_close(graph.step, plain.step, rtol=1e-5, atol=1e-6)
+    # Plain steps first, all weights at the step's rate; then none of the linear layers', but a shortcut's of torch.
+    whole = sorted(parameter.dim() for parameter in graph.step.network.parameters())
+    assert updated[:10] == [(rates_of(number) * RATES[0], whole) for number in range(10)]
+    linear = [module.weight.dim() for module in graph.step.network.modules() if isinstance(module, Linear)]
+    assert len(linear) == 3
+    assert updated[10:] == [(1.0, sorted((Counter(whole) - Counter(linear)).elements()))] * (1 + 2 + 10)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer": "momentum", "l2": 0.0},
+        {"optimizer": "adam", "l2": 0.0},
+        {"l2": 0.01},
+        {"clip_grad_norm": 1.0},
+        {"precision": torch.bfloat16},
+        {"plugin": True},
+    ],
+)
+def test_gradients_are_kept_where_an_update_is_more_than_a_multiple_of_them(capture, monkeypatch, given):
+    given = dict(given)
+    if given.pop("plugin", False):
+        monkeypatch.setattr(engines.registry, "of_plugins", lambda: {"layer": ["own"]})
+    precision = given.pop("precision", torch.float32)
+    monkeypatch.setattr(engines, "subtracting", lambda step: pytest.fail("not of this optimizer"))
+    made = [replace(step_of(**{"l2": 0.0, "clip_grad_norm": None} | given), precision=precision) for _ in range(2)]
+    graph, plain = choose("graph", made[0], CPU), Engine(made[1])
+    for engine in (graph, plain):
+        torch.manual_seed(7)
+        run_at_many_rates(engine)
+    assert StandIn.launches == 2
     assert_same(graph.step, plain.step)
 
 
