@@ -11,7 +11,9 @@ from types import FrameType
 
 from cnntrain.errors import CnntrainError, Signalled
 
-_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# The last two are how batch systems warn of the end of a job's time.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+_ASKING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Request:

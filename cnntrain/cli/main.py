@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import os
 import re
@@ -77,6 +79,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
+    # Python's last look for cycles would go through all of torch, for as long as half a second.
+    atexit.register(gc.freeze)
     started = sys.modules["__main__"].__spec__
     if started is None or not started.parent:
         # Only `python -m cnntrain` looks for modules in the current folder; else its child processes must not either.

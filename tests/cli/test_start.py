@@ -46,6 +46,17 @@ def test_without_torch(arguments, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_python_does_not_search_all_of_torch_at_the_end():
+    code = (
+        "import atexit, gc, sys\n"
+        "from cnntrain.cli.main import main\n"
+        "atexit.register(lambda: print(gc.get_freeze_count()))\n"
+        "sys.argv = ['cnntrain', '--help']\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and int(done.stdout.splitlines()[-1]) > 10_000
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 def test_training_without_torchs_compiler(optimizer, tmp_path):
     """torch would import its compiler with the first optimizer, and again to be deterministic: for a second each."""

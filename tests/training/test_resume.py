@@ -105,7 +105,7 @@ def test_a_few_steps_at_once_are_plain_steps_also_where_they_are_interrupted(opt
         assert_same_runs(tmp_path / "whole", run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU])
 def test_other_signals_save_too(number, tiny, tmp_path):
     run, name = tmp_path / "a run", signal.Signals(number).name
     with pytest.raises(Interrupted) as caught:
