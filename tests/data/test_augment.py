@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.nn import functional
 
 import cnntrain.app.configure  # noqa: F401  (the whole vocabulary)
-from cnntrain.config.load import from_resolved
+from cnntrain.config.load import from_resolved, load
 from cnntrain.data.augment import elastic
+from cnntrain.errors import ConfigError
 from cnntrain.registry import augmentations
 
 SETTINGS = {
     "shift": {"pixels": 2},
     "flip": {},
     "affine": {"degrees": 30.0, "shear": 10.0, "translate": 2.0, "scale": 0.2},
+    "resized_crop": {},
     "erase": {"size": [3, 5]},
     "elastic": {},
     "brightness": {},
@@ -86,6 +89,58 @@ def test_translate_is_in_pixels_and_scale_enlarges(monkeypatch):
     dot[..., 4:7, 4:7] = 1
     drawn(monkeypatch, 0.5, 0.5, 0.5, 0.5, 1.0)
     assert make("affine", scale=0.5)(dot).sum() == pytest.approx(9 * 1.5**2, rel=0.15)
+
+
+def test_a_crop_is_a_part_enlarged_to_the_size_of_the_whole(monkeypatch):
+    images = torch.rand(1, 2, 8, 12)
+    torch.testing.assert_close(make("resized_crop", scale=[1.0, 1.0], ratio=[1.0, 1.0])(images), images)
+    # A quarter, at the lower left; at the seams it meets what is beyond.
+    drawn(monkeypatch, 0.5, 0.5, 0.0, 1.0)
+    cut = make("resized_crop", scale=[0.25, 0.25], ratio=[1.0, 1.0])(images)
+    expected = functional.interpolate(images[..., 4:, :6], scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(cut[..., 1:, :-1], expected[..., 1:, :-1])
+    # At the ends of both ranges: a share of 0.32, twice as wide as high, at the right.
+    drawn(monkeypatch, 1.0, 1.0, 1.0, 0.5)
+    ramps = torch.stack(torch.meshgrid(torch.arange(40.0), torch.arange(60.0), indexing="ij"))[None]
+    down, right = make("resized_crop", scale=[0.1, 0.32], ratio=[0.5, 2.0])(ramps)[0]
+    steps = [float(right[20, 40] - right[20, 20]) / 20, float(down[30, 20] - down[10, 20]) / 20]
+    assert steps == pytest.approx([0.8, 0.4])
+    assert right.max() == 59 and down.mean() == pytest.approx(19.5)
+
+
+def test_crops_have_shares_and_ratios_of_the_whole_range():
+    torch.manual_seed(0)
+    ramps = torch.stack(torch.meshgrid(torch.arange(32.0), torch.arange(48.0), indexing="ij"))
+    cut = make("resized_crop", scale=[0.2, 0.6], ratio=[0.5, 2.0])(ramps.expand(4000, -1, -1, -1))
+    # Away from the border, at which nothing is beyond.
+    tall = (cut[:, 0, 20, 20] - cut[:, 0, 12, 20]) / 8
+    wide = (cut[:, 1, 15, 30] - cut[:, 1, 15, 18]) / 12
+    whole = (tall < 0.999) & (wide < 0.999)
+    shares, ratios = (tall * wide)[whole], (wide / tall)[whole].log2()
+    assert 0.2 - 1e-4 <= shares.min() < 0.21 and 0.59 < shares.max() <= 0.6 + 1e-4
+    assert -1 - 1e-3 <= ratios.min() < -0.97 and 0.97 < ratios.max() <= 1 + 1e-3
+    assert 0 < (~whole).sum() < 1000
+    assert abs(float(ratios.mean())) < 0.05
+    # Everywhere, and never beyond.
+    assert cut[:, 1].min() == 0 and cut[:, 1].max() == 47
+    assert abs(float(cut.mean() - ramps.mean())) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("scale: [0.5, 0.1]", "`scale` should begin with the smaller number"),
+        ("scale: [0.1, 1.5]", "should be less than or equal to 1"),
+        ("ratio: [0, 1]", "should be greater than 0"),
+        ("ratio: 2", "`ratio` should"),
+        ("scale: [0.5]", "`scale` should"),
+    ],
+)
+def test_ranges_of_a_crop_are_checked(tmp_path, given, said):
+    (tmp_path / "c.yaml").write_text(f"data: {{augment: [resized_crop: {{{given}}}]}}\nnetwork: [softmax]\n")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "c.yaml")
+    assert said in str(caught.value)
 
 
 def test_shear_leaves_rows_where_they_are(monkeypatch):

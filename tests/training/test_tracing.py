@@ -14,7 +14,7 @@ from torch import nn
 from cnntrain import registry
 from cnntrain.data.augment.colour import brightness
 from cnntrain.data.augment.elastic import elastic
-from cnntrain.data.augment.geometry import affine, erase, flip, shift
+from cnntrain.data.augment.geometry import affine, erase, flip, resized_crop, shift
 from cnntrain.data.batches import Resident
 from cnntrain.data.constant import constant
 from cnntrain.training import engine as engines
@@ -87,6 +87,7 @@ def test_augmentations_are_drawn_anew():
         shift(2),
         flip(),
         affine(10.0, 5.0, 1.0, 0.1),
+        resized_crop(),
         elastic(),
         erase(3, 0.5),
         brightness(),

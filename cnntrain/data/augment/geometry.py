@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from cnntrain.registry import augmentations
-from cnntrain.strict import NonNegativeFloat, PositiveInt, Size, pair
+from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Size, pair
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,17 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Tilt = Annotated[float, Field(ge=0, lt=90)]
 Stretch = Annotated[float, Field(ge=0, lt=1)]
 Chance = Annotated[float, Field(gt=0, le=1)]
+
+
+def _rising(ends: list[float]) -> list[float]:
+    if ends[0] > ends[1]:
+        raise PydanticCustomError("range", "Input should begin with the smaller number")
+    return ends
+
+
+_Range = Field(min_length=2, max_length=2), AfterValidator(_rising)
+Shares = Annotated[list[Chance], *_Range]
+Ratios = Annotated[list[PositiveFloat], *_Range]
 
 
 @augmentations.register("shift")
@@ -88,6 +100,35 @@ def _random_maps(images: "Tensor", angle: float, tilt: float, translate: float, 
         torch.stack([sine * (width / height), sine * slope + cosine, down * (2 * translate / height)], dim=1),
     ]
     return torch.stack(rows, dim=1)
+
+
+@augmentations.register("resized_crop")
+def resized_crop(scale: Shares = [0.08, 1.0], ratio: Ratios = [0.75, 1.33]) -> Augmentation:  # noqa: B006
+    """Enlarge a random part of each image to the size of the whole (Szegedy et al. 2015, section 6).
+
+    Its share of the area is drawn uniformly from `scale`, its width by its height, in units of the image's, from
+    `ratio`, uniformly by logarithm: torchvision's RandomResizedCrop, but what is wider or higher than the image is
+    cut to it.
+    """
+
+    def apply(images: "Tensor") -> "Tensor":
+        import torch
+        from torch.nn import functional
+
+        area, stretch, right, down = torch.rand(4, len(images), device=images.device)
+        area = scale[0] + (scale[1] - scale[0]) * area
+        stretch = ratio[0] * (ratio[1] / ratio[0]) ** stretch
+        wide, tall = (area * stretch).sqrt().clamp(max=1), (area / stretch).sqrt().clamp(max=1)
+        zero = torch.zeros_like(wide)
+        rows = [
+            torch.stack([wide, zero, (2 * right - 1) * (1 - wide)], dim=1),
+            torch.stack([zero, tall, (2 * down - 1) * (1 - tall)], dim=1),
+        ]
+        grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+        # At its edge a pixel is half outside.
+        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+    return apply
 
 
 @augmentations.register("erase")
