@@ -185,9 +185,13 @@ class Recording(recording.Recording):
 
     def _record(self, stream):
         network, optimizer, random = self._step.network, self._step.optimizer, torch.get_rng_state()
+        average = self._step.average
+        sums = average and deepcopy(average.sums)
         weights, moments = deepcopy((network.state_dict(), optimizer.state_dict()["state"]))
         super()._record(stream)
         network.load_state_dict(weights)
+        if average:
+            average.restore(sums)
         recording._restore(optimizer, moments)
         torch.set_rng_state(random)
 

@@ -99,8 +99,9 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
     if before.training.optimizer.name != after.training.optimizer.name:
         changed.append("training.optimizer")
-    if before.training.monitor != after.training.monitor:
-        changed.append("training.monitor")
+    for key in ("monitor", "ema_decay"):
+        if getattr(before.training, key) != getattr(after.training, key):
+            changed.append(f"training.{key}")
     if changed:
         raise UsageError(f"{', '.join(changed)} can't change when a run is resumed; begin a new run instead")
     keys = ["batch_size", "shuffle"] if in_epoch else []

@@ -65,7 +65,7 @@ class Running:
             config=resolved(self.config),
             classes=list(self.splits.classes),
             preprocessing=self.given.preprocessing.to_dict(),
-            weights=self.state.network.state_dict(),
+            weights=self.state.kept(),
             result=asdict(result) if result else None,
             data=self.splits.fingerprints(),
             plugins=self.given.plugins,

@@ -171,6 +171,11 @@ class TrainingConfig(Strict):
         description="scale gradients down if their total Euclidean norm is larger than this; what l2 and "
         "weight_decay add to them is not counted",
     )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="validate, test and save an exponential moving average of the weights with this decay, such as "
+        "0.999 (over about 1,000 steps), in the place of the weights; it can't change when a run is resumed",
+    )
     shuffle: Literal["always", "balanced", "once", "never"] = Field(
         "always",
         description="always: anew for each epoch; balanced: likewise, with every class equally often, by repeating "

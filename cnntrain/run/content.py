@@ -68,6 +68,7 @@ class _State(_Plain):
     history: list[_row(EpochResult)]  # type: ignore[valid-type]
     health: list[_row(LayerHealth)]  # type: ignore[valid-type]
     best_weights: dict[str, Tensor]
+    average: dict[str, Tensor] = {}
     changes: tuple[str, ...] = ()
 
 
@@ -93,7 +94,8 @@ def _is_state(values: dict[str, Any]) -> bool:
         return False
     # pydantic takes a tensor for a number.
     rows = [*values["history"], *values["health"], values["stopping"]]
-    are_plain = all(_are_scalars(row.values()) for row in rows) and all(map(_is_plain, state.best_weights.values()))
+    tensors = (*state.best_weights.values(), *state.average.values())
+    are_plain = all(_are_scalars(row.values()) for row in rows) and all(map(_is_plain, tensors))
     return are_plain and bool(state.history) == bool(state.epoch)
 
 

@@ -257,7 +257,8 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     )
     if _is_best(result, state.best, plan.config.training.monitor):
         # The test set is read then, and selects nothing.
-        test = evaluate(state.network, plan.feeds.test, state.ranks)
+        with state.averaged():
+            test = evaluate(state.network, plan.feeds.test, state.ranks)
         balanced = test.balanced_accuracy
         result = replace(result, best=True, test_accuracy=test.accuracy, test_balanced_accuracy=balanced)
     _advance(plan, state, result)
@@ -271,7 +272,8 @@ def _is_best(result: EpochResult, before: EpochResult | None, monitor: str) -> b
 
 def _scored(state: State, images: Resident, what: str) -> Score:
     """How good the network is now; raises `Diverged` where that is no number, though the weights are."""
-    score = evaluate(state.network, images, state.ranks)
+    with state.averaged():
+        score = evaluate(state.network, images, state.ranks)
     if not math.isfinite(score.loss):
         raise Diverged(f"the loss of the {what} images is {score.loss} at the end of epoch {state.epoch + 1}")
     return score
@@ -289,9 +291,9 @@ def _advance(plan: Plan, state: State, result: EpochResult) -> None:
         state.keep_best_weights()
     if early and idle >= early.patience:
         enough = f" by more than {early.min_delta:g}" if early.min_delta else ""
-        _stop(state, f"{in_words(monitor)} has not improved{enough} for {counted(idle, 'epoch')}")
+        state.end(f"{in_words(monitor)} has not improved{enough} for {counted(idle, 'epoch')}")
     elif state.schedule.finished:
-        _stop(state, state.schedule.finished)
+        state.end(state.schedule.finished)
     else:
         stop_when_done(plan.config, state)
 
@@ -300,10 +302,4 @@ def stop_when_done(config: Config, state: State) -> None:
     """Stop at the end of the last epoch."""
     epochs = config.training.epochs
     if state.epoch >= epochs and not state.stopped:
-        _stop(state, "the only epoch is done" if epochs == 1 else f"all {epochs} epochs are done")
-
-
-def _stop(state: State, why: str) -> None:
-    state.stopped = why
-    if state.best_weights:
-        state.network.load_state_dict(state.best_weights)
+        state.end("the only epoch is done" if epochs == 1 else f"all {epochs} epochs are done")

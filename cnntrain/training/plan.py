@@ -11,6 +11,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnntrain.data.batches import Resident, derived_seed
+from cnntrain.training.average import Average
 from cnntrain.training.engine import Engine, choose
 from cnntrain.training.memory import keep_freed_memory
 from cnntrain.training.optimizers import Trainable
@@ -70,7 +71,9 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
         group["initial_lr"] = group["lr"]
     schedule = training.schedule.make(training.epochs)
     min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
-    state = State(network, optimizer, schedule, ranks, Totals.zero(ranks.device), NoImprovement(min_delta))
+    average = Average(network, training.ema_decay) if training.ema_decay else None
+    totals = Totals.zero(ranks.device)
+    state = State(network, optimizer, schedule, ranks, totals, NoImprovement(min_delta), average=average)
     augmentations = [spec.make() for spec in config.data.augment]
     step = Step(
         parallel,
@@ -80,6 +83,7 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
         augmentations,
         training.label_smoothing,
         training.clip_grad_norm,
+        average=average,
         precision=getattr(torch, training.precision),
     )
     try:

@@ -172,15 +172,18 @@ def subtracting(step: Step) -> Step:
 
 @contextmanager
 def undone(step: Step) -> Iterator[None]:
-    """Undo what is trained within: weights, statistics, the optimizer's state, random numbers."""
+    """Undo what is trained within: weights, statistics, their average, the optimizer's state, random numbers."""
     network, optimizer, device = step.network, step.optimizer, step.device
-    weights, moments = deepcopy((network.state_dict(), optimizer.state_dict()["state"]))
+    average = step.average.sums if step.average else {}
+    weights, moments, sums = deepcopy((network.state_dict(), optimizer.state_dict()["state"], average))
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         network.load_state_dict(weights)
         _restore(optimizer, moments)
+        if step.average:
+            step.average.restore(sums)
 
 
 def _restore(optimizer: Optimizer, moments: dict[Any, dict[str, Any]]) -> None:

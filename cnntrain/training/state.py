@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from cnntrain.training.average import Average
     from cnntrain.training.distributed import Ranks
     from cnntrain.training.schedules import Schedule
 
@@ -28,6 +30,8 @@ class State:
     """Where training stands: `epoch` epochs are done, and `batch` batches of the next one.
 
     `totals` and random numbers are this rank's own, all else is the same in all of them.
+
+    Where there is an `average` of the weights, that is what is judged and kept of the network.
 
     `anchor` is what `save` gave at the epoch's beginning: what a rollback goes back to. It goes into
     checkpoints where `keeps_anchor` says so.
@@ -44,6 +48,7 @@ class State:
     step: int = 0
     learning_rate: float = 0.0
     seconds: float = 0.0
+    average: Average | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     stopped: str = ""
     history: list[EpochResult] = field(default_factory=list)
@@ -69,9 +74,29 @@ class State:
         """Whether the network is as the best epoch left it."""
         return bool(self.history) and self.history[-1].best and not self.batch
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Have the network be what is judged and kept of it."""
+        return self.average.in_place(self.step) if self.average and self.step else nullcontext()
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that are judged and kept."""
+        if not self.average:
+            return self.network.state_dict()
+        with self.averaged():
+            return _copied(self.network)
+
     def keep_best_weights(self) -> None:
-        """Remember the network's weights as the best epoch's, which training ends with."""
-        self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        """Remember the weights as the best epoch's, which training ends with."""
+        with self.averaged():
+            self.best_weights = _copied(self.network)
+
+    def end(self, why: str) -> None:
+        """Stop training, with the best epoch's weights where these were to be kept."""
+        self.stopped = why
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+            if self.average:
+                self.average.begin_at_weights(self.step)
 
     def summed(self, name: str) -> float:
         """One of the totals, over all ranks; all must ask."""
@@ -87,6 +112,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state(),
             "stopping": asdict(self.stopping),
+            "average": self.average.sums if self.average else {},
             "best_weights": self.best_weights,
             "history": [dict(vars(result)) for result in self.history],
             "health": [dict(vars(layer)) for layer in self.health],
@@ -105,6 +131,8 @@ class State:
             group["lr"] = before["lr"]
         self.optimizer.load_state_dict({"state": self._moments(saved["optimizer"]["state"]), "param_groups": settings})
         begin_momentum(self.optimizer)
+        if self.average:
+            self.average.restore(saved["average"])
         self.schedule.restore(saved["schedule"])
         self.stopping = replace(self.stopping, **{name: saved["stopping"][name] for name in ("best", "epochs")})
         self.best_weights = saved["best_weights"]
@@ -170,6 +198,10 @@ class State:
 
 
 _SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "stopped", "rollbacks")
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _laid_out_as(parameter: Tensor, name: str, value: Any) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cnntrain.data.augment.geometry import Augmentation
     from cnntrain.data.batches import Resident
+    from cnntrain.training.average import Average
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Totals:
 class Step:
     """All that one step works with; calling it with indices of images trains on them.
 
+    An `average` counts the weights after it.
     `updates` are carried out within the backward pass, in the optimizer's place. Layers compute in `precision`
     where torch.autocast does; weights, their updates and the loss stay float32.
     """
@@ -61,6 +63,7 @@ class Step:
     label_smoothing: float
     clip_grad_norm: float | None
     updates: Mapping[Linear, Update] = field(default_factory=dict)
+    average: Average | None = None
     precision: torch.dtype = torch.float32
 
     def __call__(self, indices: Tensor, totals: Totals, keeps_gradients: bool = False) -> None:
@@ -100,6 +103,8 @@ class Step:
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()
+        if self.average:
+            self.average.add()
         return logits.detach()
 
     def _autocast(self) -> AbstractContextManager[Any]:

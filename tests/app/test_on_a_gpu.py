@@ -82,7 +82,11 @@ def test_a_run_goes_on(folder):
 
 
 def test_plain_sgd_learns_what_it_does_in_plain_steps(folder, cnntrain):
-    descent = ["training.optimizer={sgd: {learning_rate: 0.1}}", "training.clip_grad_norm=null"]
+    descent = [
+        "training.optimizer={sgd: {learning_rate: 0.1}}",
+        "training.clip_grad_norm=null",
+        "training.ema_decay=0.9",
+    ]
     cnntrain("train", folder / "c.yaml", *descent, "training.engine=eager", "--run-dir", folder / "plain")
     _, _, (recorded, launched) = on_gpu(folder, "train", "c.yaml", *descent, "--run-dir", "descent")
     assert recorded == 1 and launched == 4

@@ -24,6 +24,7 @@ from cnntrain.network.modules import Linear
 from cnntrain.run import checkpoint
 from cnntrain.training import engine as engines
 from cnntrain.training import recording as recordings
+from cnntrain.training.average import Average
 from cnntrain.training.engine import GPU_STEPS, Engine, Graph, choose
 from cnntrain.training.recording import REHEARSALS, undone
 from cnntrain.training.step import Totals
@@ -315,6 +316,19 @@ def test_each_launch_has_images_rates_and_masks_of_its_own(capture):
             engine.run([torch.arange(start, start + 8)], [factor], Totals.zero(CPU), keeps_gradients=False)
     assert StandIn.launches == 4
     assert_same(graph.step, plain.step)
+
+
+def test_weights_of_each_recorded_step_are_averaged_and_no_others(capture):
+    steps = [step_of() for _ in range(2)]
+    averaged = [replace(step, average=Average(step.network, 0.9)) for step in steps]
+    graph, plain = Graph(averaged[0]), Engine(averaged[1])
+    for engine in (graph, plain):
+        torch.manual_seed(7)
+        losses(engine, GPU_STEPS + 3, CPU)
+    assert StandIn.launches == 1
+    assert_same(graph.step, plain.step)
+    for name, value in plain.step.average.sums.items():
+        assert torch.equal(graph.step.average.sums[name], value)
 
 
 def test_totals_are_added_up(capture):

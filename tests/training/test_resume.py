@@ -27,6 +27,12 @@ CONFIGS = {
     ],
     "adam": ["training.epochs=4", "training.optimizer=adam", "training.warmup_epochs=1.5", "training.clip_grad_norm=1"],
     "balanced": ["training.epochs=4", "training.shuffle=balanced", "data.expand=one_pixel_shifts", "data.limit=259"],
+    "average": [
+        "training.epochs=4",
+        "training.ema_decay=0.9",
+        "training.early_stopping={patience: 1, restore_best: true}",
+        "training.on_divergence=rollback",
+    ],
     "book": ["training.epochs=4", "training.shuffle=never", "dropout_scaling=book", "training.l2=0.1"],
 }
 
