@@ -25,12 +25,13 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
-    `best_first` has them by the validation figure that all of them monitor, or by accuracy. `unlike` are the splits,
-    validation or test, of which the runs had other images. `unfinished` runs are left out.
+    `best_first` has them by `monitor`, the validation figure that all of them monitor, or by accuracy. `unlike` are the
+    splits, validation or test, of which the runs had other images. `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
     figures: dict[str, dict[str, Any]]
+    monitor: str
     best_first: list[str]
     unlike: list[str]
     unfinished: list[str]
@@ -66,14 +67,17 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     shared = [
         name for name in FURTHER if monitored == {name} and all(row.get(name) is not None for row in best.values())
     ]
-    best_first = sorted(best, key=lambda run: -figure_of(best[run], shared[0] if shared else ACCURACY))
-    return Comparison(differences, figures, best_first, unlike, unfinished)
+    monitor = shared[0] if shared else ACCURACY
+    best_first = sorted(best, key=lambda run: -figure_of(best[run], monitor))
+    return Comparison(differences, figures, monitor, best_first, unlike, unfinished)
 
 
 def curves(found: Comparison) -> bytes:
-    """A PNG of the runs' validation accuracies."""
+    """A PNG of the runs' validation accuracies, balanced where all of them monitor that."""
     rows = {run: Rows.read(Path(run)) for run in found.figures}
-    return plots.overlay(rows, "validation_accuracy", "Validation accuracy (%)")
+    if found.monitor == BALANCED:
+        return plots.overlay(rows, BALANCED, "Balanced validation accuracy (%)")
+    return plots.overlay(rows, ACCURACY, "Validation accuracy (%)")
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

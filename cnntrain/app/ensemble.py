@@ -84,9 +84,11 @@ def _check_different(runs: Sequence[Path]) -> None:
 
 def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
     for model, path in zip(models, runs, strict=True):
-        if model.classes != models[0].classes or model.config.data.source != models[0].config.data.source:
+        is_same_test = model.data.get("test") == models[0].data.get("test")
+        is_same_source = model.config.data.source == models[0].config.data.source
+        if model.classes != models[0].classes or not (is_same_test or is_same_source):
             raise UsageError(f"{path}: was trained on other data than {runs[0]}")
-        if model.data.get("test") != models[0].data.get("test"):
+        if not is_same_test:
             raise UsageError(
                 f"{path}: has a different test split from {runs[0]}, and was trained on some of its test images"
             )

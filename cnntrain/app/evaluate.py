@@ -73,7 +73,7 @@ def _shape(model: Model, display: Display) -> dict[str, Any]:
     """Options that bring image files to the network's shape, exactly as `predict` does it."""
     channels, height, width = model.preprocessing.shape
     display.say(f"image files that are not {height}x{width} are resized to that, the network's input size")
-    return {"size": [height, width], "channels": 1 if channels == 1 else 3, "fit": model.fit}
+    return {"size": [height, width], "channels": channels if channels in CHANNELS else 3, "fit": model.fit}
 
 
 def _part(dataset: Dataset, name: SplitName, display: Display) -> Images:

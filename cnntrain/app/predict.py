@@ -15,7 +15,7 @@ from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.convert import CHANNELS
 from cnntrain.data.images import Images
-from cnntrain.data.sources.pictures import fitted, open_picture, pictures_in
+from cnntrain.data.sources.pictures import fitted, kinds_of, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
 from cnntrain.files import matching
 
@@ -55,8 +55,8 @@ def predict_images(
     model = load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
         raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
-    paths = _expand(inputs)
-    return _in_batches(model, paths, top_k, invert, display or Silent())
+    display = display or Silent()
+    return _in_batches(model, _expand(inputs, display), top_k, invert, display)
 
 
 def _in_batches(
@@ -70,19 +70,22 @@ def _in_batches(
         display.warn(f"{count:,} of {len(paths):,} images {what}")
 
 
-def _expand(inputs: Sequence[str]) -> list[Path]:
+def _expand(inputs: Sequence[str], display: Display) -> list[Path]:
     paths: list[Path] = []
+    passed_over: Counter[str] = Counter()
     for text in inputs:
         if text == "-":
             if sys.stdin is None:
                 raise UsageError("`-` reads paths from standard input, but that is closed")
             paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
         elif Path(text).is_dir():
-            paths += pictures_in(Path(text))
+            paths += pictures_in(Path(text), passed_over)
         else:
             paths += matching(text)
     if not paths and {*inputs} != {"-"}:  # a list, as of what is new today, may be empty
         raise UsageError(f"there are no images in {', '.join(inputs)}")
+    if passed_over:
+        display.say(f"not read ({kinds_of(passed_over)})")
     return paths
 
 
@@ -104,19 +107,15 @@ def _predict(
 def _pixels(path: Path, model: Model, ground: str, conversions: Counter[str]) -> np.ndarray:
     """One image as (channels, height, width) uint8, noting what its conversion loses."""
     channels, height, width = model.preprocessing.shape
-    picture = open_picture(path, ground, (height, width))
+    picture = open_picture(path, ground, (height, width), channels)
     if channels == 1 and picture.mode != "L":
         colours = picture.convert("RGB")
         if colours.convert("L").convert("RGB").tobytes() != colours.tobytes():
             conversions["lost their colours: the network takes greyscale"] += 1
     if picture.size != (width, height):
         conversions[f"were resized to {height}x{width}"] += 1
-    array = np.asarray(fitted(picture, (height, width), min(channels, 3), model.fit, ground))
-    if channels == 1:
-        return array[None]
-    # What was transparent has been laid on a ground.
-    opaque = np.full((channels - 3, height, width), 255, np.uint8)
-    return np.concatenate([array.transpose(2, 0, 1), opaque])
+    array = np.asarray(fitted(picture, (height, width), channels, model.fit, ground))
+    return np.atleast_3d(array).transpose(2, 0, 1)
 
 
 def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:

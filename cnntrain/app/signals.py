@@ -27,8 +27,8 @@ class Request:
 def listening(may_hear_twice: bool = False) -> Iterator[Request]:
     """Remember the first signal instead of ending by it; the second does what it did before.
 
-    A process that a launcher has started may get each signal twice, from the terminal and from the
-    launcher: it only remembers, and the launcher sees to an end at once.
+    A process that a launcher or this program has started may get each signal twice, from the terminal or a batch
+    system and from who has started it: it only remembers, and that one sees to an end at once.
     """
     request = Request()
     with handling(lambda name: setattr(request, "signal", name), once=not may_hear_twice):
@@ -91,9 +91,11 @@ def handling(act: Callable[[str], None], once: bool = False) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if once:
+        name = signal.Signals(number).name
+        # That one comes again with each second of a processor's time, of which saving may take some.
+        if once and name != "SIGXCPU":
             put_back()
-        act(signal.Signals(number).name)
+        act(name)
 
     for number, handler in before.items():
         # What is ignored from outside stays so: `nohup` wants a run to outlive its terminal.

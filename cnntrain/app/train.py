@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -205,7 +206,8 @@ def _train(run: Running, origin: str | None = None) -> Training:
         if origin is not None:
             run.display.say(origin)
         introduce(run)
-        listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_launched())
+        is_started = is_launched() or multiprocessing.parent_process() is not None
+        listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_started)
         with devices.deterministic(run.config.training.deterministic), listened as request:
             yield from _iterate(run, request)
         return finish(run)

@@ -15,6 +15,9 @@ from cnntrain.text import printable
 if TYPE_CHECKING:
     from cnntrain.app.predict import Failure, Prediction
 
+# As many as float32 has: a logarithm is taken of the smallest, too.
+DIGITS = ".9g"
+
 
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint file, or a run directory (its best checkpoint).")],
@@ -78,12 +81,13 @@ def _write_csv(predictions: Iterator[Prediction]) -> None:
     writer.writerow(["path", "rank", "class", "probability"])
     for one in predictions:
         for rank, (name, probability) in enumerate(zip(one.classes, one.probabilities, strict=True), start=1):
-            writer.writerow([one.path, rank, name, f"{probability:.6f}"])
+            writer.writerow([one.path, rank, name, f"{probability:{DIGITS}}"])
 
 
 def _write_jsonl(predictions: Iterator[Prediction]) -> None:
     for one in predictions:
-        best = [{"class": c, "probability": round(p, 6)} for c, p in zip(one.classes, one.probabilities, strict=True)]
+        each = zip(one.classes, one.probabilities, strict=True)
+        best = [{"class": name, "probability": float(f"{probability:{DIGITS}}")} for name, probability in each]
         print_json({"path": one.path, "predictions": best})
 
 

@@ -14,7 +14,7 @@ from cnntrain.errors import DataError
 from cnntrain.text import listed
 
 # Of the brightest pixel that there can be.
-DARK = 0.05
+DARK = 0.065
 # Of an accuracy, in 0..1: what a single image should not be worth.
 POINT = 0.01
 DEFAULT_TEST = SplitConfig(size=0.2, seed=0)
@@ -149,8 +149,8 @@ def _rare(splits: Splits) -> Iterator[str]:
     fewest = counts[counts > 0].min()
     weight = 1 / (np.count_nonzero(counts) * fewest)
     if weight > POINT:
-        named = splits.classes[int(np.flatnonzero(counts == fewest)[0])]
-        said = f"only {fewest:,} validation {_images_are(fewest)} of {named}"
+        rarest = [name for name, count in zip(splits.classes, counts, strict=True) if count == fewest]
+        said = f"only {fewest:,} validation {_images_are(fewest)} of {'each of ' * (len(rarest) > 1)}{listed(rarest)}"
         yield f"{said}: each is {100 * weight:.1f} points of balanced accuracy"
 
 
@@ -172,13 +172,15 @@ def _part(names: Sequence[str], classes: Sequence[str]) -> str:
 def _darkness(images: Images, is_normalized: bool) -> Iterator[str]:
     """What is to be said of images that hardly differ from black; as many are looked at as need little memory."""
     some = next(images.chunks())
-    brightest = some.max() / (255 if some.dtype == np.uint8 else 1)
+    is_bytes = some.dtype == np.uint8
+    brightest = some.max() / (255 if is_bytes else 1)
     if not brightest:
         yield f"the first {len(some):,} training images are black: there is nothing to be seen"
     elif brightest < DARK and not is_normalized:
         yield (
             f"the training images are almost black: the brightest pixel of {len(some):,} of them has "
             f"{100 * brightest:.2g} % of the most; set `data.normalize: true`"
+            + (", and brighten files of more than 8 bits first, as each value becomes a byte" if is_bytes else "")
         )
 
 

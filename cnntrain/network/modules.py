@@ -102,12 +102,12 @@ class _Flattened(torch.autograd.Function):
         return gradients[0].view(ctx.shape).contiguous(memory_format=layout(gradients[0].device))
 
 
-# Takes a linear layer's weight, bias, inputs, and the gradient of its outputs.
-Update = Callable[[Tensor, Tensor | None, Tensor, Tensor], None]
+# Takes a linear layer's weight, bias, inputs, and the gradient of its outputs; gives the bias's where it leaves it.
+Update = Callable[[Tensor, Tensor | None, Tensor, Tensor], Tensor | None]
 
 
 class Linear(nn.Linear):
-    """torch's Linear; while `update` is set, the backward pass calls it instead of filling `.grad`.
+    """torch's Linear; while `update` is set, the backward pass calls it instead of filling the weight's `.grad`.
 
     A gradient as large as the weights is then neither written nor read again.
     """
@@ -132,11 +132,10 @@ class _Updated(torch.autograd.Function):
         return functional.linear(values, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
         (values,), (gradient,), (weight, bias) = ctx.saved_tensors, gradients, ctx.parameters
         passed = gradient.mm(weight) if ctx.needs_input_grad[0] else None
-        ctx.update(weight, bias, values, gradient)
-        return passed, None, None, None
+        return passed, None, ctx.update(weight, bias, values, gradient), None
 
 
 def keep_mask(values: Tensor, p: float) -> Tensor:

@@ -30,13 +30,13 @@ def minus_targets(labels: Tensor, classes: int, smoothing: float, batch_size: in
     return is_truth * (-(1 - smoothing) / batch_size) - smoothing / classes / batch_size
 
 
-def gradient_of(logits: Tensor, minus_targets: Tensor, rate: Tensor | None = None) -> Tensor:
+def gradient_of(logits: Tensor, minus_targets: Tensor, scale: Tensor | None = None) -> Tensor:
     """The gradient of a batch's mean loss by its logits (images, classes): (softmax(logits) - targets) / images.
 
-    Nielsen, chapter 3, on softmax and the log-likelihood cost: the error of the last layer is a - y. With `rate`, a
-    single number, the gradient is multiplied by it; `minus_targets` must be already.
+    Nielsen, chapter 3, on softmax and the log-likelihood cost: the error of the last layer is a - y. A `scale`, a
+    single number, takes the place of 1 / images, in `minus_targets` too.
     """
     # In one operation, for which the targets are what `minus_targets` makes of them.
-    if rate is None:
+    if scale is None:
         return minus_targets.add(logits.softmax(1), alpha=1 / len(logits))
-    return minus_targets.addcmul(logits.softmax(1), rate, value=1 / len(logits))
+    return minus_targets.addcmul(logits.softmax(1), scale)

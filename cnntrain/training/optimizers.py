@@ -107,11 +107,10 @@ def descend(
         bias.sub_(gradient.sum(0), alpha=rate)
 
 
-def subtract(weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor") -> None:
-    """Plain SGD on a linear layer where gradients come multiplied by the learning rate; the bias gets its gradient."""
+def subtract(weight: "Tensor", bias: "Tensor | None", values: "Tensor", gradient: "Tensor") -> "Tensor | None":
+    """Plain SGD on a linear layer where gradients come multiplied by the learning rate; the bias's own is given."""
     weight.addmm_(gradient.t(), values, alpha=-1)
-    if bias is not None:
-        bias.grad = gradient.sum(0)
+    return None if bias is None else gradient.sum(0)
 
 
 @optimizers.register("sgd")

@@ -147,17 +147,32 @@ def run_block(step: Step, indices: Tensor, rates: Tensor, totals: Totals) -> Non
     count = max(1, GATHERED // (size * math.prod(step.images.preprocessing.shape)))
     for some, rates_of_some in zip(torch.split(indices, count), torch.split(rates, count), strict=True):
         images, labels = step.gather(some.flatten())
-        minus_targets, learned = step.minus_targets(labels, size).view(len(some), size, -1), []
-        if step.updates:
-            minus_targets = minus_targets * rates_of_some[:, :, None]
-        for batch, minus_target, of_groups in zip(torch.split(images, size), minus_targets, rates_of_some, strict=True):
-            at, rate = ([1.0], of_groups) if step.updates else (of_groups.unbind(), None)
-            with learning_at(step, at):
-                learned.append(step.learn(batch, minus_target, keeps_gradients=not step.updates, rate=rate))
-        logits = torch.cat(learned)
+        learned = _subtracted if step.updates else _updated
+        logits = torch.cat([*learned(step, torch.split(images, size), labels, rates_of_some)])
         # One addition for all: on a GPU each takes as long as a larger operation.
-        losses = step.loss_sums(logits, labels, len(learned))
+        losses = step.loss_sums(logits, labels, len(some))
         totals.add(losses.sum(0, keepdim=True, dtype=totals.loss.dtype), logits, labels)
+
+
+def _updated(step: Step, batches: Sequence[Tensor], labels: Tensor, rates: Tensor) -> Iterator[Tensor]:
+    """The logits of steps whose rates the optimizer reads."""
+    size = len(batches[0])
+    minus_targets = torch.split(step.minus_targets(labels, size), size)
+    for images, minus_target, of_groups in zip(batches, minus_targets, rates, strict=True):
+        with learning_at(step, of_groups.unbind()):
+            logits = step.learn(images, minus_target, keeps_gradients=False)
+        yield logits
+
+
+def _subtracted(step: Step, batches: Sequence[Tensor], labels: Tensor, rates: Tensor) -> Iterator[Tensor]:
+    """The logits of steps whose rates are in the gradients; one number scales both of their parts, which cancel."""
+    size = len(batches[0])
+    scales = rates / size
+    minus_targets = step.minus_targets(labels, batch_size=1).view(len(batches), size, -1) * scales[:, :, None]
+    for images, minus_target, scale in zip(batches, minus_targets, scales, strict=True):
+        with learning_at(step, [1.0]):
+            logits = step.learn(images, minus_target, keeps_gradients=False, scale=scale)
+        yield logits
 
 
 def subtracting(step: Step) -> Step:

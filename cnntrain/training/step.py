@@ -85,11 +85,13 @@ class Step:
         """The summed loss of each of so many equal batches (batches,), by logits (images, classes)."""
         return losses_of(logits, labels, self.label_smoothing).view(batches, -1).sum(1)
 
-    def learn(self, images: Tensor, minus_targets: Tensor, keeps_gradients: bool, rate: Tensor | None = None) -> Tensor:
+    def learn(
+        self, images: Tensor, minus_targets: Tensor, keeps_gradients: bool, scale: Tensor | None = None
+    ) -> Tensor:
         """One update from gathered images; gives their logits (batch, classes) before it.
 
-        With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written. `rate` is
-        what gradients are multiplied by, as `gradient_of` does it.
+        With `keeps_gradients` every parameter has its `.grad` afterwards; without, some are never written. For `scale`
+        see `gradient_of`.
         """
         if self.augmentations:
             for augment in self.augmentations:
@@ -99,7 +101,7 @@ class Step:
         with updating_within_backward({} if keeps_gradients else self.updates):
             with self._autocast():
                 logits: Tensor = self.network(images).float()
-            logits.backward(gradient_of(logits.detach(), minus_targets, rate))  # type: ignore[no-untyped-call]
+            logits.backward(gradient_of(logits.detach(), minus_targets, scale))  # type: ignore[no-untyped-call]
         if self.clip_grad_norm is not None:
             clip_grad_norm_(self.network.parameters(), self.clip_grad_norm)
         self.optimizer.step()

@@ -102,7 +102,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._write(func, args, kwargs or {}, outcome, is_view(func))
         return outcome
 
-    def as_one(self, function: Callable[..., None]) -> Callable[..., None]:
+    def as_one(self, function: Callable[..., object]) -> Callable[..., None]:
         """The function, written down as one call whatever it does."""
 
         def call(*args: Any) -> None:

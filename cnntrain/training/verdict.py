@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnntrain.text import either, loss
+from cnntrain.text import counted, either, loss
 from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, ends_low, standard_error
 from cnntrain.training.guessing import APART, guesses, memorizes
 
@@ -151,7 +151,7 @@ def _no_turn(history: Sequence[EpochResult], gap: float, given: Circumstances) -
 
 def _few(given: Circumstances) -> str:
     count = given.validated.count
-    return f", measured on only {count} images of each" if count < FEW else ""
+    return f", measured on only {counted(int(count), 'image')} of each" if count < FEW else ""
 
 
 def _trend(history: Sequence[EpochResult]) -> str:

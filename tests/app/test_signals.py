@@ -65,6 +65,19 @@ def test_who_is_launched_only_remembers():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_limit_of_processor_time_that_is_told_of_again_leaves_time_to_save():
+    before = signal.getsignal(signal.SIGXCPU)
+    with listening() as request:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGXCPU)
+        assert request.signal == "SIGXCPU"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.signal == "SIGTERM"
+        # That was the first of its kind.
+        assert signal.getsignal(signal.SIGXCPU) is before
+    assert signal.getsignal(signal.SIGXCPU) is before
+
+
 def test_what_is_ignored_from_outside_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -73,7 +73,7 @@ def test_formats_say_the_same(cnntrain, trained, digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("predict", trained, "7.png", "8.png", "--top-k", "99", "--format")
     wanted = [
-        [one["path"], str(rank), guess["class"], f"{guess['probability']:.6f}"]
+        [one["path"], str(rank), guess["class"], f"{guess['probability']:.9g}"]
         for one in map(json.loads, cnntrain(*words, "jsonl").out.splitlines())
         for rank, guess in enumerate(one["predictions"], start=1)
     ]
@@ -172,6 +172,42 @@ def test_a_folder_without_images(cnntrain, trained, tmp_path):
     outcome = cnntrain("predict", trained, tmp_path)
     assert outcome.code == 2
     assert "no images" in outcome.err
+
+
+def test_what_is_passed_over_is_told(cnntrain, trained, tmp_path):
+    for name in ("a.png", "b/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    for name in ("x.heic", "b/y.heic", "z"):
+        (tmp_path / name).touch()
+    outcome = cnntrain("predict", trained, tmp_path)
+    assert (outcome.code, len(rows(outcome.out))) == (0, 2)
+    assert outcome.err == "not read (.heic: 2, no suffix: 1)\n"
+
+
+def test_how_opaque_a_pixel_is_may_be_the_class(cnntrain, tmp_path, monkeypatch):
+    """The same bytes in an .npz file and in PNG files; colours tell nothing."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (60, 6, 6, 4), np.uint8)
+    labels = np.arange(60) % 2
+    pixels[..., 3] = 40 + 170 * labels[:, None, None]
+    np.savez(tmp_path / "data.npz", images=pixels, labels=labels)
+    for name in "01":
+        (tmp_path / "files" / name).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        Image.fromarray(image).save(tmp_path / "files" / str(label) / f"{number}.png")
+    (tmp_path / "c.yaml").write_text(
+        "data: {source: {npz: {path: data.npz}}}\nnetwork: [softmax]\n"
+        "training: {epochs: 9, batch_size: 10, optimizer: {adam: {learning_rate: 0.02}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cnntrain("train", "c.yaml", "--run-dir", "run", "-q").code == 0
+    for data in ("data.npz", "files", "{image_folder: {path: files, channels: 4}}"):
+        outcome = cnntrain("eval", "run", "--data", data, "--json")
+        assert json.loads(outcome.out)["accuracy"] == 1, outcome.err
+        assert "converted" not in outcome.err
+    found = rows(cnntrain("predict", "run", "files").out)
+    assert len(found) == 60 and all(row["path"].split("/")[1] == row["class"] for row in found)
 
 
 CIFAR = """

@@ -289,7 +289,12 @@ def test_the_best_run_is_that_by_what_all_monitor(cnntrain, run, tmp_path, monke
     sign = 1 if monitor == "validation_loss" else -1
     wanted = sorted(names, key=lambda name: sign * ranks[monitor][int(name[4:]) % 3])
     assert json.loads(cnntrain("compare", *names, "--json").out)["best_first"] == wanted
+    drawn = []
+    monkeypatch.setattr(plots, "overlay", lambda rows, column, title: drawn.append((column, title)) or b"")
     head, *lines = cnntrain("compare", *names).out.splitlines()[:-1]
+    is_balanced = monitor == "validation_balanced_accuracy"
+    shown = "Balanced validation accuracy (%)" if is_balanced else "Validation accuracy (%)"
+    assert drawn == [(monitor if is_balanced else "validation_accuracy", shown)]
     assert [line.split()[0] for line in lines] == wanted and monitor in head.split()
     if monitor == "validation_loss":
         assert "0.1000" in lines[0].split()

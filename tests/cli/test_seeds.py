@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,6 +190,29 @@ def test_a_signal_to_the_parent_saves_all_and_the_same_command_goes_on(tiny, her
     assert "resuming after epoch" in done.stderr
     rows = (here / "runs/tiny/seed-0/metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(1, 41)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_processes_of_a_job_saves_all(tiny, here, number):
+    """A process hears of an end from the batch system, and then from its parent."""
+    command = [sys.executable, "-m", "cnntrain", "train", str(tiny), "training.epochs=400", "--seeds", "0-1"]
+    # Saving takes its time.
+    command += ["--jobs", "2", "network.3.fully_connected.units=20000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    runs = [here / f"runs/tiny/seed-{seed}" for seed in (0, 1)]
+    deadline = time.monotonic() + 100
+    while not all((run / "log.txt").exists() and "parameters" in (run / "log.txt").read_text() for run in runs):
+        assert time.monotonic() < deadline, process.communicate(timeout=1)
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for one in [*map(int, children), process.pid]:
+        os.kill(one, number)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "what was trained is saved" in said
+    for run in runs:
+        assert checkpoint.load(run / "checkpoints" / "last.pt").training["step"] > 0
+        assert "interrupted by SIG" in (run / "log.txt").read_text()
 
 
 def test_a_run_that_dies_is_reported_and_the_others_go_on(cnntrain, tiny, here, monkeypatch):
@@ -465,6 +489,21 @@ def test_networks_that_were_trained_on_test_images_of_another_do_not_vote(cnntra
     outcome = cnntrain("ensemble", "0", "1")
     assert outcome.code == 2
     assert "error: 1: has a different test split from 0, and was trained on some of its test images" in outcome.err
+
+
+def test_networks_of_other_folds_vote_on_the_test_images_that_they_have_in_common(cnntrain, here):
+    random = np.random.default_rng(0)
+    arrays = {name: random.integers(0, 256, (40, 6, 6), np.uint8) for name in ("test", "0", "1", "2")}
+    labels = np.arange(40) % 2
+    (here / "c.yaml").write_text("network: [softmax]\ntraining: {epochs: 1}\n")
+    for fold in ("0", "1"):
+        test = {"x_test": arrays["test"], "y_test": labels}
+        trained = {"x_train": arrays[fold], "y_train": labels, "x_val": arrays["2"], "y_val": labels}
+        np.savez(here / f"fold-{fold}.npz", **trained, **test)
+        data = f"data={{source: {{npz: fold-{fold}.npz}}}}"
+        assert cnntrain("train", "c.yaml", data, "--run-dir", f"run-{fold}", "-q").code == 0
+    found = json.loads(cnntrain("ensemble", "run-0", "run-1", "--json").out)
+    assert found["images"] == 40 and list(found["alone"]) == ["run-0", "run-1"]
 
 
 def test_networks_of_other_data_do_not_vote_together(cnntrain, trained, here):

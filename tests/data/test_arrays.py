@@ -89,8 +89,13 @@ def test_floats_stay_as_they_are(tmp_path):
         ),
         (
             {"x_train": IMAGES, "y_train": LABELS.astype(str)},
-            r"y_train: .*; store integers, and the classes' names under",
+            r"y_train: .*; store integers, and name the classes in the config, under `npz: classes`",
         ),
+        (
+            {"x_train": IMAGES, "y_train": LABELS[None]},
+            r"y_train: .*int64\(1, 6\) for 6 images; store `labels.reshape\(-1\)`$",
+        ),
+        ({"x_train": np.full((6, 4, 5), np.inf), "y_train": LABELS}, "some values are infinite"),
         ({"images": IMAGES.astype(np.int32), "labels": LABELS}, "store uint8"),
         ({"images": IMAGES.reshape(6, 20), "labels": LABELS}, "shape"),
         ({"pictures": IMAGES, "labels": LABELS}, "x_train"),

@@ -88,7 +88,7 @@ def test_channels_and_size(tmp_path):
 def test_mixed_sizes(tmp_path):
     picture(tmp_path / "a" / "1.png")
     picture(tmp_path / "a" / "2.png", size=(9, 9))
-    with pytest.raises(DataError, match=r"1\.png is 6x5.*2\.png is 9x9.*`size:`"):
+    with pytest.raises(DataError, match=r"\(height x width\): .*1\.png is 5x6.*2\.png is 9x9.*`size:`"):
         read(tmp_path)
 
 
@@ -376,6 +376,72 @@ def test_sixteen_bits_in_either_order_of_bytes(tmp_path, order, mode):
     with Image.open(tmp_path / "deep.tif") as found:
         assert found.mode == mode
     assert np.asarray(open_picture(tmp_path / "deep.tif")).tolist() == [[0, 100], [254, 255]]
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGBA", "CMYK", "P"])
+@pytest.mark.parametrize("orientation", [3, 6, 7])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_file_that_lies_on_its_side(tmp_path, mode, orientation, compression):
+    greys = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    if mode == "I;16":
+        picture = Image.fromarray(greys.astype(np.uint16) * 257)
+    else:
+        picture = Image.fromarray(greys).convert("RGB" if mode == "CMYK" else mode).convert(mode)
+    exif = Image.Exif()
+    exif[274] = orientation
+    picture.save(tmp_path / "x.tif", exif=exif, compression=compression)
+    turned = {3: greys[::-1, ::-1], 6: greys[::-1].T, 7: greys[::-1, ::-1].T}[orientation]
+    assert np.abs(np.asarray(open_picture(tmp_path / "x.tif").convert("L")) - turned.astype(int)).max() <= 1
+
+
+def tiff_of(data, size, bits, photometric):
+    """An uncompressed grey TIFF file."""
+    width, height = size
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    tags.append((279, len(data)))
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    padding = bytes(len(data) % 2)
+    directory = 8 + len(data) + len(padding)
+    return b"II*\0" + struct.pack("<I", directory) + data + padding + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "photometric", "expected"),
+    [
+        ([0, 10000, 30000, 65535], 16, 1, [0, 39, 117, 255]),
+        ([0, 10000, 30000, 65535], 16, 0, [255, 216, 138, 0]),
+        ([0, 2000, 3000, 4095], 12, 1, [0, 125, 187, 255]),
+        ([0, 100, 200, 255], 8, 0, [255, 155, 55, 0]),
+    ],
+)
+def test_black_and_white_of_tiff_files(tmp_path, values, bits, photometric, expected):
+    if bits == 12:
+        pairs = zip(values[::2], values[1::2], strict=True)
+        data = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+    else:
+        data = np.array(values, f"<u{bits // 8}").tobytes()
+    (tmp_path / "x.tif").write_bytes(tiff_of(data, (4, 1), bits, photometric))
+    assert np.asarray(open_picture(tmp_path / "x.tif")).tolist() == [expected]
+
+
+def test_fits_of_sixteen_bits_have_a_sign(tmp_path):
+    cards = ["SIMPLE  = T", "BITPIX  = 16", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 1", "BZERO   = 32768", "END"]
+    header = "".join(card.ljust(80) for card in cards).ljust(2880)
+    (tmp_path / "x.fits").write_bytes(header.encode() + b"\x80\0\0\0".ljust(2880, b"\0"))
+    with pytest.raises(DataError, match="signed or 32-bit pixels, whose range of brightness is unknown"):
+        open_picture(tmp_path / "x.fits")
+
+
+def test_how_opaque_a_pixel_is_may_be_a_channel_of_its_own(tmp_path):
+    colours = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4) * 10
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(colours).save(tmp_path / name / "1.png")
+        Image.new("L", (3, 2), 70).save(tmp_path / name / "2.png")
+    found = read(tmp_path, channels=4).train.pixels[:]
+    assert found.shape == (4, 4, 2, 3)
+    assert (found[0].transpose(1, 2, 0) == colours).all()
+    assert (found[1] == np.array([70, 70, 70, 255])[:, None, None]).all()
 
 
 def test_pixels_of_unknown_range_are_refused(tmp_path):

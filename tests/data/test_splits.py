@@ -191,7 +191,10 @@ def test_classes_without_training_images_are_told():
     [
         (np.uint8([1, 0]), "0.39"),
         (np.uint8([12, 0]), "4.7"),
-        (np.uint8([13, 0]), None),
+        (np.uint8([13, 0]), "5.1"),
+        # What is left of 12 bits in files of 16.
+        (np.uint8([16, 0]), "6.3"),
+        (np.uint8([17, 0]), None),
         (np.float32([1 / 255, 0]), "0.39"),
         (np.float32([1, 0]), None),
     ],
@@ -201,7 +204,8 @@ def test_images_that_are_almost_black_are_told(pixels, said):
     found = [line for line in remarks(Splits(("a", "b"), dark, dark, dark)) if "black" in line]
     assert found == (
         [f"the training images are almost black: the brightest pixel of 40 of them has {said} % of the most; "
-         "set `data.normalize: true`"]
+         "set `data.normalize: true`"
+         + ", and brighten files of more than 8 bits first, as each value becomes a byte" * (pixels.dtype == np.uint8)]
         if said else []
     )  # fmt: skip
     assert not any("black" in line for line in remarks(Splits(("a", "b"), dark, dark, dark), is_normalized=True))
@@ -235,5 +239,7 @@ def test_a_class_of_which_few_images_decide_is_named():
         return [line for line in remarks(of(counts), weighs_classes=weighs_classes) if "balanced accuracy" in line]
 
     assert told([90, 11, 0]) == ["only 11 validation images are of b: each is 4.5 points of balanced accuracy"]
+    several = "only 2 validation images are of each of b, c: each is 16.7 points of balanced accuracy"
+    assert told([90, 2, 2]) == [several]
     assert told([90, 1, 40]) == ["only 1 validation image is of b: each is 33.3 points of balanced accuracy"]
     assert told([90, 11, 0], weighs_classes=False) == told([900, 50, 0]) == told([90, 34, 34]) == []

@@ -319,8 +319,10 @@ def test_a_graph_ends_with_the_weights_of_plain_steps(exact_sums, optimizer):
 
 
 @pytest.mark.gpu
-def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path):
+@pytest.mark.parametrize("momentum", [0.5, 0.0])
+def test_a_graph_resumes_to_the_same_bits(tiny, tmp_path, momentum):
     given = [
+        f"training.optimizer={{sgd: {{learning_rate: 0.05, momentum: {momentum}}}}}",
         "training.engine=graph",
         "training.deterministic=true",
         "training.batch_size=16",

@@ -23,6 +23,20 @@ def test_gradient_is_torchs(smoothing, size):
         torch.testing.assert_close(losses_of(some, truth, smoothing).mean(), loss)
 
 
+@pytest.mark.parametrize("images", [3, 10, 49])
+def test_a_gradient_that_is_scaled_is_nothing_where_nothing_is_wrong(images):
+    logits = torch.zeros(images, 10)
+    logits[:, 2] = 1000
+    labels = torch.full((images,), 2)
+    scale = torch.tensor([0.03]) / images
+    gradient = gradient_of(logits, minus_targets(labels, 10, 0.0, 1) * scale, scale)
+    assert not gradient.any()
+    logits[0, 2] = 0
+    gradient = gradient_of(logits, minus_targets(labels, 10, 0.0, 1) * scale, scale)
+    torch.testing.assert_close(gradient, 0.03 * gradient_of(logits, minus_targets(labels, 10, 0.0, images)))
+    assert gradient[0].all()
+
+
 def test_gradient_of_logits_that_are_not_finite_is_not_finite():
     logits = torch.tensor([[0.0, float("inf")], [0.0, 1.0]])
     gradient = gradient_of(logits, minus_targets(torch.tensor([0, 1]), 2, 0.0, 2))

@@ -182,6 +182,21 @@ def test_plain_sgd_subtracts_gradients_where_they_are_made(capture, monkeypatch,
     assert updated[10:] == [(1.0, sorted((Counter(whole) - Counter(linear)).elements()))] * (1 + 2 + 10)
 
 
+@pytest.mark.parametrize("name", ["auto", "graph"])
+def test_plain_sgd_is_recorded_so_by_either_engine(capture, monkeypatch, name):
+    recorded, subtracting = [], engines.subtracting
+    monkeypatch.setattr(engines, "subtracting", lambda step: recorded.append(step) or subtracting(step))
+    run_at_many_rates(choose(name, descent(), CPU))
+    assert len(recorded) == 1 and StandIn.launches == 2
+
+
+def test_a_compiled_network_has_its_own_linear_layers(capture, monkeypatch):
+    monkeypatch.setattr(engines.torch, "compile", lambda network, dynamic: Optimized(network))
+    monkeypatch.setattr(engines, "subtracting", lambda step: pytest.fail("compiled"))
+    run_at_many_rates(choose("compiled", descent(), torch.device("cuda")))
+    assert StandIn.launches == 2
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -450,8 +465,10 @@ def test_a_run_ends_with_the_weights_of_plain_steps(capture, tiny, tmp_path):
     assert counted[0] == counted[1]
 
 
-def test_a_run_is_resumed_to_the_same_bits(capture, tiny, tmp_path):
-    config, where = load_config(tiny, GRAPH), Where(device="cpu")
+@pytest.mark.parametrize("momentum", [0.5, 0.0])
+def test_a_run_is_resumed_to_the_same_bits(capture, tiny, tmp_path, momentum):
+    config = load_config(tiny, [*GRAPH, f"training.optimizer.sgd.momentum={momentum}"])
+    where = Where(device="cpu")
     train_run(config, tmp_path / "whole", where)
     with pytest.raises(Interrupted):
         train_run(config, tmp_path / "part", where, InterruptAt(40))

@@ -96,6 +96,8 @@ def _checked(images: Any, labels: Any, where: str) -> Images:
         if np.isnan(images).any():
             first = int(np.isnan(images.reshape(len(images), -1)).any(1).argmax())
             raise DataError(f"{where}: some values are NaN; the first such image is number {first}, counted from 0")
+        if np.isinf(images).any():
+            raise DataError(f"{where}: some values are infinite; floats must lie within 0..1")
         if not ((images >= 0) & (images <= 1)).all():
             raise DataError(f"{where}: floats must lie within 0..1; divide by their largest value, or store uint8")
     elif images.dtype != np.uint8:
@@ -108,11 +110,12 @@ def _check_labels(labels: Any, images: int, where: str) -> None:
     has = f"has {labels.dtype}{labels.shape} for {images:,} images"
     asked = f"{where}: needs one non-negative integer label per image, {has}"
     if labels.ndim == 2 and labels.shape[1] > 1:
-        raise DataError(f"{asked}; for one-hot rows, store `labels.argmax(1)`")
+        flat = "for one-hot rows, store `labels.argmax(1)`" if len(labels) == images else "store `labels.reshape(-1)`"
+        raise DataError(f"{asked}; {flat}")
     if labels.size != images:
         raise DataError(asked)
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{asked}; store integers, and the classes' names under `classes`")
+        raise DataError(f"{asked}; store integers, and name the classes in the config, under `npz: classes`")
     # As they will be stored: the largest unsigned ones are negative then.
     if images and labels.astype("int64").min() < 0:
         raise DataError(f"{asked}, some of them negative or beyond 63 bits")

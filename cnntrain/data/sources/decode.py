@@ -146,7 +146,7 @@ def _shape_of(paths: Sequence[Path], size: Size | None, channels: Channels | Non
     unreadable = []
     for path in paths:
         try:
-            width, height = fitted(open_picture(path), size, channels).size
+            width, height = fitted(open_picture(path, channels=channels), size, channels).size
         except DataError as error:
             unreadable.append(str(error))
         else:
@@ -219,8 +219,8 @@ def _decode_piece(piece: _Piece) -> _Done:
                 unreadable[place] = str(error)
                 array = np.zeros(piece.shape, np.uint8)
             if array.shape[:2] != piece.shape:
-                one, other = (f"{width}x{height}" for height, width in (piece.shape, array.shape[:2]))
-                said = f"images differ in size: {piece.first} is {one}, {path} is {other}"
+                one, other = (f"{height}x{width}" for height, width in (piece.shape, array.shape[:2]))
+                said = f"images differ in size (height x width): {piece.first} is {one}, {path} is {other}"
                 raise DataError(f"{said}; set `size:` to resize them")
             if array.ndim == 2:
                 as_greys.append(digests_of(array[None]))
@@ -232,12 +232,14 @@ def _decode_piece(piece: _Piece) -> _Done:
 
 
 def _array_of(piece: _Piece, place: int, path: Path) -> "NDArray[np.uint8]":
-    """One image, (height, width) or (height, width, 3)."""
+    """One image, (height, width) or (height, width, channels)."""
     import numpy as np
 
     if piece.known is not None and (known := piece.known.get(place, piece.channels)) is not None:
         return known
-    return np.asarray(fitted(open_picture(path, size=piece.size), piece.size, piece.channels, piece.fit))
+    return np.asarray(
+        fitted(open_picture(path, size=piece.size, channels=piece.channels), piece.size, piece.channels, piece.fit)
+    )
 
 
 def _narrow(file: Path, count: int, height: int, width: int) -> None:

@@ -45,8 +45,10 @@ def image_folder(
     """`path/train/<class>/*` and `path/test/<class>/*`, or `path/<class>/*` alone, in any of Pillow's formats.
 
     `path/val` (or `valid`, or `validation`) may be beside them; other folders there are not read.
-    `size` is one number or [height, width]; `channels` are 1 if all images are grey, else 3. An image of another aspect
-    ratio is stretched to the size; or `fit: crop` keeps its middle, `fit: pad` all of it, between black borders.
+    `size` is one number or [height, width]. An image of another aspect ratio is stretched to it; or `fit: crop` keeps
+    its middle, `fit: pad` all of it, between black borders. `channels` are 1 if all images are grey, else 3, with what
+    is transparent on black; with 4, the fourth says how opaque a pixel is. Values become bytes, 16-bit ones divided by
+    257; of several pages or frames the first is read. `npz` takes finer values.
     """
     root = folders.folder(path)
     found = _splits(root) or {"train": root}

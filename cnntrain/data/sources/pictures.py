@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 # Pillow logs what is wrong with a file, and raises an error that says so too.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-Channels = Literal[1, 3]
+# Grey, RGB, or RGB and how opaque a pixel is.
+Channels = Literal[1, 3, 4]
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Of an image whose sides are in another ratio than those asked for: distorted, its middle, or all of it with borders.
 Fit = Literal["stretch", "crop", "pad"]
 GREY = ("1", "L", "LA")
-# What Pillow opens as 32-bit integers though it has 16 bits.
-SIXTEEN_BITS = ("PNG", "PPM")
+# What Pillow opens as 32-bit integers though it has 16 bits, and as unsigned ones though they have a sign.
+SIXTEEN_BITS, SIGNED = ("PNG", "PPM"), ("FITS",)
+# In TIFF files: how many bits a value has, and whether 0 is white.
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 # What most files are: some of the other formats look far into every file.
 COMMON = ("BMP", "GIF", "JPEG", "PNG")
 # Pillow hands these to programs outside: PostScript to Ghostscript, WMF to Windows; an IPTC file may hold either.
@@ -96,35 +100,44 @@ def _bombs_refused() -> Iterator[None]:
         yield
 
 
-def open_picture(path: Path, ground: str = "black", size: tuple[int, int] | None = None) -> "Image":
-    """A whole decoded image, upright, on a `ground` where it is transparent.
+def open_picture(
+    path: Path, ground: str = "black", size: tuple[int, int] | None = None, channels: int | None = None
+) -> "Image":
+    """A whole decoded image, upright, on a `ground` where it is transparent, unless four `channels` are asked for.
 
-    With the `size` (height, width) that it will have in the end, a photo takes less time, and may be smaller.
+    With the `size` (height, width) that it will have in the end, a photo takes less time, and may be smaller. It is the
+    first of several pages or frames.
     Raises `DataError` for a file that can't be read, or is too large to be decoded safely.
     """
     with _bombs_refused():
-        return _open(path, ground, size)
+        return _open(path, ground, size, channels)
 
 
-def _open(path: Path, ground: str, size: tuple[int, int] | None) -> "Image":
-    from PIL import Image, ImageOps
+def _open(path: Path, ground: str, size: tuple[int, int] | None, channels: int | None) -> "Image":
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         if path.exists() and not path.is_file():
             # A pipe would be waited for.
             raise OSError("not a file")
-        with Image.open(path, formats=_readers()) as picture:
+        # As a path, Pillow would map a TIFF file into memory, and cut its rows wrongly where it lies on its side.
+        with path.open("rb") as file, Image.open(file, formats=_readers()) as picture:
             if picture.width * picture.height > LARGEST:
                 raise Image.DecompressionBombError
             if size is not None:
                 # Of both sides, for it may yet be turned.
                 picture.draft(None, (AMPLE * max(size), AMPLE * max(size)))
-            is_deep = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
-            return _flattened(ImageOps.exif_transpose(picture), is_deep, ground)
+            ends = _ends_of(picture)
+            upright = ImageOps.exif_transpose(picture)
+            if ends is not None:
+                upright = _in_eight_bits(upright, *ends)
+            return upright.convert("RGBA") if channels == 4 else _flattened(upright, ground)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: refused, because it would unpack to more than {LARGEST:,} pixels") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: can't be read as an image (damaged, or of a kind that Pillow can't read)") from error
     except Exception as error:
         # Decoders fail in many ways over a damaged file, and each of them means the same to the user.
         raise DataError(f"{path}: can't be read as an image ({error or type(error).__name__})") from error
@@ -133,14 +146,14 @@ def _open(path: Path, ground: str, size: tuple[int, int] | None) -> "Image":
 def fitted(
     picture: "Image", size: tuple[int, int] | None, channels: int | None, fit: Fit = "stretch", ground: str = "black"
 ) -> "Image":
-    """In `channels` (1: grey by ITU-R 601, 3: RGB), then resized to `size` (height, width), antialiased.
+    """In `channels` (1: grey by ITU-R 601, 3: RGB, 4: RGBA), then resized to `size` (height, width), antialiased.
 
     `fit` says what becomes of another aspect ratio; what is padded lies in the middle of a `ground`.
     """
     from PIL import Image, ImageOps
 
     if channels is not None:
-        picture = picture.convert("L" if channels == 1 else "RGB")
+        picture = picture.convert(MODES[channels])
     if size is not None and picture.size != size[::-1]:
         check_size(size)
         bilinear = Image.Resampling.BILINEAR
@@ -174,16 +187,32 @@ def check_size(size: tuple[int, int]) -> None:
         raise DataError(f"images of {size[0]}x{size[1]} are refused; the limit is {LARGEST:,} pixels")
 
 
-def _flattened(picture: "Image", is_deep: bool, ground: str) -> "Image":
-    """A plain greyscale or RGB image; what is transparent lies on `ground`, and 16-bit greys are scaled to 8."""
+def _ends_of(picture: "Image") -> tuple[int, int] | None:
+    """The values of black and white where they have more than 8 bits; raises `ValueError` where nobody can know."""
+    if picture.mode[0] not in "IF":
+        return None
+    is_sixteen = picture.mode.startswith("I;16") or picture.format in SIXTEEN_BITS
+    if not is_sixteen or picture.format in SIGNED:
+        kind = "floating-point" if picture.mode == "F" else "signed or 32-bit"
+        raise ValueError(f"{kind} pixels, whose range of brightness is unknown; save them as unsigned 8 or 16 bits")
+    tags = getattr(picture, "tag_v2", {})
+    (bits, *_) = tags.get(BITS, (16,))
+    return (2**bits - 1, 0) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (0, 2**bits - 1)
+
+
+def _in_eight_bits(picture: "Image", black: int, white: int) -> "Image":
+    """Greys with more bits, scaled."""
     import numpy as np
     from PIL import Image
 
-    if picture.mode == "F" or (picture.mode.startswith("I") and not is_deep):
-        kind = "floating-point" if picture.mode == "F" else "signed or 32-bit"
-        raise ValueError(f"{kind} pixels, whose range of brightness is unknown; save them as unsigned 8 or 16 bits")
-    if picture.mode.startswith("I"):  # in either order of bytes
-        return Image.fromarray(np.round(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+    levels = np.round((np.asarray(picture, np.float32) - black) / ((white - black) / 255))
+    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+
+
+def _flattened(picture: "Image", ground: str) -> "Image":
+    """A plain greyscale or RGB image; what is transparent lies on `ground`."""
+    from PIL import Image
+
     mode = picture.mode
     if "A" in picture.getbands() or "transparency" in picture.info:
         layer = picture.convert("RGBA")
