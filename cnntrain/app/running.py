@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from cnntrain.app.display import Display
 from cnntrain.app.environment import environment
 from cnntrain.app.preparation import Prepared
-from cnntrain.app.signals import Request
+from cnntrain.app.signals import Listening
 from cnntrain.app.where import Where
 from cnntrain.config.load import resolved
 from cnntrain.config.schema import Config
@@ -25,8 +25,8 @@ class Running:
     where: Where
     directory: RunDirectory
     display: Display
-    # Where others hear signals for it.
-    request: Request | None = None
+    # Where others see to how signals are heard.
+    listened: Listening | None = None
     # What makes its figures worth less than they seem.
     remarks: list[str] = field(default_factory=list)
     # What trains it.

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from cnntrain.errors import CnntrainError, Signalled
@@ -21,6 +21,10 @@ class Request:
 
     def __init__(self) -> None:
         self.signal: str | None = None
+
+
+# Within which signals are heard.
+Listening = AbstractContextManager[Request]
 
 
 @contextmanager

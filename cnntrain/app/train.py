@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from cnntrain.app.ranks import directory_of, joined
 from cnntrain.app.repair import check_best, end_or_go_on, mend, mend_best, restore
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
-from cnntrain.app.signals import Request, listening
+from cnntrain.app.signals import Listening, Request, listening
 from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, load, to_yaml
@@ -73,17 +72,17 @@ def train_stepwise(
     run_dir: Path,
     where: Where,
     display: Display | None,
-    request: Request | None = None,
+    listened: Listening | None = None,
     or_beside: bool = False,
 ) -> Training:
-    """What `train_run` does, step by step; who shares the process with other runs hears signals for it."""
+    """What `train_run` does, step by step; who has other runs besides says how signals are `listened` to."""
     with joined(where.device) as ranks:
         display = Logged(_heard(display, ranks))
         given = prepared(config, where, ranks, display)
         origin = _transferred(given)
         with closing(directory_of(ranks).create(run_dir, to_yaml(config), or_beside)) as directory:
             display.begin(directory.log)
-            return (yield from _train(Running(given, where, directory, display, request), origin))
+            return (yield from _train(Running(given, where, directory, display, listened), origin))
 
 
 def resume_stepwise(
@@ -92,9 +91,9 @@ def resume_stepwise(
     where: Where,
     display: Display | None,
     force: bool = False,
-    request: Request | None = None,
+    listened: Listening | None = None,
 ) -> Training:
-    """What `resume_run` does, step by step; who shares the process with other runs hears signals for it."""
+    """What `resume_run` does, step by step; who has other runs besides says how signals are `listened` to."""
     if run_dir.is_file() and run_dir.suffix != ".pt" and (run_dir.parent / "checkpoints").is_dir():
         raise UsageError(f"{run_dir}: not a checkpoint; name the run, {run_dir.parent}")
     file = _reaching_up(run_dir) if run_dir.is_file() else None
@@ -113,12 +112,12 @@ def resume_stepwise(
                         f"{directory.last.parent}: {said}, with `init_from: {directory.best}` to keep its weights"
                     )
                 config = load(directory.config, overrides)
-                run = Running(prepared(config, where, ranks, display), where, directory, display, request)
+                run = Running(prepared(config, where, ranks, display), where, directory, display, listened)
                 origin = _transferred(run.given)
                 directory.write_config(to_yaml(config))
                 return (yield from _train(run, origin))
             run = _restored(directory, file or directory.last, overrides, where, ranks, display, force)
-            run.request = request
+            run.listened = listened
             return (yield from _train(run))
 
 
@@ -206,8 +205,7 @@ def _train(run: Running, origin: str | None = None) -> Training:
         if origin is not None:
             run.display.say(origin)
         introduce(run)
-        is_started = is_launched() or multiprocessing.parent_process() is not None
-        listened = nullcontext(run.request) if run.request else listening(may_hear_twice=is_started)
+        listened = run.listened or listening(may_hear_twice=is_launched())
         with devices.deterministic(run.config.training.deterministic), listened as request:
             yield from _iterate(run, request)
         return finish(run)

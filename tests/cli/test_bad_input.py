@@ -160,7 +160,8 @@ def test_mixed_sizes(cnntrain, tiny):
     assert outcome.code == 1
     cats = tiny.parent / "pets" / "train" / "cat"
     assert outcome.err == (
-        f"error: images differ in size: {cats / '0.png'} is 8x8, {cats / '1.png'} is 9x8; set `size:` to resize them\n"
+        f"error: images differ in size (height x width): {cats / '0.png'} is 8x8, {cats / '1.png'} is 8x9; "
+        "set `size:` to resize them\n"
     )
     assert not (tiny.parent / "run").exists()
 

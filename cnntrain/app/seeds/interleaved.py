@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 from cnntrain.app import device as devices
@@ -23,7 +23,7 @@ def work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, j
             while waiting and len(running) < jobs and not request.signal:
                 seed, config = waiting.pop(0)
                 relay = Relay(seed, runs.hear)
-                training = begin_or_resume(config, root / f"seed-{seed}", where, relay, request)
+                training = begin_or_resume(config, root / f"seed-{seed}", where, relay, nullcontext(request))
                 running[seed] = Lane(devices.choose(where.device)), left.enter_context(closing(training))
             for seed, (lane, training) in list(running.items()):
                 if not _advance(seed, lane, training, runs):

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from cnntrain.app.display import Display
-from cnntrain.app.signals import Request
+from cnntrain.app.signals import Listening
 from cnntrain.app.train import Training, resume_stepwise, train_stepwise
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
@@ -93,11 +93,11 @@ class Relay:
             self.hear("progress", self.seed, done, total)
 
 
-def begin_or_resume(config: Config, run_dir: Path, where: Where, display: Display, request: Request | None) -> Training:
+def begin_or_resume(config: Config, run_dir: Path, where: Where, display: Display, listened: Listening) -> Training:
     """A run from its beginning, or from where it stopped."""
     if (run_dir / "config.yaml").is_file():
-        return resume_stepwise(run_dir, (), where, display, request=request)
-    return train_stepwise(config, run_dir, where, display, request)
+        return resume_stepwise(run_dir, (), where, display, listened=listened)
+    return train_stepwise(config, run_dir, where, display, listened)
 
 
 @contextmanager

@@ -179,7 +179,8 @@ def _run_one(values: dict[str, Any], run_dir: Path, where: Where, share: Share, 
     parent = _Parent(pipe)
     with reported(share.seed, parent.tell):
         import_plugins(where.plugins)
-        run = begin_or_resume(from_resolved(values), run_dir, where, Relay(share.seed, parent.tell), request=None)
+        config, relay = from_resolved(values), Relay(share.seed, parent.tell)
+        run = begin_or_resume(config, run_dir, where, relay, listening(may_hear_twice=True))
         try:
             parent.tell("summary", share.seed, run_to_end(run, float(share.until)))
         except Paused:
