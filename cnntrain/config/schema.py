@@ -271,7 +271,7 @@ class Config(Strict):
     init_from: str | None = Field(
         None,
         description="a checkpoint or run directory, relative to the current directory; its weights are loaded where "
-        "names and shapes match",
+        "names and shapes match; its training images should be none of the test images here",
     )
     dropout_scaling: Literal["inverted", "book"] = Field(
         "inverted",
