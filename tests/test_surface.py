@@ -84,7 +84,7 @@ VOCABULARY = {
         "elastic": "alpha=34.0, sigma=4.0",
         "erase": "size, p=1.0",
         "flip": "p=0.5, direction='horizontal'",
-        "resized_crop": "scale=[0.08, 1.0], ratio=[0.75, 1.33]",
+        "resized_crop": "scale=[0.08, 1.0], ratio=[0.75, 1.3333]",
         "shift": "pixels=1",
     },
     "data source": {

@@ -83,8 +83,9 @@ def _check_different(runs: Sequence[Path]) -> None:
 
 
 def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
+    tested = models[0].data.get("test")
     for model, path in zip(models, runs, strict=True):
-        is_same_test = model.data.get("test") == models[0].data.get("test")
+        is_same_test = tested is not None and model.data.get("test") == tested
         is_same_source = model.config.data.source == models[0].config.data.source
         if model.classes != models[0].classes or not (is_same_test or is_same_source):
             raise UsageError(f"{path}: was trained on other data than {runs[0]}")

@@ -13,6 +13,7 @@ from cnntrain.errors import CnntrainError, Signalled
 
 # The last two are how batch systems warn of the end of a job's time.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+_XCPU = getattr(signal, "SIGXCPU", None)
 _ASKING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
@@ -90,16 +91,16 @@ def handling(act: Callable[[str], None], once: bool = False) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in _ASKING}
 
-    def put_back() -> None:
+    def put_back(kept: int | None = None) -> None:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if number != kept:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
         # That one comes again with each second of a processor's time, of which saving may take some.
-        if once and name != "SIGXCPU":
-            put_back()
-        act(name)
+        if once and number != _XCPU:
+            put_back(kept=_XCPU)
+        act(signal.Signals(number).name)
 
     for number, handler in before.items():
         # What is ignored from outside stays so: `nohup` wants a run to outlive its terminal.

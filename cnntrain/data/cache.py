@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FORMAT = "cnntrain pixels 1"
+FORMAT = "cnntrain pixels 2"
 
 
 @dataclass(frozen=True)

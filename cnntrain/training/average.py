@@ -30,11 +30,15 @@ class Average:
         """Count the weights as they are after another step."""
         torch._foreach_lerp_(self._sums, self._weights, 1 - self._decay)
 
+    def after(self, steps: int) -> dict[str, Tensor]:
+        """The average after so many steps, at least one."""
+        return dict(zip(self.sums, torch._foreach_div(self._sums, self._seen(steps)), strict=True))
+
     @contextmanager
     def in_place(self, steps: int) -> Iterator[None]:
         """Have the network be the average after so many steps, at least one."""
         own = [weight.clone() for weight in self._weights]
-        torch._foreach_copy_(self._weights, torch._foreach_div(self._sums, self._seen(steps)))
+        torch._foreach_copy_(self._weights, [*self.after(steps).values()])
         try:
             yield
         finally:

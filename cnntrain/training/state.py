@@ -80,15 +80,14 @@ class State:
 
     def kept(self) -> dict[str, Tensor]:
         """The weights that are judged and kept."""
-        if not self.average:
-            return self.network.state_dict()
-        with self.averaged():
-            return _copied(self.network)
+        if self.stopped and self.best_weights:
+            return self.best_weights
+        averaged = self.average.after(self.step) if self.average and self.step else {}
+        return {**self.network.state_dict(), **averaged}
 
     def keep_best_weights(self) -> None:
         """Remember the weights as the best epoch's, which training ends with."""
-        with self.averaged():
-            self.best_weights = _copied(self.network)
+        self.best_weights = {name: value.clone() for name, value in self.kept().items()}
 
     def end(self, why: str) -> None:
         """Stop training, with the best epoch's weights where these were to be kept."""
@@ -198,10 +197,6 @@ class State:
 
 
 _SCALARS = ("epoch", "batch", "step", "learning_rate", "seconds", "stopped", "rollbacks")
-
-
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _laid_out_as(parameter: Tensor, name: str, value: Any) -> Any:

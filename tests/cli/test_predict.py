@@ -5,13 +5,18 @@ import io
 import json
 import shutil
 import tarfile
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from cnntrain.data.images import Folders
+from cnntrain.app.model import load_model
+from cnntrain.app.predict import _pixels
+from cnntrain.app.where import Where
+from cnntrain.data.images import Folders, Images
 from cnntrain.data.sources import idx
 
 
@@ -65,6 +70,23 @@ def test_top_k_as_json_lines(cnntrain, trained, digits):
         assert len(best) == 3
         assert best == sorted(best, reverse=True)
         assert sum(best) <= 1.00001
+
+
+def test_the_smallest_probability_is_whole(cnntrain, trained, digits):
+    model = load_model(trained, Where(device="cpu"))
+    file = digits / "0-00.png"
+    pixels = np.array(Image.open(file))[None, None]
+    exact = model.logits(Images(pixels, np.zeros(1, np.int64))).softmax(1)[0]
+    outcome = cnntrain("predict", trained, file, "--top-k", "10")
+    for row in rows(outcome.out):
+        assert np.float32(row["probability"]) == exact[model.classes.index(row["class"])].numpy()
+
+
+def test_borders_are_light_where_dark_marks_are_asked_for(tmp_path):
+    Image.new("L", (20, 10), 255).save(tmp_path / "x.png")
+    model = SimpleNamespace(preprocessing=SimpleNamespace(shape=(1, 20, 20)), fit="pad")
+    for ground, darkest in (("white", 255), ("black", 0)):
+        assert _pixels(tmp_path / "x.png", model, ground, Counter()).min() == darkest
 
 
 def test_formats_say_the_same(cnntrain, trained, digits, tmp_path, monkeypatch):

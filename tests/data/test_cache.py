@@ -130,7 +130,7 @@ def test_an_entry_that_is_not_whole_is_made_again(name, damage, tmp_path):
     assert np.array_equal(read(paths, tmp_path / "cache")[0][:], shown(paths))
 
 
-@pytest.mark.parametrize(("name", "old", "new"), [("digests", None, b"x"), ("header.json", b"pixels 1", b"pixels 0")])
+@pytest.mark.parametrize(("name", "old", "new"), [("digests", None, b"x"), ("header.json", b"pixels 2", b"pixels 1")])
 def test_an_entry_of_other_digests_or_of_another_format_is_made_again(name, old, new, tmp_path):
     paths = paint(tmp_path / "a", 3)
     expected = Images(read(paths, tmp_path / "cache")[0], np.arange(3)).fingerprint

@@ -12,7 +12,7 @@ from cnntrain.app.configure import load_config
 from cnntrain.app.evaluate import evaluate_checkpoint
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
-from cnntrain.errors import ConfigError, UsageError
+from cnntrain.errors import CheckpointError, ConfigError, UsageError
 from cnntrain.run import checkpoint
 from cnntrain.training.average import Average
 from cnntrain.training.engine import choose
@@ -53,6 +53,20 @@ def test_it_is_the_weighted_mean_of_what_was_seen(steps):
         # A count is no weight.
         assert torch.equal(network.state_dict()["1.num_batches_tracked"], before["1.num_batches_tracked"])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_it_can_begin_at_the_weights():
+    network = torch.nn.Linear(3, 2)
+    average, before = Average(network, DECAY), floats(network)
+    average.begin_at_weights(2)
+    for name, value in average.after(2).items():
+        torch.testing.assert_close(value, before[name])
+    # Another step counts as it would have.
+    network.weight.data.fill_(1)
+    average.add()
+    seen = 1 - DECAY**2
+    expected = (DECAY * seen * before["weight"] + (1 - DECAY)) / (1 - DECAY**3)
+    torch.testing.assert_close(average.after(3)["weight"], expected)
 
 
 def test_the_network_is_put_back_where_something_fails():
@@ -141,10 +155,27 @@ def test_a_run_that_ends_with_its_best_weights_goes_on_from_them(run, tmp_path):
     assert summary["best"]["epoch"] < summary["epochs"]
     best, last = (checkpoint.load(tmp_path / "run" / "checkpoints" / f"{name}.pt") for name in ("best", "last"))
     for name, value in best.weights.items():
-        torch.testing.assert_close(last.weights[name], value)
+        assert torch.equal(last.weights[name], value)
         assert torch.equal(last.training["weights"][name], value)
     resume_run(tmp_path / "run", ["training.early_stopping=null", "training.epochs=9"], Where(device="cpu"))
     assert len(rows(tmp_path / "run")) == 9
+
+
+def test_a_run_of_an_earlier_version_goes_on(tiny, tmp_path):
+    train_run(load_config(tiny, ["training.epochs=1"]), tmp_path / "run", Where(device="cpu"))
+    file = tmp_path / "run" / "checkpoints" / "last.pt"
+    saved = checkpoint.load(file)
+    del saved.training["average"]
+    checkpoint.save(file, saved)
+    assert resume_run(tmp_path / "run", ["training.epochs=2"], Where(device="cpu"))["epochs"] == 2
+
+
+def test_an_average_that_is_more_than_what_is_stored_is_refused(run, tmp_path):
+    saved = checkpoint.load(run / "checkpoints" / "last.pt")
+    saved.training["average"]["made up"] = torch.zeros(1).expand(10**6)
+    checkpoint.save(tmp_path / "last.pt", saved)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("change", ["training.ema_decay=0.9", "training.ema_decay=null"])

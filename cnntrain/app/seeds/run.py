@@ -54,7 +54,7 @@ class SeedRuns:
                 # The others may go on for hours.
                 self.display.warn(f"seed {seed}: {content[0]}")
         elif kind == "interrupted":
-            self.failures[seed] = Failure("interrupted; repeat the command to continue")
+            self.failures[seed] = Failure("interrupted; repeat the command to continue", Interrupted.exit_code)
         elif kind == "paused":
             self.paused.add(seed)
             self.display.say(f"seed {seed}: saved; it goes on in another process")

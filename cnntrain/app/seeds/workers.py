@@ -162,7 +162,7 @@ class _Parent:
         try:
             self.pipe.send(message)
         except OSError:
-            # Nobody is left to ask for an end, or to be told of one; a second signal would end it unsaved.
+            # Nobody is left to ask for an end, or to be told of one.
             if not self.is_orphan:
                 self.is_orphan = True
                 signal.raise_signal(signal.SIGTERM)

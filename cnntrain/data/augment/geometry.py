@@ -29,6 +29,8 @@ def _rising(ends: list[float]) -> list[float]:
 _Range = Field(min_length=2, max_length=2), AfterValidator(_rising)
 Shares = Annotated[list[Chance], *_Range]
 Ratios = Annotated[list[PositiveFloat], *_Range]
+# Of a crop, until one fits.
+DRAWS = 10
 
 
 @augmentations.register("shift")
@@ -103,23 +105,27 @@ def _random_maps(images: "Tensor", angle: float, tilt: float, translate: float, 
 
 
 @augmentations.register("resized_crop")
-def resized_crop(scale: Shares = [0.08, 1.0], ratio: Ratios = [0.75, 1.33]) -> Augmentation:  # noqa: B006
+def resized_crop(scale: Shares = [0.08, 1.0], ratio: Ratios = [0.75, 1.3333]) -> Augmentation:  # noqa: B006
     """Enlarge a random part of each image to the size of the whole (Szegedy et al. 2015, section 6).
 
     Its share of the area is drawn uniformly from `scale`, its width by its height, in units of the image's, from
-    `ratio`, uniformly by logarithm: torchvision's RandomResizedCrop, but what is wider or higher than the image is
-    cut to it.
+    `ratio`, uniformly by logarithm, until it fits, as in torchvision's RandomResizedCrop; what does not fit after ten
+    draws is made smaller.
     """
 
     def apply(images: "Tensor") -> "Tensor":
         import torch
         from torch.nn import functional
 
-        area, stretch, right, down = torch.rand(4, len(images), device=images.device)
+        area, stretch = torch.rand(2, DRAWS, len(images), device=images.device)
         area = scale[0] + (scale[1] - scale[0]) * area
         stretch = ratio[0] * (ratio[1] / ratio[0]) ** stretch
-        wide, tall = (area * stretch).sqrt().clamp(max=1), (area / stretch).sqrt().clamp(max=1)
-        zero = torch.zeros_like(wide)
+        wide, tall = (area * stretch).sqrt(), (area / stretch).sqrt()
+        first = ((wide <= 1) & (tall <= 1)).int().argmax(0, keepdim=True)
+        wide, tall = wide.gather(0, first)[0], tall.gather(0, first)[0]
+        over = torch.maximum(wide, tall).clamp(min=1)
+        wide, tall, zero = wide / over, tall / over, torch.zeros_like(wide)
+        right, down = torch.rand(2, len(images), device=images.device)
         rows = [
             torch.stack([wide, zero, (2 * right - 1) * (1 - wide)], dim=1),
             torch.stack([zero, tall, (2 * down - 1) * (1 - tall)], dim=1),

@@ -52,7 +52,7 @@ def test_a_failure_is_told_at_once_where_others_go_on_and_else_at_the_end():
     assert runs.summaries == {0: {"seed": 0}}
     assert runs.failures == {
         1: Failure("no disk", 2),
-        4: Failure("interrupted; repeat the command to continue", 1),
+        4: Failure("interrupted; repeat the command to continue", 130),
         2: Failure("no memory", 1),
     }
 
