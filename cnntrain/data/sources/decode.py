@@ -146,7 +146,7 @@ def _shape_of(paths: Sequence[Path], size: Size | None, channels: Channels | Non
     unreadable = []
     for path in paths:
         try:
-            width, height = fitted(open_picture(path, channels=channels), size, channels).size
+            width, height = fitted(open_picture(path), size, channels).size
         except DataError as error:
             unreadable.append(str(error))
         else:
