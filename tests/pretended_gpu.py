@@ -8,7 +8,6 @@ whatever waits for the device. A graph is a list of operations that is called at
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from types import SimpleNamespace
 
 import torch
@@ -184,16 +183,8 @@ class Recording(recording.Recording):
     """Recorded steps are carried out here, and undone in place, for their addresses are known already."""
 
     def _record(self, stream):
-        network, optimizer, random = self._step.network, self._step.optimizer, torch.get_rng_state()
-        average = self._step.average
-        sums = average and deepcopy(average.sums)
-        weights, moments = deepcopy((network.state_dict(), optimizer.state_dict()["state"]))
-        super()._record(stream)
-        network.load_state_dict(weights)
-        if average:
-            average.restore(sums)
-        recording._restore(optimizer, moments)
-        torch.set_rng_state(random)
+        with recording.undone(self._step):
+            super()._record(stream)
 
 
 CUDA = {

@@ -95,17 +95,18 @@ def check_changes(before: Config, after: Config, in_epoch: bool) -> None:
     before, after = (
         one.model_copy(update={"data": one.data.model_copy(update={"memory_budget": None})}) for one in (before, after)
     )
+
+    def differing(*keys: str) -> list[str]:
+        return [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
+
     fixed = ["seed", "data", "network", "init", "init_from", "dropout_scaling"]
     changed = [key for key in fixed if getattr(before, key) != getattr(after, key)]
     if before.training.optimizer.name != after.training.optimizer.name:
         changed.append("training.optimizer")
-    for key in ("monitor", "ema_decay"):
-        if getattr(before.training, key) != getattr(after.training, key):
-            changed.append(f"training.{key}")
+    changed += differing("monitor", "ema_decay")
     if changed:
         raise UsageError(f"{', '.join(changed)} can't change when a run is resumed; begin a new run instead")
-    keys = ["batch_size", "shuffle"] if in_epoch else []
-    changed = [f"training.{key}" for key in keys if getattr(before.training, key) != getattr(after.training, key)]
+    changed = differing("batch_size", "shuffle") if in_epoch else []
     if changed:
         said = f"{', '.join(changed)} can't change when a run is resumed within an epoch, only at the end of one"
         raise UsageError(f"{said}; begin a new run instead")

@@ -24,15 +24,14 @@ class Average:
         floats = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
         self._weights = list(floats.values())
         self.sums = {name: torch.zeros_like(value) for name, value in floats.items()}
-        self._sums = list(self.sums.values())
 
     def add(self) -> None:
         """Count the weights as they are after another step."""
-        torch._foreach_lerp_(self._sums, self._weights, 1 - self._decay)
+        torch._foreach_lerp_([*self.sums.values()], self._weights, 1 - self._decay)
 
     def after(self, steps: int) -> dict[str, Tensor]:
         """The average after so many steps, at least one."""
-        return dict(zip(self.sums, torch._foreach_div(self._sums, self._seen(steps)), strict=True))
+        return dict(zip(self.sums, torch._foreach_div([*self.sums.values()], self._seen(steps)), strict=True))
 
     @contextmanager
     def in_place(self, steps: int) -> Iterator[None]:
@@ -46,7 +45,7 @@ class Average:
 
     def begin_at_weights(self, steps: int) -> None:
         """Have the average after so many steps be the network's weights."""
-        torch._foreach_copy_(self._sums, torch._foreach_mul(self._weights, self._seen(steps)))
+        torch._foreach_copy_([*self.sums.values()], torch._foreach_mul(self._weights, self._seen(steps)))
 
     def restore(self, sums: dict[str, Tensor]) -> None:
         """Take over what was in `sums`; raises `ValueError` where it is of another network."""

@@ -22,8 +22,8 @@ from cnntrain.data.batches import Resident
 from cnntrain.data.images import Folders
 from cnntrain.errors import first_line
 from cnntrain.training.optimizers import is_plain_sgd, kind_of
-from cnntrain.training.recording import Recording, forget_failure, subtracting, undone
-from cnntrain.training.step import Totals, learning_at, updates_of
+from cnntrain.training.recording import Recording, forget_failure, undone
+from cnntrain.training.step import Totals, learning_at, subtracting, updates_of
 from cnntrain.training.tracing import Trace, Tracer, program
 
 if TYPE_CHECKING:

@@ -257,8 +257,7 @@ def _finish_epoch(plan: Plan, state: State) -> Iterator[Progress | EpochResult]:
     )
     if _is_best(result, state.best, plan.config.training.monitor):
         # The test set is read then, and selects nothing.
-        with state.averaged():
-            test = evaluate(state.network, plan.feeds.test, state.ranks)
+        test = _score(state, plan.feeds.test)
         balanced = test.balanced_accuracy
         result = replace(result, best=True, test_accuracy=test.accuracy, test_balanced_accuracy=balanced)
     _advance(plan, state, result)
@@ -272,11 +271,15 @@ def _is_best(result: EpochResult, before: EpochResult | None, monitor: str) -> b
 
 def _scored(state: State, images: Resident, what: str) -> Score:
     """How good the network is now; raises `Diverged` where that is no number, though the weights are."""
-    with state.averaged():
-        score = evaluate(state.network, images, state.ranks)
+    score = _score(state, images)
     if not math.isfinite(score.loss):
         raise Diverged(f"the loss of the {what} images is {score.loss} at the end of epoch {state.epoch + 1}")
     return score
+
+
+def _score(state: State, images: Resident) -> Score:
+    with state.averaged():
+        return evaluate(state.network, images, state.ranks)
 
 
 def _advance(plan: Plan, state: State, result: EpochResult) -> None:

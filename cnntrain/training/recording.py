@@ -10,15 +10,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from cnntrain.network.modules import Linear
-from cnntrain.training.optimizers import subtract
 from cnntrain.training.step import Totals, learning_at
 
 if TYPE_CHECKING:
@@ -173,16 +170,6 @@ def _subtracted(step: Step, batches: Sequence[Tensor], labels: Tensor, rates: Te
         with learning_at(step, [1.0]):
             logits = step.learn(images, minus_target, keeps_gradients=False, scale=scale)
         yield logits
-
-
-def subtracting(step: Step) -> Step:
-    """A step of plain SGD whose gradients are multiplied by the learning rate as soon as they begin, at the loss.
-
-    So linear layers subtract theirs in the product that makes it, as the host does not know the rate of a step that is
-    recorded, and the optimizer is left with small weights: torch has one block of threads update 65,536 of them.
-    """
-    layers = [module for module in step.network.modules() if isinstance(module, Linear)]
-    return replace(step, updates=dict.fromkeys(layers, subtract))
 
 
 @contextmanager

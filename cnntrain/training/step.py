@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from cnntrain.network.modules import Linear, Update
 from cnntrain.training.loss import gradient_of, losses_of, minus_targets
-from cnntrain.training.optimizers import descend, index_of_group
+from cnntrain.training.optimizers import descend, index_of_group, subtract
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -122,8 +122,21 @@ class Step:
 
 def updates_of(step: Step) -> dict[Linear, Update]:
     """How plain SGD changes each linear layer as soon as its gradient is known."""
-    layers = [module for module in step.network.modules() if isinstance(module, Linear)]
-    return {layer: partial(descend, step.optimizer, index_of_group(step.optimizer, layer)) for layer in layers}
+    optimizer = step.optimizer
+    return {layer: partial(descend, optimizer, index_of_group(optimizer, layer)) for layer in _linear_layers(step)}
+
+
+def subtracting(step: Step) -> Step:
+    """A step of plain SGD whose gradients are multiplied by the learning rate as soon as they begin, at the loss.
+
+    So linear layers subtract theirs in the product that makes it, as the host does not know the rate of a step that is
+    recorded, and the optimizer is left with small weights: torch has one block of threads update 65,536 of them.
+    """
+    return replace(step, updates=dict.fromkeys(_linear_layers(step), subtract))
+
+
+def _linear_layers(step: Step) -> list[Linear]:
+    return [module for module in step.network.modules() if isinstance(module, Linear)]
 
 
 @contextmanager

@@ -78,13 +78,17 @@ def affine(
     """
 
     def apply(images: "Tensor") -> "Tensor":
-        from torch.nn import functional
-
-        maps = _random_maps(images, math.radians(degrees), math.radians(shear), translate, scale)
-        grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-        return functional.grid_sample(images, grid, align_corners=False)
+        return _resampled(images, _random_maps(images, math.radians(degrees), math.radians(shear), translate, scale))
 
     return apply
+
+
+def _resampled(images: "Tensor", maps: "Tensor", beyond: str = "zeros") -> "Tensor":
+    """What `maps`, as of `_random_maps`, make of images; `beyond` their edges is what `grid_sample` calls padding."""
+    from torch.nn import functional
+
+    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode=beyond, align_corners=False)
 
 
 def _random_maps(images: "Tensor", angle: float, tilt: float, translate: float, scale: float) -> "Tensor":
@@ -114,27 +118,30 @@ def resized_crop(scale: Shares = [0.08, 1.0], ratio: Ratios = [0.75, 1.3333]) ->
     """
 
     def apply(images: "Tensor") -> "Tensor":
-        import torch
-        from torch.nn import functional
-
-        area, stretch = torch.rand(2, DRAWS, len(images), device=images.device)
-        area = scale[0] + (scale[1] - scale[0]) * area
-        stretch = ratio[0] * (ratio[1] / ratio[0]) ** stretch
-        wide, tall = (area * stretch).sqrt(), (area / stretch).sqrt()
-        first = ((wide <= 1) & (tall <= 1)).int().argmax(0, keepdim=True)
-        wide, tall = wide.gather(0, first)[0], tall.gather(0, first)[0]
-        over = torch.maximum(wide, tall).clamp(min=1)
-        wide, tall, zero = wide / over, tall / over, torch.zeros_like(wide)
-        right, down = torch.rand(2, len(images), device=images.device)
-        rows = [
-            torch.stack([wide, zero, (2 * right - 1) * (1 - wide)], dim=1),
-            torch.stack([zero, tall, (2 * down - 1) * (1 - tall)], dim=1),
-        ]
-        grid = functional.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
-        # At its edge a pixel is half outside.
-        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        # At the edge a pixel is half outside.
+        return _resampled(images, _random_windows(images, scale, ratio), beyond="border")
 
     return apply
+
+
+def _random_windows(images: "Tensor", scale: list[float], ratio: list[float]) -> "Tensor":
+    """Maps, as of `_random_maps`, to windows within the images."""
+    import torch
+
+    area, stretch = torch.rand(2, DRAWS, len(images), device=images.device)
+    area = scale[0] + (scale[1] - scale[0]) * area
+    stretch = ratio[0] * (ratio[1] / ratio[0]) ** stretch
+    wide, tall = (area * stretch).sqrt(), (area / stretch).sqrt()
+    first = ((wide <= 1) & (tall <= 1)).int().argmax(0, keepdim=True)
+    wide, tall = wide.gather(0, first)[0], tall.gather(0, first)[0]
+    over = torch.maximum(wide, tall).clamp(min=1)
+    wide, tall, zero = wide / over, tall / over, torch.zeros_like(wide)
+    right, down = torch.rand(2, len(images), device=images.device)
+    rows = [
+        torch.stack([wide, zero, (2 * right - 1) * (1 - wide)], dim=1),
+        torch.stack([zero, tall, (2 * down - 1) * (1 - tall)], dim=1),
+    ]
+    return torch.stack(rows, dim=1)
 
 
 @augmentations.register("erase")
