@@ -150,7 +150,7 @@ class Shifted(Resident):
         padded = functional.pad(self.plain.stored(image), [1, 1, 1, 1])
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         each = torch.arange(len(indices), device=indices.device)
-        down, right = constant(self.SHIFTS, indices.device)[indices // len(self.labels)].unbind(1)
+        down, right = constant(self.SHIFTS, indices.device, torch.int64)[indices // len(self.labels)].unbind(1)
         return to_unit(windows[each, :, down, right]), self.labels.index_select(0, image)
 
 

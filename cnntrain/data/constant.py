@@ -9,9 +9,11 @@ from torch import Tensor
 
 
 @cache
-def constant(values: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+def constant(values: tuple[tuple[float, ...], ...], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Numbers (rows, columns) on a device.
 
-    Sent there once, since a CUDA graph can't be recorded while anything is.
+    Sent there once, since a CUDA graph can't be recorded while anything is. Whoever asks first may compute without
+    gradients; others may not.
     """
-    return torch.tensor(values, device=device)
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype)

@@ -10,6 +10,7 @@ import torch
 
 from cnntrain import cgroup
 from cnntrain.data.batches import Resident, Shifted, Streamed, balanced_order, derived_seed, epoch_order, exceeds
+from cnntrain.data.constant import constant
 from cnntrain.data.images import Images
 from cnntrain.data.prefetch import DEPTH, memory_of
 from cnntrain.data.preprocess import Preprocessing
@@ -79,6 +80,37 @@ def test_normalized_images_have_mean_0_and_deviation_1(given, deviations):
     assert torch.allclose(images.mean((0, 2, 3)), torch.zeros(2), atol=1e-5)
     assert torch.allclose(images.std((0, 2, 3), correction=0), torch.tensor(deviations).float(), atol=1e-5)
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+@pytest.fixture
+def _no_constants():
+    """What was computed before, or is computed here, makes no constants for others."""
+    constant.cache_clear()
+    yield
+    torch.set_default_dtype(torch.float32)
+    constant.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_constants")
+def test_who_computes_first_leaves_constants_that_serve_the_next():
+    preprocessing = Preprocessing((2, 5, 4), (0.1, 0.5), (0.3, 0.7))
+    with torch.inference_mode():
+        preprocessing.normalize(torch.zeros(1, 2, 5, 4))
+    images = torch.ones(1, 2, 5, 4, requires_grad=True)
+    preprocessing.normalize(images).sum().backward()
+    assert torch.allclose(images.grad[0, :, 0, 0], 1 / torch.tensor(preprocessing.std))
+
+
+@pytest.mark.usefixtures("_no_constants")
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_constants_are_of_the_kind_of_the_images(kind):
+    shifted = Shifted.around(Resident.of(IMAGES, Preprocessing.of(IMAGES, normalize=True), CPU))
+    torch.set_default_dtype(kind)
+    [(first, _)] = shifted.batches(100)
+    torch.set_default_dtype(torch.float32)
+    constant.cache_clear()
+    [(second, _)] = shifted.batches(100)
+    assert first.dtype == torch.float32 and torch.equal(first, second)
 
 
 def test_many_images_are_summed_exactly():
