@@ -28,6 +28,7 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "text": 0,
+    "unheard": 0,
     "strict": 0,
 }
 WITHIN_THE_GROUND_FLOOR = {("cores", "cgroup"), ("registry", "strict"), ("errors", "text")}

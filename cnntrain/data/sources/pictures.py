@@ -2,16 +2,15 @@
 
 import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cnntrain.errors import DataError
 from cnntrain.text import printable
+from cnntrain.unheard import filtering
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,17 +88,6 @@ def kinds_of(passed_over: Counter[str]) -> str:
     return ", ".join(f"{printable(kind)}: {count:,}" for kind, count in passed_over.most_common())
 
 
-@contextmanager
-def _bombs_refused() -> Iterator[None]:
-    """Pillow's warning of a huge image as an error, its others unheard."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 def open_picture(
     path: Path, ground: str = "black", size: tuple[int, int] | None = None, channels: int | None = None
 ) -> "Image":
@@ -109,7 +97,10 @@ def open_picture(
     first of several pages or frames.
     Raises `DataError` for a file that can't be read, or is too large to be decoded safely.
     """
-    with _bombs_refused():
+    from PIL import Image
+
+    # What is odd beside the pixels is not spoken of.
+    with filtering(("ignore", UserWarning), ("error", Image.DecompressionBombWarning)):
         return _open(path, ground, size, channels)
 
 
