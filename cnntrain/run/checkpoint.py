@@ -126,6 +126,6 @@ def _unsealed(file: Path) -> bytes:
             data = opened.read()
     except OSError as error:
         raise CheckpointError(f"{file}: no checkpoint here ({error.strerror})") from error
-    if data[-64:].decode("ascii", "replace") != hashlib.sha256(data[:-_COMMENT_LENGTH]).hexdigest():
+    if data[-64:].decode("ascii", "replace") != hashlib.sha256(memoryview(data)[:-_COMMENT_LENGTH]).hexdigest():
         raise CheckpointError(f"{file}: damaged: its content does not match its checksum")
     return data
