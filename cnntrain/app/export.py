@@ -92,7 +92,7 @@ def _onnx(model: Model, metadata: dict[str, str]) -> bytes:
     except ImportError as error:
         raise UsageError("`--format onnx` needs another package: pip install onnxscript") from error
     # Of one image it could be thought that there is never another number.
-    images, whole = torch.zeros(2, *model.preprocessing.shape), _Whole(model).eval()
+    images, whole = torch.zeros(2, *model.preprocessing.shape, dtype=torch.float32), _Whole(model).eval()
     # Without gradients, for where there are some few images are convolved by operations for that number.
     with torch.no_grad(), _silent():
         # Constants are made once, and must not be made of what the tracer puts in the place of tensors.

@@ -19,7 +19,7 @@ from cnntrain.data.sources.pictures import Fit
 from cnntrain.data.splits import split
 from cnntrain.errors import CheckpointError, ConfigError, DataError, is_out_of_memory
 from cnntrain.layout import moved
-from cnntrain.network.build import build
+from cnntrain.network.build import unfilled
 from cnntrain.run import checkpoint
 from cnntrain.training.evaluate import logits_of
 
@@ -71,7 +71,7 @@ def load_model(path: Path, where: Where, display: Display | None = None) -> Mode
     try:
         config = from_resolved(saved.config)
         preprocessing = Preprocessing.from_dict(saved.preprocessing)
-        network = build(config, preprocessing.shape, len(saved.classes))
+        network = unfilled(config, preprocessing.shape, len(saved.classes))
         network.load_state_dict(saved.weights)
     except (ConfigError, RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         if is_out_of_memory(error):

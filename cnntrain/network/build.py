@@ -1,9 +1,12 @@
 """A config's layers to a network: with weights, or on the meta device, where shapes cost nothing."""
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from cnntrain import registry
 from cnntrain.config.schema import Config
+from cnntrain.config.spec import Spec
 from cnntrain.network import layers  # noqa: F401  (registers the vocabulary)
 from cnntrain.network.activations import NAMES, make_activation
 from cnntrain.network.stack import Budget, Input, Misfit, Shape, stack
@@ -20,8 +23,42 @@ def build(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        # `torch.manual_seed` would seed the generators of all GPUs, too.
+        torch.default_generator.manual_seed(config.seed)
         network = _stack(config, shape, classes, Budget())
+    return _laid_out(network)
+
+
+def unfilled(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
+    """The network as `build` gives it, but for its weights, which are to be loaded: drawing them takes time.
+
+    A plugin's layers may keep what they draw elsewhere than in weights; with any of them, all is drawn as ever.
+    """
+    from cnntrain.network.undrawn import Undrawn
+
+    if not set(_names(config.network)).isdisjoint(registry.of_plugins()):
+        return build(config, shape, classes)
+    with Undrawn():
+        network = _stack(config, shape, classes, Budget(), is_filled=False)
+    return _laid_out(network)
+
+
+def _names(specs: Any) -> Iterator[str]:
+    """The names in a list of layers, at any depth."""
+    if isinstance(specs, Spec):
+        yield specs.name
+        specs = [*vars(specs.arguments).values()]
+    if isinstance(specs, list):
+        for inner in specs:
+            yield from _names(inner)
+
+
+def _laid_out(network: "nn.Sequential") -> "nn.Sequential":
+    """The network with filters as images lie, in float32 where a program has set another default."""
+    import torch
+
+    if torch.get_default_dtype() is not torch.float32:
+        network.to(torch.float32)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
@@ -37,8 +74,8 @@ def check(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
         return _stack(config, shape, classes, Budget(numbers=sys.maxsize))
 
 
-def _stack(config: Config, shape: Shape, classes: int, budget: Budget) -> "nn.Sequential":
-    given = Input(shape, classes, config.init, config.dropout_scaling, ("network",), is_last=True, budget=budget)
+def _stack(config: Config, shape: Shape, classes: int, budget: Budget, is_filled: bool = True) -> "nn.Sequential":
+    given = Input(shape, classes, config.init, config.dropout_scaling, ("network",), True, budget, is_filled)
     try:
         network, output = stack(config.network, given)
     except Misfit as error:

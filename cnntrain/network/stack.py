@@ -58,6 +58,7 @@ class Input:
     place: Place
     is_last: bool = False
     budget: Budget = field(default_factory=Budget)
+    is_filled: bool = True
 
     @property
     def channels(self) -> int:
@@ -78,7 +79,7 @@ class Input:
 
         On the meta device there are no values, and torch would load its compiler to draw none.
         """
-        if not weight.is_meta:
+        if self.is_filled and not weight.is_meta:
             (init or self.init).make(weight, bias, fans)
 
     def build(self, layers: Sequence[Spec], *within: int | str) -> "tuple[nn.Sequential, Shape]":

@@ -51,7 +51,7 @@ def logits_of(network: nn.Module, images: Resident, told: Callable[[int], None] 
 
 def at_once(network: nn.Module, images: Resident) -> int:
     """How many images a network can take at once with little memory, at least one: found by giving it a black one."""
-    black = torch.zeros((1, *images.preprocessing.shape), device=images.labels.device)
+    black = torch.zeros((1, *images.preprocessing.shape), dtype=torch.float32, device=images.labels.device)
     sizes = [black.numel()]
     with _answering(network), watched(network.named_modules(), lambda _, output: sizes.append(output.numel())):
         network(black)
