@@ -77,16 +77,26 @@ def _expand(inputs: Sequence[str], display: Display) -> list[Path]:
         if text == "-":
             if sys.stdin is None:
                 raise UsageError("`-` reads paths from standard input, but that is closed")
-            paths += [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
-        elif Path(text).is_dir():
-            paths += pictures_in(Path(text), passed_over)
+            # Some editors and shells begin a file with a byte-order mark.
+            lines = sys.stdin.read().removeprefix("\ufeff").split("\n")
+            paths += [Path(line.rstrip("\r")) for line in lines if line.strip()]
         else:
-            paths += matching(text)
+            paths += _named(text, passed_over)
     if not paths and {*inputs} != {"-"}:  # a list, as of what is new today, may be empty
         raise UsageError(f"there are no images in {', '.join(inputs)}")
     if passed_over:
         display.say(f"not read ({kinds_of(passed_over)})")
     return paths
+
+
+def _named(text: str, passed_over: Counter[str]) -> Iterator[Path]:
+    """A file, the images in a folder, or what a glob matches of either."""
+    found = matching(text)
+    folders = {path for path in found if path.is_dir()}
+    for path in found:
+        # What `**` matches in a folder comes with that folder.
+        if folders.isdisjoint(path.parents):
+            yield from pictures_in(path, passed_over) if path in folders else [path]
 
 
 def _predict(

@@ -63,6 +63,13 @@ def test_files_globs_and_stdin_agree(cnntrain, trained, digits, monkeypatch):
         assert cnntrain("predict", trained, "-") == everything
 
 
+def test_a_list_on_stdin_may_begin_with_a_byte_order_mark(cnntrain, trained, digits, monkeypatch):
+    everything = cnntrain("predict", trained, digits)
+    for begin in ("\ufeff", "\ufeff\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(begin + "\n".join(map(str, sorted(digits.iterdir())))))
+        assert cnntrain("predict", trained, "-") == everything
+
+
 def test_top_k_as_json_lines(cnntrain, trained, digits):
     outcome = cnntrain("predict", trained, digits, "--format", "jsonl", "--top-k", "3")
     for line in outcome.out.splitlines():
@@ -119,6 +126,23 @@ def test_globs_go_into_folders_and_names_may_look_like_globs(cnntrain, trained, 
         shutil.copy(digits / "0-00.png", tmp_path / name)
     found = rows(cnntrain("predict", trained, tmp_path / "[1].png", tmp_path / "**" / "?.png").out)
     assert [row["path"].removeprefix(f"{tmp_path}/") for row in found] == ["[1].png", "1.png", "a/b/2.png"]
+
+
+def test_a_glob_of_folders_means_what_is_in_them(cnntrain, trained, digits, tmp_path):
+    for name in ("bird/1.png", "bird/wild/2.png", "boat/3.png", "cat/4.png", "b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(digits / "0-00.png", tmp_path / name)
+    (tmp_path / "boat" / "notes.txt").write_text("")
+    for glob, expected in (
+        ("b*", ["b.png", "bird/1.png", "bird/wild/2.png", "boat/3.png"]),
+        ("b*d", ["bird/1.png", "bird/wild/2.png"]),
+        ("**", ["b.png", "bird/1.png", "bird/wild/2.png", "boat/3.png", "cat/4.png"]),
+    ):
+        outcome = cnntrain("predict", trained, f"{tmp_path}/{glob}")
+        assert [row["path"].removeprefix(f"{tmp_path}/") for row in rows(outcome.out)] == expected
+        assert (outcome.code, outcome.err) == (0, "" if glob == "b*d" else "not read (.txt: 1)\n")
+    (tmp_path / "empty").mkdir()
+    assert "there are no images in" in cnntrain("predict", trained, tmp_path / "empt*").err
 
 
 def test_more_images_than_are_looked_at_together(cnntrain, trained, digits, tmp_path):
