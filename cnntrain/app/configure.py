@@ -24,13 +24,13 @@ from cnntrain.text import listed
 _imported: dict[str, str] = {}
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), plugins: Sequence[Path] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Config:
     """The config at `path` with overrides applied, checked against the vocabulary and the plugins' own.
 
     Raises `ConfigError` with every problem, and `UsageError` for a plugin that can't be imported.
     """
     import_plugins(plugins)
-    config = load(path, overrides)
+    config = load(Path(path), overrides)
     if plugins:
         _check_defaults(config)
     return config
@@ -45,9 +45,9 @@ def _check_defaults(config: Config) -> None:
         raise UsageError(f"{said}: {error}") from error
 
 
-def import_plugins(paths: Sequence[Path]) -> dict[str, str]:
+def import_plugins(paths: Sequence[str | Path]) -> dict[str, str]:
     """Import modules that register names of their own; gives each file's SHA-256."""
-    return {str(path): _import(path) for path in paths}
+    return {str(path): _import(path) for path in map(Path, paths)}
 
 
 def forgotten(plugins: Collection[str], named: Sequence[Path]) -> str:

@@ -44,12 +44,13 @@ class Examination:
     notes: list[str]
 
 
-def examine(run_dir: Path, plugins: Sequence[Path] = ()) -> Examination:
+def examine(run_dir: str | Path, plugins: Sequence[str | Path] = ()) -> Examination:
     """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
+    run_dir = Path(run_dir)
     if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
         raise UsageError(f"{run_dir}: not a run directory: it has neither `config.yaml` nor `checkpoints`")
     check_links(run_dir)
-    run = _Run(run_dir, plugins)
+    run = _Run(run_dir, [*map(Path, plugins)])
     writer = writer_of(run_dir)
     problems = [*run.checkpoints()]
     if writer is None:

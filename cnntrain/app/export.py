@@ -26,13 +26,14 @@ from cnntrain.run.content import Checkpoint
 Format = Literal["safetensors", "npz", "onnx"]
 
 
-def export(source: Path, kind: Format, output: Path | None = None, where: Where | None = None) -> Path:
+def export(source: str | Path, kind: Format, output: str | Path | None = None, where: Where | None = None) -> Path:
     """Write a checkpoint's weights as `.safetensors` or `.npz`, or its network as `.onnx`; gives the file's path.
 
     The config, the classes and the preprocessing go with them as JSON: a text each in the metadata of safetensors and
     ONNX, one text in the array `metadata` of npz. An ONNX file takes `images` (batch, channels, height, width) in 0..1,
     and gives `probabilities` (batch, classes). Raises `UsageError` where the package for it is missing.
     """
+    source, output = Path(source), output and Path(output)
     if output and output.suffix != f".{kind}":
         raise UsageError(f"{output}: the name of a file of this format ends in .{kind}")
     saved = checkpoint.load(source)

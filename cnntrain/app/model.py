@@ -60,14 +60,14 @@ class Model:
         return images.fingerprint != self.data.get(name)
 
 
-def load_model(path: Path, where: Where, display: Display | None = None) -> Model:
+def load_model(path: str | Path, where: Where, display: Display | None = None) -> Model:
     """The network of a checkpoint file, or of a run directory's best one; warns of plugins that have changed since.
 
     Raises `CheckpointError`.
     """
     device = devices.choose(where.device)
     imported = import_plugins(where.plugins)
-    saved = checkpoint.load(path)
+    saved = checkpoint.load(Path(path))
     try:
         config = from_resolved(saved.config)
         preprocessing = Preprocessing.from_dict(saved.preprocessing)

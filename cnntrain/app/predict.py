@@ -40,8 +40,8 @@ class Failure:
 
 
 def predict_images(
-    checkpoint: Path,
-    inputs: Sequence[str],
+    checkpoint: str | Path,
+    inputs: str | Path | Sequence[str | Path],
     where: Where,
     top_k: int = 1,
     invert: bool = False,
@@ -52,11 +52,14 @@ def predict_images(
     `invert` is for dark marks on a light ground, where the network learned light on dark; what is transparent is
     taken for light then.
     """
+    if top_k < 1:
+        raise UsageError(f"`top_k` is how many of the most likely classes are asked for, at least 1, not {top_k}")
+    texts = [str(inputs)] if isinstance(inputs, str | Path) else [*map(str, inputs)]
     model = load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
         raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
     display = display or Silent()
-    return _in_batches(model, _expand(inputs, display), top_k, invert, display)
+    return _in_batches(model, _expand(texts, display), top_k, invert, display)
 
 
 def _in_batches(

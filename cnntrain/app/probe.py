@@ -44,7 +44,7 @@ def probe_config(config: Config, where: Where, display: Display | None = None) -
     return _probed(network, _some(splits.train, config.seed), preprocessing, device)
 
 
-def probe_checkpoint(path: Path, where: Where, display: Display | None = None) -> Probed:
+def probe_checkpoint(path: str | Path, where: Where, display: Display | None = None) -> Probed:
     """Probe a trained network, on images that it was trained with: those that `probe_config` draws of its config."""
     display = display or Silent()
     model = load_model(path, where, display)

@@ -28,7 +28,7 @@ FEWEST_STEPS, STEPS = 40, 2_000
 ROUNDING = 1e-12
 
 
-def layer_table(config: Config, data_dir: Path | None, display: Display | None = None) -> str:
+def layer_table(config: Config, data_dir: str | Path | None, display: Display | None = None) -> str:
     """The layers with output shapes, parameters, multiply-accumulates and memory for one image, as a table."""
     dataset = config.data.source.make(Folders.standard(data_dir, display))
     shape = dataset.train.pixels.shape[1:]

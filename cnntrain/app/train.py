@@ -45,18 +45,18 @@ Training = Generator[float, None, dict[str, Any]]
 
 
 def train_run(
-    config: Config, run_dir: Path, where: Where, display: Display | None = None, or_beside: bool = False
+    config: Config, run_dir: str | Path, where: Where, display: Display | None = None, or_beside: bool = False
 ) -> dict[str, Any]:
     """Train a config into a new run directory, `or_beside` it if it exists; gives the content of its `summary.json`.
 
     Raises `Interrupted` after a signal, when the state is saved, and `Diverged` when the loss is
     no longer finite.
     """
-    return run_to_end(train_stepwise(config, run_dir, where, display, or_beside=or_beside))
+    return run_to_end(train_stepwise(config, Path(run_dir), where, display, or_beside=or_beside))
 
 
 def resume_run(
-    run_dir: Path, overrides: Sequence[str], where: Where, display: Display | None = None, force: bool = False
+    run_dir: str | Path, overrides: Sequence[str], where: Where, display: Display | None = None, force: bool = False
 ) -> dict[str, Any]:
     """Go on with a run to the same bits as if it had never stopped; gives its summary.
 
@@ -64,7 +64,7 @@ def resume_run(
     cut off before its first checkpoint begins again. A checkpoint of a run in the place of its
     directory goes on from there. Raises `DataError` where the data has changed, unless forced.
     """
-    return run_to_end(resume_stepwise(run_dir, overrides, where, display, force))
+    return run_to_end(resume_stepwise(Path(run_dir), overrides, where, display, force))
 
 
 def train_stepwise(

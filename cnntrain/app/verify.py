@@ -72,7 +72,7 @@ def verify(
     name: str,
     config: Config,
     seeds: Sequence[int] | None,
-    root: Path,
+    root: str | Path,
     where: Where,
     jobs: int,
     display: Display | None = None,
@@ -81,7 +81,7 @@ def verify(
 
     Without `seeds`, those are from 0 on, as many as the config says in `expect.seeds`, or 3.
     """
-    display = display or Silent()
+    display, root = display or Silent(), Path(root)
     expect = config.expect
     if expect is None or not claims(config):
         return []

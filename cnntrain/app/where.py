@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Where:
     """Where data lies, what to compute on, whose layers to use."""
 
-    data_dir: Path | None = None
-    device: str = "auto"
-    plugins: Sequence[Path] = ()
+    data_dir: Path | None
+    device: str
+    plugins: Sequence[Path]
+
+    def __init__(
+        self, data_dir: str | Path | None = None, device: str = "auto", plugins: Sequence[str | Path] = ()
+    ) -> None:
+        object.__setattr__(self, "data_dir", None if data_dir is None else Path(data_dir))
+        object.__setattr__(self, "device", device)
+        object.__setattr__(self, "plugins", tuple(map(Path, plugins)))
 
     def options(self) -> list[str]:
         """The same as words of a command line."""

@@ -200,14 +200,14 @@ class Folders:
     reporter: Reporter = field(default_factory=_ToStandardError)
 
     @classmethod
-    def standard(cls, data_dir: Path | None, reporter: Reporter | None = None) -> Folders:
+    def standard(cls, data_dir: str | Path | None, reporter: Reporter | None = None) -> Folders:
         """`--data-dir`, else `CNNTRAIN_DATA_DIR`; downloads and decoded images go to `CNNTRAIN_CACHE_DIR`, else to the
         user's cache.
         """
-        from_environment = os.environ.get("CNNTRAIN_DATA_DIR")
-        named = data_dir or (Path(from_environment) if from_environment else None)
+        named = data_dir or os.environ.get("CNNTRAIN_DATA_DIR")
         cache = Path(os.environ.get("CNNTRAIN_CACHE_DIR") or platformdirs.user_cache_dir("cnntrain"))
-        return cls(named, cache, reporter) if reporter else cls(named, cache)
+        folder = Path(named) if named else None
+        return cls(folder, cache, reporter) if reporter else cls(folder, cache)
 
     def file(self, path: str) -> Path:
         """The file at a path written in a config; raises `DataError` for anything else, as a pipe or a device."""

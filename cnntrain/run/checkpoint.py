@@ -44,8 +44,9 @@ def save(path: Path, checkpoint: Checkpoint, is_doubtful: bool = False) -> None:
     atomic.write(path, _sealed(data))
 
 
-def file_of(path: Path) -> Path:
+def file_of(path: str | Path) -> Path:
     """A checkpoint file, or the best one of a run directory."""
+    path = Path(path)
     return path / "checkpoints" / "best.pt" if path.is_dir() else path
 
 

@@ -49,12 +49,12 @@ class _Summary(BaseModel):
     data: dict[str, str]
 
 
-def read_summary(path: Path) -> dict[str, Any] | None:
+def read_summary(path: str | Path) -> dict[str, Any] | None:
     """The content of a run directory's `summary.json`, or None when the run isn't finished.
 
     Raises `UsageError` where it is damaged.
     """
-    file = path / "summary.json"
+    file = Path(path) / "summary.json"
     try:
         return parsed(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
