@@ -9,6 +9,9 @@ from typing import Literal
 
 Filter = tuple[Literal["ignore", "error"], type[Warning]]
 
+# What a library remarks to those who program with it.
+REMARKS: tuple[Filter, ...] = (("ignore", UserWarning), ("ignore", DeprecationWarning), ("ignore", FutureWarning))
+
 _lock = Lock()
 _threads = 0
 # Undoes what the first thread of several began.

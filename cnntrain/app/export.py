@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +22,12 @@ from cnntrain.app.where import Where
 from cnntrain.errors import CnntrainError, UsageError, first_line
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
+from cnntrain.unheard import REMARKS, filtering
 
 Format = Literal["safetensors", "npz", "onnx"]
+
+# By one thread, which puts back how much is logged.
+_exporting = Lock()
 
 
 def export(source: str | Path, kind: Format, output: str | Path | None = None, where: Where | None = None) -> Path:
@@ -127,13 +131,12 @@ def _onnx(model: Model, metadata: dict[str, str]) -> bytes:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep the exporter from telling of packages that nobody needs, of what torch calls in torch, and of graphs."""
+    """Keep the exporter from telling of packages that nobody needs, and of what torch calls in torch."""
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+    with _exporting, filtering(*REMARKS):
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)

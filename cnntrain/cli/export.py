@@ -23,7 +23,13 @@ def run(
     plugins: Plugins = None,
 ) -> None:
     """Write the weights or the network, with config, classes and preprocessing, for other programs."""
+    import io
+    from contextlib import redirect_stderr, redirect_stdout
+
     from cnntrain.app.export import export
     from cnntrain.app.where import Where
 
-    typer.echo(export(checkpoint, kind, output, Where(device="cpu", plugins=plugins or [])))
+    # torch prints the graph that it could not finish; an error says why.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        path = export(checkpoint, kind, output, Where(device="cpu", plugins=plugins or []))
+    typer.echo(path)

@@ -19,10 +19,9 @@ import torch
 from cnntrain import atomic
 from cnntrain.errors import CheckpointError, is_out_of_memory
 from cnntrain.run.content import Checkpoint, is_sound
-from cnntrain.unheard import filtering
+from cnntrain.unheard import REMARKS, filtering
 
 FORMAT = "cnntrain checkpoint 1"
-TORCH_WARNS = (UserWarning, DeprecationWarning, FutureWarning)
 _COMMENT = b"sha256:"
 _COMMENT_LENGTH = len(_COMMENT) + 64
 
@@ -84,7 +83,7 @@ def _understood(data: bytes, file: Path) -> Checkpoint:
 def _unpacked(data: bytes, file: Path) -> Any:
     try:
         # torch warns of pickles that it would rather not read; those are refused below in any case.
-        with filtering(*(("ignore", kind) for kind in TORCH_WARNS)):
+        with filtering(*REMARKS):
             # torch reads its older formats too, in which a few bytes can claim any size.
             if not data.startswith(b"PK\x03\x04"):
                 raise ValueError("it is not a zip file")

@@ -16,6 +16,7 @@ from cnntrain.app.predict import predict_images
 from cnntrain.app.where import Where
 from cnntrain.config.load import load, resolved
 from cnntrain.data.preprocess import Preprocessing
+from cnntrain.errors import UsageError
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -128,6 +129,22 @@ def test_with_a_package_that_is_too_old_it_says_so(cnntrain, trained, tmp_path, 
     said = "No module named 'onnxscript._framework_apis.torch_2_11'"
     assert outcome.err == f"error: `--format onnx` needs a newer onnxscript: pip install -U onnxscript ({said})\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_print_meanwhile_is_theirs(cnntrain, trained, tmp_path, monkeypatch, capsys):
+    def export_(*arguments, **options):
+        sys.stdout.write("somebody's output\n")
+        sys.stderr.write("somebody's error\n")
+        raise ModuleNotFoundError("what is old")
+
+    monkeypatch.setattr(torch.onnx, "export", export_)
+    with pytest.raises(UsageError, match="what is old"):
+        export(trained, "onnx", tmp_path / "n.onnx")
+    heard = capsys.readouterr()
+    assert (heard.out, heard.err) == ("somebody's output\n", "somebody's error\n")
+    # What the command does is its own.
+    alone = cnntrain("export", trained, "--format", "onnx", "--output", tmp_path / "n.onnx")
+    assert not alone.out and alone.err.startswith("error: ") and alone.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
