@@ -69,6 +69,7 @@ def finish(run: Running) -> dict[str, Any]:
         "parameters": _count_parameters(run.state),
         "images": images | ({"expanded": len(run.given.plan.feeds.train)} if run.config.data.expand else {}),
         "data": run.splits.fingerprints(),
+        "init_from": run.state.init_from,
         "environment": run.environment,
     }
     summary = _as_it_was(run, summary)

@@ -23,7 +23,7 @@ from cnntrain.app.repair import check_best, end_or_go_on, mend, mend_best, resto
 from cnntrain.app.resume import check_changes, check_data, config_of, is_lifted, learns_otherwise, load_state
 from cnntrain.app.running import Running
 from cnntrain.app.signals import Listening, Request, listening
-from cnntrain.app.transfer import transfer
+from cnntrain.app.transfer import begin_with
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, load, to_yaml
 from cnntrain.config.schema import Config
@@ -195,8 +195,7 @@ def _transferred(given: Prepared) -> str | None:
     source = given.config.init_from
     if source is None:
         return None
-    # `Path` has a method for this, which raises where there is no such user.
-    return transfer(Path(os.path.expanduser(source)), given.state.network, given.splits.classes)
+    return begin_with(source, given.state, given.splits.classes)
 
 
 def _train(run: Running, origin: str | None = None) -> Training:

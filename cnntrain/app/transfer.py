@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +12,37 @@ from torch import nn
 from cnntrain.errors import CheckpointError, UsageError
 from cnntrain.reports.text import table
 from cnntrain.run import checkpoint
+from cnntrain.run.content import Checkpoint
+from cnntrain.training.state import State
 
 
-def transfer(source: Path, network: nn.Module, classes: Sequence[str]) -> str:
-    """Copy into `network` every tensor of a checkpoint that matches by name and shape; gives a table of them all.
+def begin_with(init_from: str, state: State, classes: Sequence[str]) -> str:
+    """Begin with the weights of a checkpoint, and remember which these were; gives what is to be said of it."""
+    source, saved = named(init_from)
+    said = transfer(source, saved, state.network, classes)
+    state.init_from = {"path": os.path.abspath(checkpoint.file_of(source)), "sha256": saved.fingerprint}
+    return said
 
-    What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
-    Raises `CheckpointError` where there is none, and `UsageError` when nothing matches.
-    """
+
+def named(init_from: str) -> tuple[Path, Checkpoint]:
+    """The checkpoint that a config names; raises `CheckpointError` where there is none."""
+    # `Path` has a method for this, which raises where there is no such user.
+    source = Path(os.path.expanduser(init_from))
     try:
-        saved = checkpoint.load(source)
+        return source, checkpoint.load(source)
     except CheckpointError as error:
         said = f"`init_from: {source}`: {error}"
         if not source.is_absolute() and not source.exists():
             said += "; a relative path starts at the current directory"
         raise CheckpointError(said) from error
+
+
+def transfer(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequence[str]) -> str:
+    """Copy into `network` every tensor of a checkpoint that matches by name and shape; gives a table of them all.
+
+    What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
+    Raises `UsageError` when nothing matches.
+    """
     weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
     rows = [("tensor", "shape", f"taken from {source}?")]
     matching = {}

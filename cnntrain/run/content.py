@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, get_type_hints
@@ -34,6 +35,16 @@ class Checkpoint:
     data: dict[str, str]
     plugins: dict[str, str]
     training: dict[str, Any] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what another network can begin with: the weights, and which classes they are for."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for name, tensor in sorted(self.weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            # Filters may lie channel by channel.
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 def _row(kind: type) -> Any:
@@ -70,6 +81,7 @@ class _State(_Plain):
     best_weights: dict[str, Tensor]
     average: dict[str, Tensor] = {}
     changes: tuple[str, ...] = ()
+    init_from: dict[str, str] | None = None
 
 
 def is_sound(saved: Checkpoint) -> bool:

@@ -56,6 +56,8 @@ class State:
     rollbacks: int = 0
     # With what other settings it went on, and from where.
     changes: tuple[str, ...] = ()
+    # The checkpoint whose weights it began with, and their SHA-256.
+    init_from: dict[str, str] | None = None
     keeps_anchor: bool = False
     anchor: dict[str, Any] | None = None
 
@@ -117,6 +119,7 @@ class State:
             "health": [dict(vars(layer)) for layer in self.health],
             **{name: getattr(self, name) for name in _SCALARS},
             "changes": self.changes,
+            "init_from": self.init_from,
             "anchor": self.anchor if self.keeps_anchor and self.batch else None,
         }
 
@@ -140,6 +143,7 @@ class State:
         for name in _SCALARS:
             setattr(self, name, saved[name])
         self.changes = tuple(saved.get("changes", ()))
+        self.init_from = saved.get("init_from")
         self._restore_own([saved, *saved["others"]])
         self.anchor = saved["anchor"]
 

@@ -18,8 +18,10 @@ from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, to_yaml
+from cnntrain.errors import Interrupted
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
+from tests.training.test_resume import InterruptAt
 
 
 def weights(run, name="best"):
@@ -80,7 +82,7 @@ def test_what_the_last_layer_has_for_a_class_is_taken_by_its_name(trained, tiny)
     for classes, said in ((turned, "by the names of classes"), ([*"abcdefghij"], "no: it is for other classes there")):
         for parameter in network.parameters():
             parameter.data.zero_()
-        told = transfer(trained, network, classes)
+        told = transfer(trained, saved, network, classes)
         assert told.count(said) == 2
         for name, tensor in network.state_dict().items():
             if "softmax" not in name:
@@ -118,7 +120,7 @@ def test_a_tensor_of_as_many_numbers_in_another_shape_stays(trained, tmp_path):
     checkpoint.save(tmp_path / "x.pt", saved)
     network = torch.nn.Linear(3, 2)
     before = network.weight.clone()
-    *_, weight, bias, taken = transfer(tmp_path / "x.pt", network, saved.classes).splitlines()
+    *_, weight, bias, taken = transfer(tmp_path / "x.pt", saved, network, saved.classes).splitlines()
     assert weight.split(maxsplit=3) == ["weight", "(2,", "3)", "no: its shape there is (3, 2)"]
     assert bias.split() == ["bias", "(2,)", "yes"]
     assert taken == "1 of 2 tensors taken"
@@ -141,6 +143,49 @@ def test_who_was_cut_off_before_the_first_checkpoint_begins_with_those_weights_t
     own = weights(tmp_path / "cut off")
     assert all(torch.equal(own[name], value) for name, value in weights(tmp_path / "whole").items())
     assert "11 of 11 tensors taken" in (tmp_path / "cut off" / "log.txt").read_text()
+
+
+def test_a_run_tells_which_weights_it_began_with(trained, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = tmp_path / "source" / "checkpoints" / "best.pt"
+    source.parent.mkdir(parents=True)
+    shutil.copyfile(trained / "checkpoints" / "best.pt", source)
+    begun = {"path": str(source), "sha256": checkpoint.load(source).fingerprint}
+    config = load_config(tiny, ["init_from=source", "training.epochs=2"])
+    with pytest.raises(Interrupted):
+        train_run(config, tmp_path / "run", Where(), InterruptAt("epoch 1/2"))
+    # Others take their place before it goes on.
+    saved = checkpoint.load(source)
+    checkpoint.save(source, replace(saved, weights={name: value + 1 for name, value in saved.weights.items()}))
+    assert checkpoint.load(source).fingerprint != begun["sha256"]
+    assert resume_run(tmp_path / "run", [], Where())["init_from"] == begun
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["init_from"] == begun
+    last = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert last.training["init_from"] == begun
+    # Earlier versions did not know.
+    del last.training["init_from"]
+    checkpoint.save(tmp_path / "run" / "checkpoints" / "last.pt", last)
+    assert resume_run(tmp_path / "run", ["training.epochs=3"], Where())["init_from"] is None
+    assert json.loads((trained / "summary.json").read_text())["init_from"] is None
+
+
+def test_a_fingerprint_is_of_all_that_can_be_taken(trained):
+    saved = checkpoint.load(trained)
+    filters = saved.weights["0_conv.0.weight"].repeat(1, 3, 1, 1)
+    named = {"a": filters, "b": torch.tensor(3), "c": torch.zeros(0, dtype=torch.bfloat16)}
+
+    def fingerprint(**changed):
+        return replace(saved, weights=named | changed).fingerprint
+
+    assert fingerprint(a=filters.to(memory_format=torch.channels_last)) == fingerprint()
+    others = [
+        fingerprint(a=filters.nextafter(torch.tensor(9.0))),
+        fingerprint(a=filters.flatten(2)),
+        fingerprint(b=torch.tensor(3, dtype=torch.int32)),
+        fingerprint(d=torch.tensor(3)),
+        replace(saved, weights=named, classes=saved.classes[::-1]).fingerprint,
+    ]
+    assert len({fingerprint(), *others}) == 6
 
 
 def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):
