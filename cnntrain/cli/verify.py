@@ -39,7 +39,7 @@ def run(
     accuracy on this many test images.
 
     Runs are kept in runs/<config>/seed-<n>; configs that differ only in `expect:` share them. Finished
-    runs are reused, or refused if their data has changed; others are resumed.
+    runs are reused, or refused if their data, plugins or `init_from` have changed; others are resumed.
     """
     claiming, silent = _claiming(configs, plugins or [])
     from cnntrain.app.verify import roots, verify

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.app import device as devices
+from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.resume import what_changed
+from cnntrain.app.seeds.beginnings import MEND, check_plugins, check_weights
 from cnntrain.app.seeds.interleaved import work_in_turns
 from cnntrain.app.seeds.run import Failure, SeedRuns
 from cnntrain.app.seeds.workers import work
@@ -32,22 +34,23 @@ def train_seeds(
     """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
 
     A finished run is taken as it is, an interrupted one goes on. Raises `UsageError` for a number that no config
-    takes as its seed, and where a run there has another config, `DataError` where it had other data; when a run fails
-    the others go on, and then `CnntrainError` is raised.
+    takes as its seed, and where a run there has another config or other plugins, `DataError` where it had other data or
+    began with other weights; when a run fails the others go on, and then `CnntrainError` is raised.
     """
     if not all(seed in SEEDS for seed in seeds):
         raise UsageError(f"a seed is a whole number from 0 to {SEEDS.stop - 1:,}")
     if root.exists() and not root.is_dir():
         raise UsageError(f"{root}: is a file; name a folder with `--run-dir`")
     runs = SeedRuns(display or Silent(), len(seeds))
-    waiting, finished = [], {}
-    for seed in seeds:
-        one = config.model_copy(update={"seed": seed})
-        summary = _finished(root / f"seed-{seed}", one)
-        if summary:
-            finished[seed] = summary
-        else:
-            waiting.append((seed, one))
+    configs = {seed: config.model_copy(update={"seed": seed}) for seed in seeds}
+    summaries = {seed: _finished(root / f"seed-{seed}", one) for seed, one in configs.items()}
+    finished = {seed: summary for seed, summary in summaries.items() if summary}
+    waiting = [(seed, one) for seed, one in configs.items() if seed not in finished]
+    there = {root / f"seed-{seed}": summary for seed, summary in summaries.items()}
+    if where.plugins:
+        check_plugins(import_plugins(where.plugins), there)
+    if config.init_from is not None:
+        check_weights(config.init_from, there, runs.display)
     _check_data(finished, config, root, Folders.standard(where.data_dir, runs.display), is_needed=bool(waiting))
     for seed, summary in finished.items():
         runs.hear("summary", seed, summary)
@@ -116,7 +119,7 @@ def _check_data(
     others = {str(root / f"seed-{seed}"): said for seed, said in changed.items() if said}
     if others:
         said = next(iter(others.values()))
-        raise DataError(f"{', '.join(others)}: {said}; restore them, or move these runs away to train them again")
+        raise DataError(f"{', '.join(others)}: {said}; {MEND}")
 
 
 def _changes_so_far(last: Path) -> Sequence[str]:

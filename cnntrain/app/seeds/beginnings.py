@@ -1,0 +1,65 @@
+"""What runs that are there already began with: if it has changed since, figures of two kinds would be mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnntrain.app.configure import edited
+from cnntrain.app.display import Display
+from cnntrain.app.transfer import named
+from cnntrain.errors import CheckpointError, DataError, UsageError
+from cnntrain.run import checkpoint
+
+# The summary of each run, if it is finished.
+Runs = Mapping[Path, dict[str, Any] | None]
+MEND = "restore them, or move these runs away to train them again"
+
+
+def check_weights(init_from: str, runs: Runs, display: Display) -> None:
+    """Raise `DataError` where runs began with other weights than a config names now.
+
+    Where no run needs weights that are gone, all are taken as they are; so are those of which nothing is known.
+    """
+    begun = {run_dir: summary or _state(run_dir) for run_dir, summary in runs.items()}
+    try:
+        now = named(init_from)[1].fingerprint
+    except CheckpointError as error:
+        if None in begun.values():
+            raise
+        display.say(f"{error}; runs that have begun are taken as they are")
+        return
+    known = {run_dir: (state or {}).get("init_from") for run_dir, state in begun.items()}
+    others = [str(run_dir) for run_dir, origin in known.items() if origin and origin.get("sha256") != now]
+    if others:
+        said = f"the weights of `init_from: {init_from}` have changed since this run began"
+        raise DataError(f"{', '.join(others)}: {said}; {MEND}")
+
+
+def check_plugins(imported: Mapping[str, str], runs: Runs) -> None:
+    """Raise `UsageError` where runs were trained with other plugins than are imported now, by their SHA-256."""
+    changed = {}
+    for run_dir, summary in runs.items():
+        try:
+            saved = checkpoint.load(run_dir if summary else _last(run_dir))
+        except CheckpointError:  # whoever uses it tells of it
+            continue
+        changed[str(run_dir)] = edited(saved.plugins, imported)
+    others = {run_dir: said for run_dir, said in changed.items() if said}
+    if others:
+        raise UsageError(f"{', '.join(others)}: {next(iter(others.values()))}; {MEND}")
+
+
+def _state(run_dir: Path) -> dict[str, Any] | None:
+    """What an unfinished run goes on from; None where it has yet to begin."""
+    if not _last(run_dir).is_file():
+        return None
+    try:
+        return checkpoint.load(_last(run_dir)).training or {}
+    except CheckpointError:  # whoever goes on with it tells of it
+        return {}
+
+
+def _last(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "last.pt"
