@@ -18,6 +18,8 @@ from cnntrain.training.rows import BALANCED, LOSS, figure_of
 ACCURACY = "validation_accuracy"
 # What else is shown where somebody monitors it.
 FURTHER = {BALANCED: ("test_balanced_accuracy", BALANCED), LOSS: (LOSS,)}
+# What of a config decides which images are trained on.
+IMAGES = ("data.source", "data.validation", "data.test", "data.limit")
 FIGURES = ("epochs", "parameters", "seconds", "device")
 
 
@@ -26,7 +28,8 @@ class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
     `best_first` has them by `monitor`, the validation figure that all of them monitor, or by accuracy. `unlike` are the
-    splits, validation or test, of which the runs had other images. `unfinished` runs are left out.
+    splits, validation or test, of which the runs had other images. Where it is `trained_unlike`, runs were trained on
+    other images though their configs ask for the same. `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
@@ -34,6 +37,7 @@ class Comparison:
     monitor: str
     best_first: list[str]
     unlike: list[str]
+    trained_unlike: bool
     unfinished: list[str]
 
 
@@ -46,6 +50,10 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     if strange:
         raise UsageError(f"{', '.join(strange)}: not a finished run: it has no `summary.json`")
     configs = {run: _flat(up_to_date(read(Path(run) / "config.yaml").value)) for run in summaries}
+    trained_unlike = _are_trained_unlike(configs, summaries)
+    begun = {run: (summary.get("init_from") or {}).get("sha256") for run, summary in summaries.items()}
+    if len({*begun.values()} - {None}) > 1:
+        configs = {run: config | {"init_from.sha256": begun[run]} for run, config in configs.items()}
     keys = sorted({key for config in configs.values() for key in config})
     differing = [key for key in keys if len({str(config.get(key)) for config in configs.values()}) > 1]
     differences = {run: {key: config.get(key) for key in differing} for run, config in configs.items()}
@@ -69,7 +77,15 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     ]
     monitor = shared[0] if shared else ACCURACY
     best_first = sorted(best, key=lambda run: -figure_of(best[run], monitor))
-    return Comparison(differences, figures, monitor, best_first, unlike, unfinished)
+    return Comparison(differences, figures, monitor, best_first, unlike, trained_unlike, unfinished)
+
+
+def _are_trained_unlike(configs: dict[str, dict[str, Any]], summaries: dict[str, dict[str, Any]]) -> bool:
+    found: dict[str, set[str | None]] = {}
+    for run, config in configs.items():
+        asked = str({key: value for key, value in config.items() if key.startswith(IMAGES)})
+        found.setdefault(asked, set()).add(summaries[run]["data"].get("train"))
+    return any(len(fingerprints) > 1 for fingerprints in found.values())
 
 
 def curves(found: Comparison) -> bytes:

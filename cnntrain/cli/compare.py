@@ -18,6 +18,9 @@ from cnntrain.training.rows import LOSS
 if TYPE_CHECKING:
     from cnntrain.app.compare import Comparison
 
+# Of a SHA-256, as many digits as tell two of them apart.
+SHOWN = 12
+
 
 def run(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run directories.", callback=expanded)],
@@ -36,6 +39,9 @@ def run(
         which = " and ".join(found.unlike)
         said = f"the runs do not have the same {which} images: their {which} accuracies can't be compared"
         typer.echo(f"warning: {said}", err=True)
+    if found.trained_unlike:
+        said = "some runs were trained on other images, though their configs ask for the same"
+        typer.echo(f"warning: {said}; see `data` in each summary.json", err=True)
     for run in found.unfinished:
         typer.echo(f"warning: {printable(run)} is left out because it is not finished; see its log.txt", err=True)
     # Last, for the figures are there though they can't be drawn.
@@ -60,6 +66,8 @@ def _cell(key: str, value: Any) -> str:
         return percent(value)
     if key == "seconds":
         return f"{value:,.1f}"
+    if key.endswith(".sha256") and value is not None:
+        return printable(str(value)[:SHOWN])
     if key == LOSS:
         return loss(value)
     if type(value) is int and key.rpartition(".")[2] != "seed":

@@ -711,3 +711,47 @@ def test_a_page_about_other_images_than_those_of_the_training_says_so(cnntrain, 
     assert said in outcome.err
     outcome = cnntrain("compare", tmp_path / "one", tmp_path / "one", "--picture", tmp_path / "x.png", "--json")
     assert json.loads(outcome.out)["unlike"] == [] and "warning" not in outcome.err
+
+
+def test_runs_that_were_trained_on_other_images_are_not_compared_in_silence(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary, config = json.loads((run / "summary.json").read_text()), (run / "config.yaml").read_text()
+
+    def differ(train, config):
+        other = shutil.copytree(run, tmp_path / "other", dirs_exist_ok=True)
+        (other / "summary.json").write_text(json.dumps({**summary, "data": {**summary["data"], "train": train}}))
+        (other / "config.yaml").write_text(config)
+        outcome = cnntrain("compare", run, "other", "--json")
+        said = "warning: some runs were trained on other images, though their configs ask for the same" in outcome.err
+        assert json.loads(outcome.out)["trained_unlike"] is said and json.loads(outcome.out)["unlike"] == []
+        return said
+
+    same, elsewhere = summary["data"]["train"], "0" * 64
+    assert differ(elsewhere, config)
+    assert differ(elsewhere, config.replace("seed: 0", "seed: 1").replace("normalize: false", "normalize: true"))
+    # Who asks for others has them.
+    assert not differ(elsewhere, config.replace("  normalize: false", "  normalize: false\n  limit: 500"))
+    assert not differ(elsewhere, config.replace("  normalize: false", "  normalize: false\n  validation: 300"))
+    assert not differ(same, config)
+
+
+def test_weights_that_runs_began_with_are_compared(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+
+    def rows(*digests):
+        for name, digest in zip(("one", "two"), digests, strict=True):
+            shutil.copytree(run, name, dirs_exist_ok=True)
+            began = {"path": "x.pt", "sha256": digest} if digest else None
+            Path(name, "summary.json").write_text(json.dumps({**summary, "init_from": began}))
+        found = list(json.loads(cnntrain("compare", "one", "two", "--json").out)["differences"].values())
+        table = [line.split() for line in cnntrain("compare", "one", "two").out.splitlines()]
+        return found, [line for line in table if line[0].startswith("init_from")]
+
+    first, second = "a" * 64, "b" * 64
+    found, shown = rows(first, second)
+    assert found == [{"init_from.sha256": first}, {"init_from.sha256": second}]
+    assert shown == [["init_from.sha256", "a" * 12, "b" * 12]]
+    assert rows(first, first) == ([{}, {}], [])
+    # Earlier versions did not tell.
+    assert rows(first, None) == ([{}, {}], [])
