@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from cnntrain.text import as_command
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Progress, Remark, RolledBack, settle, train
 from cnntrain.training.rows import EpochResult
+
+# Held by the thread that trains.
+_trains = threading.RLock()
 
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
@@ -129,7 +133,7 @@ def _reaching_up(file: Path) -> Path:
 def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
     """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
     # Whose program it is draws random numbers of its own on the CPU.
-    with closing(training), torch.random.fork_rng(devices=[]):
+    with only_thread(), closing(training), torch.random.fork_rng(devices=[]):
         while True:
             try:
                 part = next(training)
@@ -138,6 +142,18 @@ def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
                 return summary
             if until < 1 and part >= until:
                 training.throw(Paused())
+
+
+@contextmanager
+def only_thread() -> Iterator[None]:
+    """Train in this thread; raises `UsageError` where another does: all draw from one generator of random numbers."""
+    if not _trains.acquire(blocking=False):
+        said = "another thread of this process is training, and both would draw from the same random numbers"
+        raise UsageError(f"{said}; train one run after the other, or in several processes")
+    try:
+        yield
+    finally:
+        _trains.release()
 
 
 def _heard(display: Display | None, ranks: Ranks) -> Display:

@@ -1,5 +1,6 @@
 """How a run is carried through: what its ranks ask each other, and what signals it may hear twice."""
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -8,9 +9,13 @@ from PIL import Image
 
 from cnntrain.app import train as training
 from cnntrain.app.configure import load_config
+from cnntrain.app.display import Silent
+from cnntrain.app.seeds import train as seeds
 from cnntrain.app.where import Where
+from cnntrain.errors import Interrupted, UsageError
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import Remark
+from tests.training.test_resume import InterruptAt, assert_same_runs
 
 
 def test_a_remark_that_one_rank_has_asks_no_other(tiny, tmp_path, monkeypatch):
@@ -53,3 +58,33 @@ def test_what_is_said_of_the_data_is_in_the_log_before_all_else(tmp_path):
     first, second, *_ = (run / "log.txt").read_text().splitlines()
     assert ".heic" in first
     assert second == f"run directory: {run}"
+
+
+def test_a_second_thread_may_not_train_and_does_not_disturb_the_first(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds, "_can_share", lambda config, where: True)
+    config, where, refused = load_config(tiny, ["training.epochs=2"]), Where(device="cpu"), []
+    training.train_run(config, tmp_path / "alone", where)
+    asked = [
+        lambda: training.train_run(config, tmp_path / "second", where),
+        lambda: training.resume_run(tmp_path / "alone", ["training.epochs=3"], where),
+        lambda: seeds.train_seeds(config, [0], tmp_path / "seeds", where, 1),
+    ]
+
+    class Asking(Silent):
+        def say(self, line):
+            if line.startswith("epoch 1/2"):
+                for ask in asked:
+                    with pytest.raises(UsageError, match="another thread of this process is training") as caught:
+                        others.submit(ask).result()
+                    refused.append(str(caught.value))
+
+    with ThreadPoolExecutor(1) as others:
+        training.train_run(config, tmp_path / "first", where, Asking())
+        assert len(refused) == 3 and refused[0].endswith("train one run after the other, or in several processes")
+        assert not (tmp_path / "second").exists() and not (tmp_path / "seeds").exists()
+        assert_same_runs(tmp_path / "alone", tmp_path / "first")
+        # However a run ends, others may follow.
+        with pytest.raises(Interrupted):
+            training.train_run(config, tmp_path / "third", where, InterruptAt("epoch 1/2"))
+        others.submit(training.resume_run, tmp_path / "third", [], where).result()
+    assert_same_runs(tmp_path / "alone", tmp_path / "third")

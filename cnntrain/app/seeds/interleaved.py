@@ -9,7 +9,7 @@ from pathlib import Path
 from cnntrain.app import device as devices
 from cnntrain.app.seeds.run import Relay, SeedRuns, begin_or_resume, reported
 from cnntrain.app.signals import listening
-from cnntrain.app.train import Training
+from cnntrain.app.train import Training, only_thread
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.training.lane import Lane
@@ -18,7 +18,7 @@ from cnntrain.training.lane import Lane
 def work_in_turns(waiting: list[tuple[int, Config]], root: Path, where: Where, jobs: int, runs: SeedRuns) -> str | None:
     """Let `jobs` runs take turns until nothing is left to do, or a signal asks for an end, which it gives."""
     running: dict[int, tuple[Lane, Training]] = {}
-    with listening() as request, ExitStack() as left:
+    with only_thread(), listening() as request, ExitStack() as left:
         while (waiting and not request.signal) or running:
             while waiting and len(running) < jobs and not request.signal:
                 seed, config = waiting.pop(0)
