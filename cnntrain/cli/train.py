@@ -34,7 +34,9 @@ Force = Annotated[bool, typer.Option("--force", help="Resume even if the data ha
 RunDir = Annotated[Path | None, typer.Option(help="Where to write; by default runs/<config>/<date>-<time>.")]
 Seeds = Annotated[
     str | None,
-    typer.Option(help="Train one run per seed, as in 0-4 or 1,3,5, into runs/<config>/seed-<n>; without reports."),
+    typer.Option(
+        help="Train one run per seed (0-4; 1,3,5; 7 is the seed 7 alone) into runs/<config>/seed-<n>; without reports."
+    ),
 ]
 Devices = Annotated[
     int | None, typer.Option(min=1, help="How many GPUs, or CPU processes, train one network together.")

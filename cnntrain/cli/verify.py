@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from cnntrain.cli.options import AsJson, DataDir, Device, Jobs, Plugins, Quiet, 
 from cnntrain.cli.output import print_json
 from cnntrain.cores import as_many_as_cores
 from cnntrain.errors import ClaimNotMet, UsageError
+from cnntrain.text import shortened
 
 if TYPE_CHECKING:
     from cnntrain.app.verify import Verification
@@ -23,8 +25,10 @@ def run(
         list[Path], typer.Argument(metavar="CONFIG...", help="YAML files with `expect:`.", callback=expanded)
     ],
     seeds: Annotated[
-        int | None,
-        typer.Option(min=1, help="Train with the seeds 0 to N - 1; by default, N is a config's `expect.seeds`, or 3."),
+        str | None,
+        typer.Option(
+            metavar="N", help="Train with the seeds 0 to N - 1; by default, N is a config's `expect.seeds`, or 3."
+        ),
     ] = None,
     jobs: Jobs = None,
     data_dir: DataDir = None,
@@ -41,13 +45,13 @@ def run(
     Runs are kept in runs/<config>/seed-<n>; configs that differ only in `expect:` share them. Finished
     runs are reused, or refused if their data, plugins or `init_from` have changed; others are resumed.
     """
+    asked = None if seeds is None else range(_count(seeds))
     claiming, silent = _claiming(configs, plugins or [])
     from cnntrain.app.verify import roots, verify
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
     where = Where(data_dir, device, plugins or [])
-    asked = None if seeds is None else range(seeds)
     found: list[Verification] = []
     with Terminal(quiet) as display:
         if silent:
@@ -61,6 +65,15 @@ def run(
     failed = [f"{one.config} ({one.claim})" for one in found if not one.passed]
     if failed:
         raise ClaimNotMet(f"not met: {', '.join(failed)}")
+
+
+def _count(seeds: str) -> int:
+    """How many seeds; raises `UsageError` for what is no number of them, such as `0-3`, which `train` takes."""
+    count = int(seeds) if re.fullmatch("[0-9]{1,5}", seeds) else 0
+    if not count:
+        said = "it is a number of seeds, which count from 0: write 4 for the seeds 0 to 3"
+        raise UsageError(f"`--seeds {shortened(seeds, 60)}`: for `verify` {said}")
+    return count
 
 
 def _claiming(configs: list[Path], plugins: list[Path]) -> tuple[dict[Path, Config], str]:

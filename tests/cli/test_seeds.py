@@ -114,6 +114,14 @@ def test_bad_seeds(cnntrain, tiny, seeds):
     assert "--seeds" in outcome.err
 
 
+@pytest.mark.parametrize("seeds", ["0-3", "0,1", "0", "-1", "x", pytest.param("1" * 5000, id="digits"), "²"])
+def test_verify_asks_how_many_seeds(cnntrain, tiny, here, seeds):
+    tiny.write_text(tiny.read_text() + CLAIM % 50)
+    outcome = cnntrain("verify", tiny, "--seeds", seeds)
+    assert (outcome.code, (here / "runs").exists()) == (2, False)
+    assert "for `verify` it is a number of seeds, which count from 0: write 4 for the seeds 0 to 3\n" in outcome.err
+
+
 def test_a_seed_is_one_that_a_config_takes(cnntrain, tiny, here):
     outcome = cnntrain("train", tiny, "--seeds", "2147483647-2147483648")
     assert outcome.code == 2
