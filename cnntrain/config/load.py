@@ -19,13 +19,14 @@ from cnntrain.strict import ABBREVIATED, UNKNOWN_KEY
 MAX_FILES = 20
 # Of what may be extended: messages show a file's lines, and a stranger's config shall not choose any file.
 SUFFIXES = {".yaml", ".yml"}
+# Where what the command line says stands.
+OVERRIDE = "override"
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the config at `path` and apply `key=value` overrides; raises `ConfigError` with all problems."""
     document = _with_bases(path, (), Allowance())
-    for override in overrides:
-        _apply(document, override)
+    _apply_all(document, overrides)
     config = _validate(document)
     # A run must be able to read again what it writes of its config.
     plain(resolved(config), document.position(()))
@@ -35,8 +36,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 def from_resolved(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config that a checkpoint carries, with overrides applied."""
     document = Document(plain(values))
-    for override in overrides:
-        _apply(document, override)
+    _apply_all(document, overrides)
     return _validate(document)
 
 
@@ -136,13 +136,26 @@ def _forget(document: Document, place: Place) -> None:
     document.places = {p: q for p, q in document.places.items() if p[: len(place)] != place}
 
 
+def _apply_all(document: Document, overrides: Sequence[str]) -> None:
+    """Apply them in their order; raises `ConfigError` where one undoes another, and not just says its key again."""
+    for index, override in enumerate(overrides):
+        # A config may be called `override`, too.
+        earlier = {p: q for p, q in document.places.items() if q.file == OVERRIDE and q.text in overrides[:index]}
+        _apply(document, override)
+        key = override.partition("=")[0]
+        for place, position in earlier.items():
+            if document.places.get(place) != position and position.text.partition("=")[0] != key:
+                said = f"override `{override}`: takes the place of `{position.text}`; leave out one of them"
+                raise ConfigError([Problem(said)])
+
+
 def _apply(document: Document, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError([Problem(f"override `{override}`: write it as key=value, as in training.epochs=5")])
-    value = parse(text, "override").value
+    value = parse(text, OVERRIDE).value
     place: Place = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.split("."))
-    where = Position("override", 1, len(key) + 2, override)
+    where = Position(OVERRIDE, 1, len(key) + 2, override)
     if len(place) > MAX_DEPTH:
         raise ConfigError([Problem(f"an override's key has at most {MAX_DEPTH} parts", where)])
     holder = _holder(document, place, override, where)

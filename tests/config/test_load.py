@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -490,6 +492,38 @@ def test_the_first_equals_sign_splits(write):
 def test_overrides_go_in_order(write):
     assert load(write(BASE), ["seed=5", "seed=6"]).seed == 6
     assert load(write(BASE), ["training={}", "training.epochs=7"]).training.epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("training.optimizer.sgd.learning_rate=0.5", "training.optimizer.adamw.weight_decay=0"),
+        ("training.optimizer=adam", "training.optimizer.sgd.momentum=0.5"),
+        ("training.optimizer.sgd.momentum=0.5", "training.optimizer=adam"),
+        ("training.optimizer.adam.eps=0.1", "training.optimizer.adam={}"),
+        ("network.0.conv.filters=3", "network=[softmax]"),
+        ("training.early_stopping.patience=3", "training.early_stopping=null"),
+        ("training.early_stopping=null", "training.early_stopping.patience=3"),
+    ],
+)
+def test_an_override_that_undoes_another_is_refused(write, first, second):
+    said = f"override `{second}`: takes the place of `{first}`; leave out one of them"
+    assert refusal(write(BASE), first, "seed=3", second) == said
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        from_resolved(plain(write(BASE)), [first, second])
+
+
+def test_overrides_of_one_section_join(write):
+    words = ["training.optimizer=adam", "training.optimizer.adam.eps=0.1", "training.optimizer.adam.learning_rate=0.5"]
+    adam = plain(write(BASE), *words, "training.optimizer.adam.eps=0.2")["training"]["optimizer"]["adam"]
+    assert (adam["eps"], adam["learning_rate"]) == (0.2, 0.5)
+
+
+def test_what_a_file_called_override_says_may_be_replaced(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "override").write_text(write(BASE).read_text())
+    config = load(Path("override"), ["training.optimizer.adam.eps=0.1", "training.optimizer.adam.weight_decay=0.5"])
+    assert config.training.optimizer.arguments.eps == 0.1
 
 
 def test_overrides_beat_the_base(write):
