@@ -34,8 +34,11 @@ SHRUNK = 1e-2
 def guesses(history: Sequence[EpochResult], given: Circumstances) -> str:
     """A verdict on a network that is no better than guessing, on any images in any epoch; else nothing."""
     most = _most(history)
+    last = history[-1]
+    # Initial weights may be right a little more often than by chance, but are no surer of it.
+    has_learned = last.train_accuracy > given.trained.bound and last.train_loss < given.even_loss
     # During an epoch it is under dropout and augmentation: the validation images must say the same.
-    if history[-1].train_accuracy > given.trained.bound or most > given.validated.bound or _knows(history, given):
+    if has_learned or most > given.validated.bound or _knows(history, given):
         return ""
     said = f"no better than guessing: never more than {_of_validation(most, given)}"
     return f"{said}; {_cause(history, given)}"

@@ -70,6 +70,13 @@ def test_all_training_images_must_say_the_same(train, is_guess):
     assert text.startswith("no better than guessing: ") is is_guess
 
 
+@pytest.mark.parametrize(("loss", "is_guess"), [(2.2, False), (2.31, True), (2.9, True)])
+def test_who_is_right_more_often_by_chance_is_no_surer(loss, is_guess):
+    """ln(10) is 2.303: initial weights may be right for 12 of 100 images, but gain nothing by it."""
+    rows = [replace(row, train_loss=loss) for row in history((0.12, 0.1), (0.12, 0.1))]
+    assert verdict(rows, GIVEN).text.startswith("no better than guessing: ") is is_guess
+
+
 def test_where_nothing_is_known_of_classes_nothing_is_a_guess():
     assert verdict(history((0.01, 0.01))).text.startswith("underfitting: ")
 
