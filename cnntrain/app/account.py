@@ -13,9 +13,10 @@ from cnntrain.data.splits import remarks
 from cnntrain.errors import UsageError
 from cnntrain.reports.text import percent
 from cnntrain.run.summary import read_summary
-from cnntrain.text import loss
+from cnntrain.text import counted, loss
 from cnntrain.training.circumstances import Circumstances
 from cnntrain.training.distributed import Ranks
+from cnntrain.training.loop import LOWERED
 from cnntrain.training.rows import BALANCED, LOSS, in_words, measured
 from cnntrain.training.state import State
 from cnntrain.training.verdict import unlike, verdict
@@ -54,6 +55,10 @@ def finish(run: Running) -> dict[str, Any]:
     difference = unlike(best, images["validation"], images["test"])
     if difference:
         run.remark(difference)
+    if run.state.rollbacks:
+        lowered = f"its learning rate was lowered to {LOWERED**run.state.rollbacks:g} times the config's"
+        # It was warned of when it happened.
+        run.remarks.append(f"training diverged and was rolled back {counted(run.state.rollbacks, 'time')}: {lowered}")
     summary = {
         "run_dir": str(run.directory.path),
         "stopped": run.state.stopped,

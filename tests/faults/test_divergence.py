@@ -1,5 +1,6 @@
 """A value that is not finite: its layer is named, the last finite state kept, and a rollback is exact."""
 
+import json
 import os
 import signal
 
@@ -168,6 +169,10 @@ def test_a_rollback_lowers_the_learning_rate_and_goes_on(tmp_path):
     history = checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt").training["history"]
     assert [row["learning_rate"] for row in history] == [0.125] * 3
     assert_same_runs(whole(STEEP), tmp_path / "run")
+    remarks = json.loads((tmp_path / "run" / "summary.json").read_text())["remarks"]
+    assert remarks == [
+        "training diverged and was rolled back 2 times: its learning rate was lowered to 0.25 times the config's"
+    ]
 
 
 def test_a_rollback_goes_back_to_the_beginning_of_its_epoch(tmp_path):
