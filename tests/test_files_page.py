@@ -47,7 +47,7 @@ def test_columns(trained):
 
 def test_what_eval_prints(cnntrain, trained):
     report = json.loads(cnntrain("eval", trained, "--json").out)
-    inner = {*report["classes"][0], *report["mistakes"][0]}
+    inner = {*report["classes"][0], *report["mistakes"][0], *report["accepted"][0]}
     # Files have a path, and many classes the other.
     assert printed("eval") == {*report, *inner, "path", "top_5_accuracy"}
 

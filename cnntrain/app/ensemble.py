@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.mistakes import drawn, mistakes
+from cnntrain.app.mistakes import drawn, mistakes, surest
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders
@@ -18,12 +18,15 @@ from cnntrain.errors import UsageError
 from cnntrain.run import checkpoint
 
 Vote = Literal["plurality", "mean"]
-COLUMNS = 11
+DRAWN, COLUMNS = 110, 11
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`."""
+    """Accuracies in 0..1 on the test images: of the vote, and of each network alone; `wrong` counts `mistakes`.
+
+    The probability of a mistake is the mean over the networks.
+    """
 
     vote: str
     images: int
@@ -48,19 +51,21 @@ def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | 
     for done, model in enumerate(models, start=1):
         probabilities.append(model.logits(test).softmax(1).cpu())
         display.progress(done, len(models), "networks")
-    voted = decide(torch.stack(probabilities), vote).numpy()
+    stacked = torch.stack(probabilities)
+    voted = decide(stacked, vote)
+    sure = stacked.mean(0).gather(1, voted[:, None])[:, 0]
     alone = [float((one.argmax(1).numpy() == test.labels).mean()) for one in probabilities]
-    wrong = mistakes(models[0].classes, test, voted)
+    wrong = mistakes(models[0].classes, test, voted.numpy(), sure.numpy())
     accuracy, by_run = (len(test) - len(wrong)) / len(test), dict(zip(map(str, runs), alone, strict=True))
     return Ensemble(vote, len(test), accuracy, by_run, len(wrong), wrong)
 
 
 def drawn_mistakes(found: Ensemble, where: Where) -> bytes:
-    """A PNG of the images that the vote gets wrong, at least one, with truth and prediction."""
+    """A PNG of images that the vote gets wrong, at least one, those of which the networks are surest first."""
     first = load_model(Path(next(iter(found.alone))), where)
     # Once more, which is quick, so that who does not draw need not keep the images.
     test = own_images(first, "test", Folders.standard(where.data_dir, Silent()), Silent())
-    return drawn(found.mistakes, test, COLUMNS)
+    return drawn(surest(found.mistakes, DRAWN), test, COLUMNS)
 
 
 def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:

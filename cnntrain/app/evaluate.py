@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cnntrain.registry import sources
 from cnntrain.reports.confusions import READABLE
 from cnntrain.strict import did_you_mean
 from cnntrain.text import listed
+from cnntrain.training.calibration import accepted, calibration_error, intervals
 from cnntrain.training.evaluate import score
 
 
@@ -117,6 +119,9 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     that are predicted; F1 is 2 * precision * recall / (precision + recall). Where there are many classes,
     `top_5_accuracy` is how often the true one is among the likeliest five.
 
+    `calibration` is how often the network is right, by how sure it is, and `calibration_error` the mean difference;
+    `accepted` what would be left, and right, if only predictions of a certain probability were taken.
+
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
     count = len(classes)
@@ -140,4 +145,16 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     if count > READABLE:
         likeliest_five = logits.topk(5).indices.cpu().numpy()
         over_all["top_5_accuracy"] = float((likeliest_five == np.asarray(truth)[:, None]).any(1).mean())
-    return {**over_all, "classes": by_class, "confusion_matrix": confusion.tolist()}
+    return {**over_all, **_sureness(truth, logits), "classes": by_class, "confusion_matrix": confusion.tolist()}
+
+
+def _sureness(truth: Any, logits: torch.Tensor) -> dict[str, Any]:
+    """How far the network's probabilities can be trusted."""
+    predictions, probability = likeliest(logits)
+    is_right = predictions == np.asarray(truth)
+    among = intervals(probability, is_right)
+    return {
+        "calibration_error": calibration_error(among),
+        "calibration": [asdict(one) for one in among],
+        "accepted": accepted(probability, is_right),
+    }

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.reports.pictures import grid
+from cnntrain.text import shortened
+
+# So many characters of a class name have room below an image.
+NAME = 14
 
 
 def mistakes(
-    classes: Sequence[str], images: Images, predicted: NDArray[np.int64], probability: NDArray[np.float32] | None = None
+    classes: Sequence[str], images: Images, predicted: NDArray[np.int64], probability: NDArray[np.floating[Any]]
 ) -> list[dict[str, Any]]:
     """Each image of which another class is `predicted`: its place from 0, its path if it is a file, and both classes.
 
@@ -23,9 +27,8 @@ def mistakes(
     """
     found = []
     for index in np.flatnonzero(predicted != images.labels).tolist():
-        mistake = {"index": index, "class": classes[images.labels[index]], "predicted": classes[predicted[index]]}
-        if probability is not None:
-            mistake["probability"] = float(probability[index])
+        names = {"class": classes[images.labels[index]], "predicted": classes[predicted[index]]}
+        mistake = {"index": index, **names, "probability": float(probability[index])}
         if images.paths is not None:
             mistake["path"] = images.paths[index]
         found.append(mistake)
@@ -38,10 +41,23 @@ def likeliest(logits: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float
     return predicted.cpu().numpy(), probability.cpu().numpy()
 
 
+def surest(found: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """So many mistakes at most, those of which the network was surest first."""
+    return sorted(found, key=lambda one: -one["probability"])[:count]
+
+
 def drawn(found: Sequence[Mapping[str, Any]], images: Images, columns: int) -> bytes:
-    """A PNG of some mistakes, with truth, prediction, and probability where it is known, below each."""
-    captions = [f"{one['class']}\npredicted {one['predicted']}" for one in found]
-    if "probability" in found[0]:
-        captions = [f"{text}\n{100 * one['probability']:.1f} %" for text, one in zip(captions, found, strict=True)]
+    """A PNG of some mistakes, with truth, prediction and its probability below each."""
+    captions = [f"{caption(one)}\n{100 * one['probability']:.1f} %" for one in found]
+    return grid(shown(found, images), columns, captions)
+
+
+def caption(one: Mapping[str, Any]) -> str:
+    """Truth and prediction, in two short lines."""
+    return f"{shortened(one['class'], NAME)}\npredicted {shortened(one['predicted'], NAME)}"
+
+
+def shown(found: Sequence[Mapping[str, Any]], images: Images) -> NDArray[np.float32]:
+    """Their images in 0..1."""
     pixels = images.pixels[np.array([one["index"] for one in found])]
-    return grid(to_unit(torch.from_numpy(pixels)).numpy(), columns, captions)
+    return to_unit(torch.from_numpy(pixels)).numpy()

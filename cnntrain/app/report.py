@@ -12,7 +12,8 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import report_on
-from cnntrain.app.mistakes import drawn, likeliest, mistakes
+from cnntrain.app.evidence import evidence
+from cnntrain.app.mistakes import caption, drawn, likeliest, mistakes, shown, surest
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
@@ -20,19 +21,26 @@ from cnntrain.data.images import Folders, Images
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError, said_by_system
 from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
-from cnntrain.reports.confusions import READABLE, confusions
+from cnntrain.reports.confusions import confusions
 from cnntrain.reports.page import Page, render
 from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command, in_a_line, listed, printable
+from cnntrain.training.calibration import interval
 from cnntrain.training.rows import BALANCED, in_words
 
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
 MISTAKES, MISTAKE_COLUMNS = 36, 6
+# So many of them are explained, side by side.
+EXPLAINED, EXPLAINED_COLUMNS = 12, 3
+# So many pairs of classes that are taken for each other stand beside the matrix.
+FREQUENT = 10
 FILTERS, FILTER_COLUMNS = 64, 10
+# Of the weights' sizes, the percentile that is shown in full colour: few are far larger.
+MOST = 99.5
 
 
 def report_run(run_dir: Path, where: Where, display: Display | None = None) -> Path:
@@ -51,7 +59,7 @@ def report_run(run_dir: Path, where: Where, display: Display | None = None) -> P
         if model.has_changed("test", test):
             said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
             summary["remarks"] = [*summary.get("remarks", ()), said]
-        plotted = _draw(rows, model, test, judged)
+        plotted = _draw(rows, model, test, judged, display)
         for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
@@ -83,12 +91,8 @@ def _judged(model: Model, test: Images, logits: torch.Tensor) -> dict[str, Any]:
     report = report_on(model.classes, test.labels, logits)
     is_balanced = model.config.training.shuffle == "balanced"
     remarks = [line for line in (_unpredicted(report, is_balanced), _swapped(report)) if line]
-    return {**report, "worst": _worst(model.classes, test, logits), "remarks": remarks}
-
-
-def _worst(classes: list[str], test: Images, logits: torch.Tensor) -> list[dict[str, Any]]:
-    """The wrongly classified test images, those of which the network was surest first."""
-    return sorted(mistakes(classes, test, *likeliest(logits)), key=lambda one: -one["probability"])[:MISTAKES]
+    wrong = mistakes(model.classes, test, *likeliest(logits))
+    return {**report, "tested": len(test), "wrong": len(wrong), "worst": surest(wrong, MISTAKES), "remarks": remarks}
 
 
 def _unpredicted(report: dict[str, Any], is_balanced: bool) -> str:
@@ -117,14 +121,30 @@ def _swapped(report: dict[str, Any]) -> str:
     return f"most test images of {listed(said)}: are these labels swapped?"
 
 
-def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any]) -> dict[str, bytes]:
+def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any], display: Display) -> dict[str, bytes]:
     plotted = plots.curves(rows)
     plotted["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
-    return {**plotted, **_mistakes(test, judged["worst"]), **_filters(model), **plots.gradients(rows)}
+    plotted["calibration"] = plots.calibration(judged["calibration"])
+    mistakes = _mistakes(model, test, judged["worst"], display)
+    return {**plotted, **mistakes, **_filters(model), **plots.gradients(rows)}
 
 
-def _mistakes(test: Images, worst: list[dict[str, Any]]) -> dict[str, bytes]:
-    return {"mistakes": drawn(worst, test, MISTAKE_COLUMNS)} if worst else {}
+def _mistakes(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> dict[str, bytes]:
+    if not worst:
+        return {}
+    return {"mistakes": drawn(worst, test, MISTAKE_COLUMNS), "evidence": _explained(model, test, worst, display)}
+
+
+def _explained(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> bytes:
+    """The first mistakes, each beside what in it speaks for which class."""
+    some = worst[:EXPLAINED]
+    maps = []
+    for number, one in enumerate(some):
+        display.progress(number, len(some), "mistakes explained")
+        predicted, truth = (model.classes.index(one[name]) for name in ("predicted", "class"))
+        maps.append(evidence(model, test.pixels[one["index"] : one["index"] + 1][0], predicted, truth))
+    images = shown(some, test)
+    return pictures.explained(images, np.stack(maps), EXPLAINED_COLUMNS, [caption(one) for one in some])
 
 
 def _filters(model: Model) -> dict[str, bytes]:
@@ -142,9 +162,10 @@ def _filters(model: Model) -> dict[str, bytes]:
         images = images.view(len(images), *model.preprocessing.shape)
     if images.shape[1] not in (1, 3):
         images = images[:, :1]
-    low, high = (getattr(images.flatten(1), end)(1).values.view(-1, 1, 1, 1) for end in ("min", "max"))
-    shown = (images - low) / (high - low).clamp(min=1e-12)
-    return {"filters": pictures.grid(shown.numpy(), FILTER_COLUMNS)}
+    weights = images.numpy()
+    weights = np.clip(weights / max(np.percentile(np.abs(weights), MOST), 1e-12), -1, 1)
+    shades = pictures.diverging(weights[:, 0]) if weights.shape[1] == 1 else (1 + weights) / 2
+    return {"filters": pictures.grid(shades, FILTER_COLUMNS)}
 
 
 def _page(
@@ -156,15 +177,42 @@ def _page(
     config: str,
     command: str,
 ) -> Page:
+    verdict = " ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"])))
+    remarks = [_sentence(line) for line in (*summary.get("remarks", ()), *judged["remarks"])]
+    if summary["changes"]:
+        command += f"\n# its settings were changed when it was resumed: {in_a_line('; '.join(summary['changes']))}"
+    named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
+    title, classes = printable(str(run_dir)), [row["class"] for row in judged["classes"]]
+    frequent = confusions(judged["confusion_matrix"], classes)[:FREQUENT]
+    return Page(
+        title,
+        verdict,
+        _figures(summary, monitor, judged),
+        plotted,
+        judged["classes"],
+        config,
+        command,
+        named,
+        remarks,
+        frequent,
+        judged["accepted"],
+    )
+
+
+def _figures(summary: dict[str, Any], monitor: str, judged: dict[str, Any]) -> dict[str, str]:
     best, images = summary["best"], summary["images"]
     balanced = best.get(BALANCED)
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
     if "expanded" in images:
         counts[0] += f", expanded to {images['expanded']:,}"
-    figures = {
+    low, high = interval(best["test_accuracy"], images["test"])
+    return {
         "test accuracy": percent(best["test_accuracy"]),
+        "test accuracy, 95 % interval": f"{percent(low)} to {percent(high)}",
+        "mistakes": f"{judged['wrong']:,} of {judged['tested']:,}",
         "balanced test accuracy": percent(judged["balanced_accuracy"]),
         **({"top-5 test accuracy": percent(judged["top_5_accuracy"])} if "top_5_accuracy" in judged else {}),
+        "calibration error": percent(judged["calibration_error"]),
         "validation accuracy": percent(best["validation_accuracy"]),
         **({"balanced validation accuracy": percent(balanced)} if balanced is not None else {}),
         "best epoch": f"{best['epoch']} of {summary['epochs']}, by {in_words(monitor)}",
@@ -174,14 +222,6 @@ def _page(
         "seed": str(summary["seed"]),
         "device": summary["device"],
     }
-    verdict = " ".join(map(_sentence, (summary["stopped"], summary["verdict"]["text"])))
-    remarks = [_sentence(line) for line in (*summary.get("remarks", ()), *judged["remarks"])]
-    if summary["changes"]:
-        command += f"\n# its settings were changed when it was resumed: {in_a_line('; '.join(summary['changes']))}"
-    named = [{**one, "path": printable(one["path"])} for one in judged["worst"] if "path" in one]
-    title, classes = printable(str(run_dir)), [row["class"] for row in judged["classes"]]
-    frequent = confusions(judged["confusion_matrix"], classes) if len(classes) > READABLE else ()
-    return Page(title, verdict, figures, plotted, judged["classes"], config, command, named, remarks, frequent)
 
 
 def _sentence(text: str) -> str:

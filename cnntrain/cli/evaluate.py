@@ -53,7 +53,8 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f"accuracy {percent(report['accuracy'])}", nl=False)
     if "top_5_accuracy" in report:
         typer.echo(f", top-5 accuracy {percent(report['top_5_accuracy'])}", nl=False)
-    typer.echo(f", balanced accuracy {percent(report['balanced_accuracy'])}, macro F1 {percent(report['macro_f1'])}\n")
+    typer.echo(f", balanced accuracy {percent(report['balanced_accuracy'])}, macro F1 {percent(report['macro_f1'])}")
+    typer.echo(f"calibration error {percent(report['calibration_error'])}\n")
     rows = [("class", "precision", "recall", "F1", "images")]
     for row in report["classes"]:
         recall, f1 = percent(row["recall"]) if row["images"] else "-", "-" if row["f1"] is None else percent(row["f1"])

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import font_manager, rc_context
+from cycler import cycler
+from matplotlib import rc_context
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cnntrain.reports.confusions import READABLE
+from cnntrain.reports.fonts import families
 from cnntrain.text import printable, shortened
+from cnntrain.training.calibration import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,28 +31,30 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "axes.titlelocation": "left",
-    "legend.frameon": False,
+    # What lies below it stays in sight, and its words can be read.
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "font.size": 10,
 }
-TRAIN, VALIDATION, TEST = "#4c72b0", "#dd8452", "#55a868"
-# From this share of the most on, a cell is too dark for black letters.
+TRAIN, VALIDATION, TEST = "#4c72b0", "#c8642b", "#2e8b57"
+# From this part of the full colour on, a cell is too dark for black letters.
 DARK = 0.6
 # So many classes have room for their names at a confusion matrix, of so many characters.
 NAMED, NAME = 45, 25
-# So many lines matplotlib gives a colour of their own; of more, so many of the highest are named.
+# So many lines have a look of their own; of more, so many of the highest are named.
 COLOURS, HIGHEST = 10, 5
+# Seven colours that everybody can tell apart (Okabe and Ito, "Color Universal Design", 2008), then dashed.
+LOOKS: Any = cycler(linestyle=["-", "--"]) * cycler(
+    color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9"]
+)
+# A logarithmic scale names steps within its powers of ten where values are no further apart than that.
+CLOSE = 1e3
+# A share of a class's images that is worth the full colour, if none is larger.
+STRIKING = 0.2
+# What a letter of a class name takes beside a confusion matrix, in inches.
+LETTER = 0.08
 # Accuracies that are nowhere further from each other, in 0..1, are one curve.
 APART = 0.01
-# What systems bring along for the scripts that matplotlib's own font lacks.
-FONTS = [
-    "Noto Sans CJK JP",
-    "Hiragino Sans",
-    "Microsoft YaHei",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "WenQuanYi Micro Hei",
-    "Arial Unicode MS",
-]
 
 
 def curves(rows: Rows) -> dict[str, bytes]:
@@ -92,11 +98,21 @@ def _loss(rows: Rows) -> bytes:
         epochs = rows.column("epoch")
         axes.plot(epochs, rows.column("sample_loss"), color=TRAIN, label="training")
         axes.plot(epochs, rows.column("validation_loss"), color=VALIDATION, label="validation")
-        if min(rows.column("sample_loss")) > 0:
-            axes.set_yscale("log")
+        losses = [*rows.column("sample_loss"), *rows.column("validation_loss")]
+        if min(losses) > 0:
+            _scale_by_powers(axes, losses)
         _mark_best(axes, rows)
 
     return _figure("Loss (nats)", draw)
+
+
+def _scale_by_powers(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale with plain numbers: 1, 2 and 5 of each power of ten, or the powers where these are many."""
+    axes.set_yscale("log")
+    steps = (1.0, 2.0, 5.0) if max(values) < CLOSE * min(values) else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _gap(rows: Rows) -> bytes:
@@ -141,7 +157,7 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
         norms = [float(row[column] or 0) for row in rows.diagnostics if row[column] is not None]
         positive = [norm for norm in norms if 0 < norm < math.inf]
         if positive and 0 not in norms:
-            axes.set_yscale("log")
+            _scale_by_powers(axes, positive)
         elif positive:
             # What is 0, as behind dead units or a layer that begins with zeros, stands below all else.
             axes.set_yscale("symlog", linthresh=min(positive), linscale=0.3)
@@ -153,20 +169,22 @@ def _norms(rows: Rows, column: str, title: str) -> bytes:
 def _gradual(share: float) -> Any:
     from matplotlib import colormaps
 
-    return colormaps["viridis"](0.9 * share)
+    return colormaps["viridis"](0.75 * share)
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
-    """Counts of truth (rows) and prediction (columns); the right ones are left uncoloured, to show the others."""
-    side = max(4.0, min(9.0, 0.5 * len(classes) + 1))
-    wrong = [[0 if i == j else count for j, count in enumerate(row)] for i, row in enumerate(matrix)]
-
-    most = max(1, *(count for row in wrong for count in row))
+    """Counts of truth (rows) and prediction (columns); mistakes are coloured by their share of the row."""
+    names = [_plain(shortened(name, NAME)) for name in classes]
+    beside = LETTER * max(map(len, names)) if len(classes) <= NAMED else 0
+    side = max(4.0, min(9.0, 0.5 * len(classes) + 1)) + beside
+    wrong = np.array(matrix) / np.maximum(np.sum(matrix, 1, keepdims=True), 1)
+    np.fill_diagonal(wrong, 0)
+    most = max(STRIKING, float(wrong.max()))
 
     def draw(axes: Axes) -> None:
-        axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=most)
+        # Rare mistakes are to be seen too.
+        axes.imshow(wrong, cmap="Oranges", norm=PowerNorm(0.5, vmin=0, vmax=most))
         axes.grid(visible=False)
-        names = [_plain(shortened(name, NAME)) for name in classes]
         if len(classes) > NAMED:
             axes.set_xticks([])
             axes.set_yticks([])
@@ -179,11 +197,28 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> bytes:
             for i, row in enumerate(matrix):
                 for j, count in enumerate(row):
                     if count:
-                        colour = "white" if wrong[i][j] > DARK * most else "black"
+                        colour = "white" if wrong[i][j] > DARK**2 * most else "black"
                         shade = 0.45 if i == j else 1
                         axes.text(j, i, str(count), ha="center", va="center", fontsize=8, color=colour, alpha=shade)
 
     return _figure("Test images by truth and prediction", draw, size=(side, side))
+
+
+def calibration(among: Sequence[Mapping[str, Any]]) -> bytes:
+    """Accuracy by probability: of images of equal probability as many should be right."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 100], [0, 100], color="grey", linestyle=":", linewidth=1)
+        for one in among:
+            at, bounds = (100 * one["probability"], 100 * one["accuracy"]), interval(one["accuracy"], one["images"])
+            axes.vlines(at[0], 100 * bounds[0], 100 * bounds[1], color=TEST, linewidth=1)
+            axes.plot(*at, "o", color=TEST, markersize=4)
+            axes.annotate(f"{one['images']:,}", at, (-5, 4), textcoords="offset points", ha="right", fontsize=8)
+        axes.set_xlim(-2, 102)
+        axes.set_ylim(-2, 105)
+        axes.set_xlabel("probability of the prediction (%)")
+
+    return _figure("Test images rightly classified (%)", draw)
 
 
 def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
@@ -192,13 +227,12 @@ def overlay(runs: Mapping[str, Rows], column: str, title: str) -> bytes:
     named = set(runs if len(runs) <= COLOURS else highest[:HIGHEST])
 
     def draw(axes: Axes) -> None:
+        axes.set_prop_cycle(LOOKS)
         lows = []
         for name, rows in runs.items():
             # matplotlib leaves a label out that begins with `_`.
             label = _plain(f"./{name}" if name.startswith("_") else name)
-            look: Any = (
-                {"label": label, "linewidth": 1.3} if name in named else {"color": "lightgrey", "linewidth": 0.8}
-            )
+            look: Any = {"label": label, "linewidth": 1.3} if name in named else {"color": "#999999", "linewidth": 0.8}
             axes.plot(rows.column("epoch"), [100 * value for value in rows.column(column)], **look)
             lows.append(_low(rows.column(column)))
         axes.set_ylim(min(lows), None)
@@ -211,19 +245,13 @@ def _plain(name: str) -> str:
     return printable(name).replace("$", r"\$")
 
 
-def _fonts() -> list[str]:
-    """matplotlib's own font, then those of `FONTS` that are installed."""
-    installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in FONTS if name in installed)]
-
-
 def _mark_best(axes: Axes, rows: Rows) -> None:
     axes.axvline(rows.best_epoch, color="grey", linestyle=":", linewidth=1, label=f"best: epoch {rows.best_epoch}")
 
 
 def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> bytes:
     # A letter of no font at all is drawn as a box, and needs no warning on the terminal.
-    with rc_context({**STYLE, "font.family": _fonts()}), warnings.catch_warnings():
+    with rc_context({**STYLE, "font.family": families()}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
@@ -232,7 +260,7 @@ def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> by
             # A single epoch makes no line.
             if np.isfinite(np.asarray(line.get_ydata(), float)).sum() == 1:
                 line.set_marker("o")
-        axes.set_title(title, fontsize=11)
+        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=11)
         if not axes.get_xlabel():
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -73,6 +73,7 @@ def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
             "accuracy": 0.5,
             "balanced_accuracy": 0.5,
             "macro_f1": 0.75,
+            "calibration_error": 0.1,
             "classes": classes,
             "confusion_matrix": [[3, 0]] * 2,
         }
@@ -89,10 +90,11 @@ def test_of_many_classes_the_most_frequent_mistakes_are_told(capsys):
     matrix[3, 20], matrix[20, 3], matrix[26, 0], matrix[1, 2] = 7, 1200, 7, 1
     classes = [{"class": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "images": 5000} for name in names]
     report = {"split": "test", "images": 1, "loss": 1.0, "accuracy": 1.0, "balanced_accuracy": 0.25, "macro_f1": 0.5}
-    report["classes"] = classes
+    report |= {"calibration_error": 0.125, "classes": classes}
     _print({**report, "top_5_accuracy": 0.75, "confusion_matrix": matrix.tolist()})
     text = capsys.readouterr().out
     assert "accuracy 100.00 %, top-5 accuracy 75.00 %, balanced accuracy 25.00 %, macro F1 50.00 %\n" in text
+    assert "\ncalibration error 12.50 %\n\nclass" in text
     assert text.endswith(
         "\n\nmost frequent mistakes (all counts: --json)\n"
         "class     predicted  images\n"
@@ -154,10 +156,11 @@ def test_text(cnntrain, trained):
     report = json.loads(cnntrain("eval", trained, "--json").out)
     outcome = cnntrain("eval", trained)
     assert outcome.code == 0
-    title, _, columns, *lines = outcome.out.splitlines()
+    title, calibration, _, columns, *lines = outcome.out.splitlines()
     words = [f"{name.replace('_', ' ')} {100 * report[name]:.2f} %" for name in ("accuracy", "balanced_accuracy")]
     words += [f"macro F1 {100 * report['macro_f1']:.2f} %"]
     assert title == f"test: 359 images, loss {report['loss']:.4f}, {', '.join(words)}"
+    assert calibration == f"calibration error {100 * report['calibration_error']:.2f} %"
     assert columns.split() == ["class", "precision", "recall", "F1", "images"]
     assert [line.replace(" %", "").split() for line in lines[:10]] == [
         [one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"])]
@@ -302,7 +305,7 @@ def test_mistakes_are_told_by_file(cnntrain, of_folder):
     assert cnntrain("report", run).code == 0
     page = (run / "report.html").read_text()
     worst = sorted(report["mistakes"], key=lambda one: -one["probability"])[:36]
-    assert re.findall("<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td><td>(.*?) %</td></tr>", page)[: len(worst)] == [
+    assert re.findall(f"<tr>{3 * '<td class=.text.>(.*?)</td>'}<td>(.*?) %</td></tr>", page) == [
         (one["path"], one["class"], one["predicted"], f"{100 * one['probability']:.1f}") for one in worst
     ]
 

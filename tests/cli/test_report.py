@@ -17,16 +17,20 @@ import torch
 from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.stats import binomtest
 
 from cnntrain.app import evaluate, mistakes
 from cnntrain.app.evaluate import report_on
-from cnntrain.app.report import _mistakes, _swapped, _unpredicted, _worst
+from cnntrain.app.mistakes import caption, drawn, surest
+from cnntrain.app.report import _swapped, _unpredicted
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
-from cnntrain.reports.page import Page, render
+from cnntrain.reports.fonts import font_for
+from cnntrain.reports.page import CAPTIONS, Page, render
 from cnntrain.reports.rows import Rows
 
 PLOTS = {"accuracy", "loss", "gap", "learning_rate", "confusion", "mistakes", "filters", "gradients", "weights"}
+PLOTS |= {"evidence", "calibration"}
 
 
 @pytest.fixture
@@ -59,9 +63,13 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
     report = json.loads(cnntrain("eval", run, "--json").out)
     assert cnntrain("report", run).code == 0
     page, best = html.unescape((run / "report.html").read_text()), summary["best"]
+    found = binomtest(round(359 * best["test_accuracy"]), 359).proportion_ci(method="wilson")
     assert dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page)) == {
         "test accuracy": f"{100 * best['test_accuracy']:.2f} %",
+        "test accuracy, 95 % interval": " to ".join(f"{100 * bound:.2f} %" for bound in (found.low, found.high)),
+        "mistakes": f"{len(report['mistakes'])} of 359",
         "balanced test accuracy": f"{100 * report['balanced_accuracy']:.2f} %",
+        "calibration error": f"{100 * report['calibration_error']:.2f} %",
         "validation accuracy": f"{100 * best['validation_accuracy']:.2f} %",
         "balanced validation accuracy": f"{100 * best['validation_balanced_accuracy']:.2f} %",
         "best epoch": "2 of 3, by validation accuracy",
@@ -72,10 +80,20 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
         "device": summary["device"],
     }
     text = summary["verdict"]["text"]
-    assert f'<p class="verdict">All 3 epochs are done. {text[0].upper()}{text[1:]}.</p>' in page
+    text = re.sub("`(.*?)`", r"<code>\1</code>", f"{text[0].upper()}{text[1:]}")
+    assert f'<p class="verdict">All 3 epochs are done. {text}.</p>' in page
     assert re.findall(f"<tr><td>(.*?)</td>{3 * '<td>(.*?) %</td>'}<td>(.*?)</td></tr>", page) == [
         (one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"]))
         for one in report["classes"]
+    ]
+    accepted = re.findall("<tr><td>(\\d+) %</td><td>(\\d+)</td><td>(.*?)</td></tr>", page)
+    assert accepted == [
+        (
+            f"{100 * one['at_least']:.0f}",
+            str(one["images"]),
+            "-" if one["accuracy"] is None else f"{100 * one['accuracy']:.2f} %",
+        )
+        for one in report["accepted"]
     ]
     assert f"<pre>{(run / 'config.yaml').read_text()}</pre>" in page
     assert (run / "log.txt").read_text().endswith(f"\nreport: {run / 'report.html'}\n")
@@ -85,14 +103,37 @@ def test_pictures_have_their_captions_and_counts_have_commas():
     drawn = {"loss": b"1", "gap": b"2", "weights": b"3"}
     row = {"class": "a", "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 12345}
     text = render(Page("title", "verdict", {}, drawn, [row], "config", "command"))
-    found = re.findall(r'<figure id="(.*?)">\s*<img .*?alt="(.*?)">\s*<figcaption>(.*?)<', text)
-    assert [(name, said.split()[0]) for name, said, _ in found] == [
+    found = re.findall(r'<figure id="(.*?)">\s*<img .*?>\s*<figcaption>(.*?)<', text)
+    assert [(name, said.split()[0]) for name, said in found] == [
         ("loss", "Where"),
         ("gap", "How"),
         ("weights", "If"),
     ]
-    assert all(said == caption for _, said, caption in found)
+    alternatives = re.findall('<img .*?alt="(.*?)">', text)
+    assert alternatives == ["loss", "gap", "weights"], "who hears the page hears the caption once"
     assert "<td>a</td><td>50.00 %</td><td>25.00 %</td><td>75.00 %</td><td>12,345</td>" in text
+
+
+def test_what_stands_in_backticks_is_code_and_nothing_else_is_markup():
+    text = render(Page("title", "Try `<b>` or `l2`, not <i>.", {}, {}, [], "c", "c", remarks=["Set `x`."]))
+    assert '<p class="verdict">Try <code>&lt;b&gt;</code> or <code>l2</code>, not &lt;i&gt;.</p>' in text
+    assert "<li>Set <code>x</code>.</li>" in text
+
+
+def test_the_page_is_in_the_order_of_what_is_asked():
+    drawn = dict.fromkeys(reversed(CAPTIONS), b"1")
+    row = {"class": "a", "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 1}
+    sure = [{"at_least": 0.9, "images": 1234, "accuracy": 0.5}, {"at_least": 0.99, "images": 0, "accuracy": None}]
+    text = render(Page("t", "v", {}, drawn, [row], "c", "c", confusions=[("a", "b", 1)], accepted=sure))
+    found = [head or name for head, name in re.findall('<h2>(.*?)</h2>|<figure id="(.*?)">', text)]
+    assert found == [
+        *("What does it get wrong?", "mistakes", "evidence", "confusion", "The most frequent mistakes"),
+        *("Test images by class", "How far can its probabilities be trusted?", "calibration"),
+        *("If only sure predictions are taken", "How was it trained?", "accuracy", "loss", "gap", "learning_rate"),
+        *("filters", "gradients", "weights", "To train it again", "Config"),
+    ]
+    assert "<tr><td>90 %</td><td>1,234</td><td>50.00 %</td></tr>" in text
+    assert "<tr><td>99 %</td><td>0</td><td>-</td></tr>" in text
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):
@@ -456,6 +497,44 @@ def test_images_are_enlarged_and_stand_row_by_row():
         np.testing.assert_array_equal(place, wanted.repeat(18, 0).repeat(18, 1))
 
 
+def test_names_in_other_scripts_are_drawn_with_their_letters():
+    assert font_for("Größe \u0441\u043e\u0431\u0430\u043a\u0430", 12).getname()[0] == "DejaVu Sans"
+    image = np.zeros((1, 1, 2, 2), np.float32)
+    sheets = {name: pictures.grid(image, 1, [name]) for name in ("ß", "\u0434", "\u03b1", "\ue123")}
+    # The last one is no character of any font, and all such look alike.
+    assert len(set(sheets.values())) == 4 and pictures.grid(image, 1, ["\ue124"]) == sheets["\ue123"]
+
+
+def test_few_images_take_no_more_room_than_they_need():
+    images = np.zeros((2, 1, 8, 8), np.float32)
+    assert pictures.grid(images, 6) == pictures.grid(images, 2)
+
+
+def test_long_names_are_shortened_below_mistakes():
+    assert caption({"class": "a name of many letters", "predicted": "x"}) == "a nam...tters\npredicted x"
+
+
+def test_what_speaks_for_each_side_is_laid_over_the_image():
+    images = np.full((2, 1, 1, 3), 0.5, np.float32)
+    maps = np.array([[[2.0, 0.0, -1.0]], [[0.0, 0.0, 0.0]]])
+    sheet = np.asarray(Image.open(io.BytesIO(pictures.explained(images, maps, 2, ["a", "b"]))))
+    # Each image, of three squares of 24 pixels, is followed by its map after a gap of 6.
+    shown = [sheet[6 + 12, 6 + 78 * number + 12 + 24 * place].astype(int) for number in range(4) for place in range(3)]
+    grey = [128] * 3
+    assert all(abs(pixel - grey).max() <= 1 for pixel in [*shown[:3], *shown[6:]])
+    strong, none, weak = shown[3:6]
+    np.testing.assert_allclose(strong / 255, 0.25 * 0.5 + 0.75 * np.array(pictures.ORANGE), atol=0.01)
+    assert abs(none - grey).max() <= 1
+    np.testing.assert_allclose(weak / 255, 0.625 * 0.5 + 0.375 * np.array(pictures.BLUE), atol=0.01)
+
+
+def test_weights_have_the_colour_of_their_sign():
+    shades = pictures.diverging(np.array([[[1.0, 0.5, 0.0, -0.5, -1.0]]]))
+    orange, blue, white = np.array(pictures.ORANGE), np.array(pictures.BLUE), np.ones(3)
+    wanted = [orange, (orange + white) / 2, white, (blue + white) / 2, blue]
+    np.testing.assert_allclose(shades[0, :, 0].T, wanted)
+
+
 def test_each_image_has_its_own_caption():
     images = np.zeros((2, 1, 8, 8), np.float32)
     one, other, both = (
@@ -468,19 +547,21 @@ def test_each_image_has_its_own_caption():
 
 
 def test_the_worst_mistakes_are_those_of_which_the_network_was_surest():
-    def drawn(images, probabilities):
-        return _mistakes(images, _worst(["cat", "dog"], images, probabilities.log()))
+    def sheet_of(images, probabilities):
+        found = mistakes.mistakes(["cat", "dog"], images, *mistakes.likeliest(probabilities.log()))
+        return drawn(surest(found, 36), images, 6)
 
     probabilities = torch.tensor([[0.6, 0.4], [0.2, 0.8], [0.9, 0.1], [0.3, 0.7]])
     pixels = np.arange(4, dtype=np.uint8).repeat(4).reshape(4, 1, 2, 2) * 60
     captions = ["cat\npredicted dog\n80.0 %", "cat\npredicted dog\n70.0 %", "dog\npredicted cat\n60.0 %"]
-    assert drawn(Images(pixels, np.array([1, 0, 0, 0])), probabilities) == {
-        "mistakes": pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)
-    }
+    sheet = sheet_of(Images(pixels, np.array([1, 0, 0, 0])), probabilities)
+    assert sheet == pictures.grid(pixels[[1, 3, 0]] / 255, 6, captions)
     many = Images(pixels[:1].repeat(50, 0), np.ones(50, np.int64))
-    [sheet] = drawn(many, probabilities[2:3].expand(50, 2)).values()
+    sheet = sheet_of(many, probabilities[2:3].expand(50, 2))
     assert sheet == pictures.grid(many.pixels[:36] / 255, 6, ["dog\npredicted cat\n90.0 %"] * 36)
-    assert drawn(Images(pixels[1:2], np.array([1])), probabilities[1:2]) == {}
+
+
+COLUMNS = [f"{name}_{what}" for name in ("sample", "validation", "test") for what in ("accuracy", "loss")]
 
 
 def of_epochs(*rates):
@@ -564,6 +645,35 @@ def test_curves_are_of_the_columns_that_they_are_named_after(monkeypatch):
     assert axes_of(monkeypatch, lambda: plots.curves(Rows(metrics, [])))[1].get_yscale() == "linear"
 
 
+def test_powers_have_plain_numbers(monkeypatch):
+    def labels(*losses):
+        rows = [
+            {"epoch": epoch, "learning_rate": 0.1, "best": "true", **dict.fromkeys(COLUMNS, loss)}
+            for epoch, loss in enumerate(losses, 1)
+        ]
+        axes = axes_of(monkeypatch, lambda: plots.curves(Rows(rows, [])))[1]
+        axes.figure.canvas.draw()
+        low, high = axes.get_ylim()
+        ticks = zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        return [label.get_text() for at, label in ticks if low <= at <= high]
+
+    assert labels(2.0, 0.04) == ["0.05", "0.1", "0.2", "0.5", "1", "2"]
+    assert labels(10.0, 0.0001) == ["0.0001", "0.001", "0.01", "0.1", "1", "10"]
+    assert all("$" not in text for text in labels(2.31, 2.29))
+
+
+def test_how_sure_and_how_right_is_drawn_with_its_interval(monkeypatch):
+    among = [{"images": 3, "probability": 0.4, "accuracy": 0.0}, {"images": 1234, "probability": 0.9, "accuracy": 0.8}]
+    [axes] = axes_of(monkeypatch, lambda: plots.calibration(among))
+    points = [line.get_xydata().tolist()[0] for line in axes.get_lines()[1:]]
+    np.testing.assert_allclose(points, [[40, 0], [90, 80]])
+    assert [text.get_text() for text in axes.texts] == ["3", "1,234"]
+    ends = [bar.get_segments()[0][:, 1].tolist() for bar in axes.collections]
+    for end, (right, count) in zip(ends, ((0, 3), (987, 1234)), strict=True):
+        found = binomtest(right, count).proportion_ci(method="wilson")
+        np.testing.assert_allclose(end, [100 * found.low, 100 * found.high], rtol=1e-3, atol=1e-9)
+
+
 def test_norms_are_drawn_layer_by_layer(monkeypatch):
     diagnostics = [
         {"epoch": epoch, "layer": f"{layer}_dense", "weight_norm": 10 * epoch + layer, "gradient_norm": layer + epoch}
@@ -583,7 +693,7 @@ def test_norms_are_drawn_layer_by_layer(monkeypatch):
 
 def test_the_confusion_matrix_has_truth_in_rows_and_colours_mistakes(monkeypatch):
     [axes] = axes_of(monkeypatch, lambda: plots.confusion([[5, 1, 0], [0, 7, 2], [3, 0, 9]], ["a", "b", "c"]))
-    assert axes.get_images()[0].get_array().tolist() == [[0, 1, 0], [0, 0, 2], [3, 0, 0]]
+    np.testing.assert_allclose(axes.get_images()[0].get_array(), [[0, 1 / 6, 0], [0, 0, 2 / 9], [3 / 12, 0, 0]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "truth")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     counts = {text.get_position(): text.get_text() for text in axes.texts}
@@ -601,7 +711,7 @@ def test_of_many_classes_the_matrix_has_no_names_and_the_page_a_table(monkeypatc
     pairs = [("a", "<b>", 1234)]
     text = render(Page("title", "verdict", {}, {}, [], "config", "command", confusions=pairs))
     assert "<h2>The most frequent mistakes</h2>" in text
-    assert "<tr><td>a</td><td>&lt;b&gt;</td><td>1,234</td></tr>" in text
+    assert '<tr><td class="text">a</td><td class="text">&lt;b&gt;</td><td>1,234</td></tr>' in text
     assert "most frequent" not in render(Page("title", "verdict", {}, {}, [], "config", "command"))
 
 

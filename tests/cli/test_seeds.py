@@ -412,6 +412,11 @@ def labels_of_test(run):
     return own_images(model, "test", Folders.standard(None), Silent()).labels
 
 
+def probabilities_of_test(run):
+    model = load_model(run, Where(device="cpu"))
+    return model.logits(own_images(model, "test", Folders.standard(None), Silent())).softmax(1)
+
+
 def test_ensemble(cnntrain, tiny, here):
     assert cnntrain("train", tiny, "--seeds", "0-2", "-q").code == 0
     runs = [f"runs/tiny/seed-{n}" for n in range(3)]
@@ -427,6 +432,12 @@ def test_ensemble(cnntrain, tiny, here):
     labels = labels_of_test(here / runs[0])
     assert all(str(labels[one["index"]]) == one["class"] != one["predicted"] for one in result["mistakes"])
     assert len(result["mistakes"]) == result["wrong"]
+    sure = torch.stack([probabilities_of_test(here / run) for run in runs]).mean(0)
+    names = json.loads(cnntrain("eval", runs[0], "--json").out)["classes"]
+    classes = [row["class"] for row in names]
+    for one in result["mistakes"]:
+        wanted = sure[one["index"], classes.index(one["predicted"])].item()
+        assert one["probability"] == pytest.approx(wanted, rel=1e-5)
     # A shell may leave a glob as it is.
     assert "images wrong" in cnntrain("ensemble", *runs).out == cnntrain("ensemble", "runs/tiny/seed-*").out
     assert cnntrain("compare", "runs/tiny/seed-[01]").out == cnntrain("compare", *runs[:2]).out
@@ -457,7 +468,10 @@ def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here):
         assert result["accuracy"] == pytest.approx(1 - len(wrong) / 359)
         alone = (said.argmax(2) == test.labels).mean(1)
         assert result["alone"] == {str(path): pytest.approx(share) for path, share in zip(paths, alone, strict=True)}
-        captions = [f"{test.labels[index]}\npredicted {voted[index]}" for index in wrong]
+        sure = said.mean(0)[np.arange(359), voted]
+        # The surest first; of equally sure ones, as they come.
+        wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+        captions = [f"{test.labels[i]}\npredicted {voted[i]}\n{100 * sure[i]:.1f} %" for i in wrong]
         assert (here / "x.png").read_bytes() == grid(test.pixels[wrong] / np.float32(255), 11, captions)
     text = cnntrain("ensemble", *paths, "--picture", "x.png", "--vote", "mean").out.splitlines()
     assert text[:3] == [f"{100 * share:.2f} %  {path}" for path, share in zip(paths, alone, strict=True)]

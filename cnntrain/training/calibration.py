@@ -1,0 +1,75 @@
+"""How far a network's probabilities can be trusted: of the images of which it is 90 % sure, 90 % should be right.
+
+Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Intervals of equal width in 0..1, as many as in the paper.
+INTERVALS = 15
+# How sure a network may be asked to be.
+SURE = (0.5, 0.8, 0.9, 0.95, 0.99)
+# Standard errors within which 95 % of all measurements lie.
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The images whose prediction has a probability in the same interval: how many, its mean, how many are right.
+
+    `probability` and `accuracy` are in 0..1.
+    """
+
+    images: int
+    probability: float
+    accuracy: float
+
+
+def intervals(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[Interval]:
+    """The intervals that have images, from the least sure to the surest.
+
+    `probability` is that of each image's prediction, in 0..1; both have the shape (images,).
+    """
+    number = np.minimum((probability * INTERVALS).astype(int), INTERVALS - 1)
+    found = (number == one for one in np.unique(number))
+    return [
+        Interval(int(own.sum()), float(probability[own].mean(dtype=np.float64)), float(is_right[own].mean()))
+        for own in found
+    ]
+
+
+def calibration_error(among: Sequence[Interval]) -> float:
+    """The expected calibration error: the mean over all images of |accuracy - probability| of their interval."""
+    images = sum(one.images for one in among)
+    return sum(one.images * abs(one.accuracy - one.probability) for one in among) / images
+
+
+def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """If only predictions of a probability of `at_least` so much are taken: of how many `images`, and their `accuracy`.
+
+    There is no accuracy where there are no such images.
+    """
+    taken = ((least, is_right[probability >= least]) for least in SURE)
+    return [
+        {"at_least": least, "images": len(right), "accuracy": float(right.mean()) if len(right) else None}
+        for least, right in taken
+    ]
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Between what, in 0..1, a share measured on `count` images lies with a confidence of 95 %.
+
+    That of E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, which does not
+    take 0 of 3 for a certain 0.
+    """
+    middle, weight = share + Z**2 / (2 * count), 1 + Z**2 / count
+    half = Z * sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    return max(0.0, (middle - half) / weight), min(1.0, (middle + half) / weight)
