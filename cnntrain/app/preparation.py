@@ -91,7 +91,7 @@ def _sample(splits: Splits, seed: int) -> Images:
 
 def _on_disk(dataset: Dataset, folders: Folders) -> Dataset:
     def stored(images: Images | None) -> Images | None:
-        return images and spilled(images, folders.cache)
+        return images and spilled(images, folders)
 
-    train = spilled(dataset.train, folders.cache)
+    train = spilled(dataset.train, folders)
     return Dataset(dataset.classes, train, stored(dataset.validation), stored(dataset.test))

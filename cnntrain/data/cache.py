@@ -11,16 +11,17 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cnntrain import atomic
-from cnntrain.data.images import DIGEST_BYTES, Images, OnDisk
+from cnntrain.data.images import DIGEST_BYTES, Folders, Images, OnDisk, Reporter
 from cnntrain.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = "cnntrain pixels 2"
+# After so many seconds it is told why nothing happens.
+PATIENCE = 2
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class Older:
 Write = Callable[[Path, Older | None], Content]
 
 
-def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
+def entry(cache: Path, family: str, key: str, write: Write, reporter: Reporter) -> OnDisk:
     """The entry of that key, made by `write` if it is not there whole.
 
-    Of a family, as of one folder of images, only the newest entry is kept. Processes that ask at
-    once wait for the first. Raises `DataError` where the cache can't be written to, and the content's `failure`, after
-    what could be made is kept for the next time.
+    Of a family, as of one folder of images, only the newest entry is kept. Processes that ask at once wait for the
+    first, which `reporter` tells. Raises `DataError` where the cache can't be written to, and the content's `failure`,
+    after what could be made is kept for the next time.
     """
     if getattr(current_process(), "_inheriting", False):
         # One of the processes that decode for the script, which holds the lock, is importing it, and has come to here.
@@ -73,7 +76,7 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
     place = cache / "pixels" / f"{_short(family)}-{_short(key)}"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.parent / f".{_short(family)}.lock"):
+        with _locked(place.parent / f".{_short(family)}.lock", reporter):
             found = _open(place)
             if found is None:
                 return _make(place, write)
@@ -88,7 +91,21 @@ def entry(cache: Path, family: str, key: str, write: Write) -> OnDisk:
         ) from error
 
 
-def spilled(images: Images, cache: Path) -> Images:
+@contextmanager
+def _locked(path: Path, reporter: Reporter) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        reporter.say("waiting for another process, which prepares the same images")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def spilled(images: Images, folders: Folders) -> Images:
     """The same images on disk."""
     import numpy as np
 
@@ -103,7 +120,7 @@ def spilled(images: Images, cache: Path) -> Images:
 
     # The same bytes are other images in another shape.
     key = f"{images.fingerprint} {images.pixels.shape}"
-    return replace(images, pixels=entry(cache, images.fingerprint, key, write))
+    return replace(images, pixels=entry(folders.cache, images.fingerprint, key, write, folders.reporter))
 
 
 def _short(name: str) -> str:

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.where import Where
+from cnntrain.data import cache
 from cnntrain.data.cache import check_room, spilled
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.preprocess import Preprocessing
@@ -350,7 +352,7 @@ def test_room_is_asked_for_before_anything_is_decoded(tmp_path, monkeypatch):
 def test_figures_of_images_on_disk_are_those_in_memory(tmp_path):
     paths = np.array([f"{number}.png" for number in range(30)], dtype=object)
     images = Images(RANDOM.random((30, 2, 3, 3), dtype=np.float32), np.arange(30) % 3, paths)
-    stored = spilled(images, tmp_path)
+    stored = spilled(images, Folders(None, tmp_path))
     assert np.array_equal(stored.pixels[:], images.pixels)
     assert stored.fingerprint == images.fingerprint
     assert Preprocessing.of(stored, normalize=True) == Preprocessing.of(images, normalize=True)
@@ -458,8 +460,25 @@ def test_a_worker_that_dies_is_reported(folder):
 def test_the_same_bytes_in_another_shape_are_other_images(tmp_path):
     square = Images(np.arange(640, dtype=np.uint8).reshape(10, 1, 8, 8), np.zeros(10, np.int64))
     oblong = Images(square.pixels.reshape(10, 1, 4, 16), square.labels)
-    shapes = [spilled(images, tmp_path).pixels.shape for images in (square, oblong, square)]
+    shapes = [spilled(images, Folders(None, tmp_path)).pixels.shape for images in (square, oblong, square)]
     assert shapes == [(10, 1, 8, 8), (10, 1, 4, 16), (10, 1, 8, 8)]
+
+
+def test_who_waits_for_another_process_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "PATIENCE", 0.05)
+    images, told = Images(np.arange(64, dtype=np.uint8).reshape(1, 1, 8, 8), np.zeros(1, np.int64)), Told()
+    folders = Folders(None, tmp_path, told)
+    spilled(images, folders)
+    assert told.all == []
+    [lock] = (tmp_path / "pixels").glob(".*.lock")
+    held = FileLock(lock)
+    held.acquire()
+    told.say = lambda line: (told.all.append(line), held.release())
+    assert np.array_equal(spilled(images, folders).pixels[:], images.pixels)
+    assert told.all == ["waiting for another process, which prepares the same images"]
+    # It was given back.
+    with FileLock(lock, timeout=0):
+        pass
 
 
 def test_two_lists_of_one_folder_are_kept_both(tmp_path):

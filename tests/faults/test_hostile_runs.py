@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cnntrain.app.display import Silent
 from cnntrain.config.schema import Config
 from cnntrain.data import cache
 from cnntrain.data.sources.pictures import open_picture
@@ -83,7 +84,7 @@ def test_a_cache_entry_of_objects_is_not_opened(tmp_path):
         return cache.Content((2, 1, 4, 1), "|O", np.zeros((2, 16), np.uint8))
 
     with pytest.raises(DataError, match="can't be read back"):
-        cache.entry(tmp_path, "family", "key", write)
+        cache.entry(tmp_path, "family", "key", write, Silent())
 
 
 def test_no_picture_within_another_kind_of_file(tmp_path):

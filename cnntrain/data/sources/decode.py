@@ -79,7 +79,7 @@ def decoded(
         work = [whole.part(start, each) for start in range(0, len(paths), each)]
         return _decode(file, work, marks, reporter)
 
-    return entry(cache, family, json.dumps([family, listing]), write)
+    return entry(cache, family, json.dumps([family, listing]), write, reporter)
 
 
 @dataclass(frozen=True)
