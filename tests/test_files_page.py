@@ -58,7 +58,7 @@ def test_what_eval_prints(cnntrain, trained):
         ("ensemble", Ensemble, {"picture", "probability"}),
         ("verify", Verification, {"claims"}),
         ("compare", Comparison, set()),
-        ("doctor", Examination, {"what", "fix", "sound"}),
+        ("doctor", Examination, {"what", "fix", "sound", "runs"}),
         ("probe", Probed, set()),
     ],
 )

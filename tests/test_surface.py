@@ -124,7 +124,7 @@ COMMANDS = {
     "eval": "CHECKPOINT --data --split --fail-under --data-dir --device --plugin --quiet/-q --json",
     "predict": "CHECKPOINT INPUTS... --top-k --invert --format --device --plugin --quiet/-q",
     "report": "RUN --data-dir --device --plugin --quiet/-q",
-    "doctor": "RUN --plugin --json",
+    "doctor": "RUN... --plugin --json",
     "compare": "RUN... --picture --json",
     "verify": "CONFIG... --seeds --jobs --data-dir --device --plugin --quiet/-q --json",
     "ensemble": "RUN... --vote --picture --data-dir --device --plugin --quiet/-q --json",

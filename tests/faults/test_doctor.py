@@ -41,6 +41,20 @@ def test_a_sound_run(cnntrain, run):
     }
 
 
+def test_several_runs(cnntrain, run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "b run")
+    outcome = cnntrain("doctor", run, other)
+    assert (outcome.code, outcome.out) == (0, "".join(cnntrain("doctor", one).out for one in (run, other)))
+    assert cnntrain("doctor", tmp_path / "? run").out == outcome.out
+    (other / "metrics.csv").unlink()
+    outcome = cnntrain("doctor", run, other)
+    assert outcome.out == "".join(cnntrain("doctor", one).out for one in (run, other))
+    assert (outcome.code, outcome.err) == (2, "error: 1 of 2 runs: 1 problem\n")
+    outcome = cnntrain("doctor", run, other, "--json")
+    alone = [json.loads(cnntrain("doctor", one, "--json").out) for one in (run, other)]
+    assert (outcome.code, json.loads(outcome.out)) == (2, {"runs": alone})
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
