@@ -8,7 +8,6 @@ Shapes: an image is (channels, height, width), its map (height, width).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -32,23 +31,23 @@ def evidence(model: Model, image: Array, predicted: int, truth: int) -> NDArray[
     That is by how much the logarithm of p(predicted) / p(truth) falls where the pixel is covered with the mean colour
     of the image: the mean over all squares that cover it.
     """
-    squares = list(_squares(*image.shape[1:]))
-    asked = image[None].repeat(1 + len(squares), 0)
-    for covered, (rows, columns) in zip(asked[1:], squares, strict=True):
+    places = squares(*image.shape[1:])
+    asked = image[None].repeat(1 + len(places), 0)
+    for covered, (rows, columns) in zip(asked[1:], places, strict=True):
         covered[:, rows, columns] = image.mean((1, 2), keepdims=True)
     logits = model.logits(Images(asked, np.zeros(len(asked), np.int64)))
     whole, *odds = (logits[:, predicted] - logits[:, truth]).tolist()
     total, count = np.zeros((2, *image.shape[1:]))
-    for (rows, columns), without in zip(squares, odds, strict=True):
+    for (rows, columns), without in zip(places, odds, strict=True):
         total[rows, columns] += whole - without
         count[rows, columns] += 1
     return np.asarray(total / count)
 
 
-def _squares(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+def squares(height: int, width: int) -> list[tuple[slice, slice]]:
     """Rows and columns of squares that together cover all of an image, each pixel at least once."""
     side = max(1, round(SIDE * max(height, width)))
-    yield from product(_parts(height, side), _parts(width, side))
+    return list(product(_parts(height, side), _parts(width, side)))
 
 
 def _parts(length: int, side: int) -> list[slice]:

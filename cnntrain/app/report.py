@@ -12,7 +12,7 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import report_on
-from cnntrain.app.evidence import evidence
+from cnntrain.app.evidence import evidence, squares
 from cnntrain.app.mistakes import caption, drawn, likeliest, mistakes, shown, surest
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
@@ -34,8 +34,10 @@ from cnntrain.training.rows import BALANCED, in_words
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
 MISTAKES, MISTAKE_COLUMNS = 36, 6
-# So many of them are explained, side by side.
-EXPLAINED, EXPLAINED_COLUMNS = 12, 3
+# So many of them are explained, side by side; of slow networks and few test images fewer, but some in any case.
+EXPLAINED, EXPLAINED_COLUMNS, SOME = 12, 3, 3
+# What explains them asks the network this many times as often as all test images do, at most.
+TRIES = 2
 # So many pairs of classes that are taken for each other stand beside the matrix.
 FREQUENT = 10
 FILTERS, FILTER_COLUMNS = 64, 10
@@ -137,7 +139,8 @@ def _mistakes(model: Model, test: Images, worst: list[dict[str, Any]], display: 
 
 def _explained(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> bytes:
     """The first mistakes, each beside what in it speaks for which class."""
-    some = worst[:EXPLAINED]
+    tries = len(squares(*model.preprocessing.shape[1:]))
+    some = worst[: min(EXPLAINED, max(SOME, TRIES * len(test) // tries))]
     maps = []
     for number, one in enumerate(some):
         display.progress(number, len(some), "mistakes explained")

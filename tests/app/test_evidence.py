@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnntrain.app.evidence import _squares, evidence
+from cnntrain.app.evidence import evidence, squares
 from cnntrain.app.model import Model
 from cnntrain.config.load import from_resolved
 from cnntrain.data.preprocess import Preprocessing
@@ -22,9 +22,9 @@ def model_of(shape, weights, mean=0.0, std=1.0):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (8, 8), (28, 28), (31, 17), (100, 30)])
-def test_squares_cover_all_of_an_image(height, width):
+def testsquares_cover_all_of_an_image(height, width):
     count = np.zeros((height, width), int)
-    for rows, columns in _squares(height, width):
+    for rows, columns in squares(height, width):
         count[rows, columns] += 1
         assert 0 <= rows.start < height and 0 <= columns.start < width
     assert count.min() >= 1

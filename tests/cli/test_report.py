@@ -10,6 +10,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import binomtest
 
-from cnntrain.app import evaluate, mistakes
+from cnntrain.app import evaluate, mistakes, report
+from cnntrain.app.display import Silent
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.mistakes import caption, drawn, surest
-from cnntrain.app.report import _swapped, _unpredicted
+from cnntrain.app.report import _explained, _swapped, _unpredicted
 from cnntrain.data.images import Images
 from cnntrain.reports import pictures, plots
 from cnntrain.reports.fonts import font_for
@@ -134,6 +136,18 @@ def test_the_page_is_in_the_order_of_what_is_asked():
     ]
     assert "<tr><td>90 %</td><td>1,234</td><td>50.00 %</td></tr>" in text
     assert "<tr><td>99 %</td><td>0</td><td>-</td></tr>" in text
+
+
+@pytest.mark.parametrize(("images", "explained"), [(10, 3), (300, 9), (5000, 12)])
+def test_few_test_images_are_not_outdone_by_their_explanation(monkeypatch, images, explained):
+    """Images of 8x8 pixels are covered 64 times."""
+    asked = []
+    monkeypatch.setattr(report, "evidence", lambda *_: asked.append(1) or np.zeros((8, 8)))
+    test = Images(np.zeros((images, 1, 8, 8), np.uint8), np.zeros(images, np.int64))
+    model = SimpleNamespace(classes=["a", "b"], preprocessing=SimpleNamespace(shape=(1, 8, 8)))
+    wrong = [{"index": number % images, "class": "a", "predicted": "b", "probability": 0.5} for number in range(36)]
+    _explained(model, test, wrong, Silent())
+    assert len(asked) == explained
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):
