@@ -57,7 +57,7 @@ def test_what_eval_prints(cnntrain, trained):
     [
         ("ensemble", Ensemble, {"picture", "probability"}),
         ("verify", Verification, {"claims"}),
-        ("compare", Comparison, set()),
+        ("compare", Comparison, {"runs", "mean", "standard_error"}),
         ("doctor", Examination, {"what", "fix", "sound", "runs"}),
         ("probe", Probed, set()),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from cnntrain.config.document import read
@@ -24,12 +26,22 @@ FIGURES = ("epochs", "parameters", "seconds", "device")
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """Means of the accuracies of `runs` of one config and several seeds, and the standard errors of these, in 0..1."""
+
+    runs: list[str]
+    mean: dict[str, float]
+    standard_error: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """For each run: the config values in which they differ, by dotted path, and final figures (accuracies in 0..1).
 
     `best_first` has them by `monitor`, the validation figure that all of them monitor, or by accuracy. `unlike` are the
     splits, validation or test, of which the runs had other images. Where it is `trained_unlike`, runs were trained on
-    other images though their configs ask for the same. `unfinished` runs are left out.
+    other images though their configs ask for the same. `over_seeds` has the means of runs that differ only in their
+    seeds. `unfinished` runs are left out.
     """
 
     differences: dict[str, dict[str, Any]]
@@ -38,6 +50,7 @@ class Comparison:
     best_first: list[str]
     unlike: list[str]
     trained_unlike: bool
+    over_seeds: list[OverSeeds]
     unfinished: list[str]
 
 
@@ -77,7 +90,23 @@ def compare_runs(runs: Sequence[Path]) -> Comparison:
     ]
     monitor = shared[0] if shared else ACCURACY
     best_first = sorted(best, key=lambda run: -figure_of(best[run], monitor))
-    return Comparison(differences, figures, monitor, best_first, unlike, trained_unlike, unfinished)
+    over_seeds = _over_seeds(configs, {run: figures[run] for run in best_first})
+    return Comparison(differences, figures, monitor, best_first, unlike, trained_unlike, over_seeds, unfinished)
+
+
+def _over_seeds(configs: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]]) -> list[OverSeeds]:
+    alike: dict[str, list[str]] = {}
+    for run in figures:
+        alike.setdefault(str({**configs[run], "seed": None}), []).append(run)
+    groups = [runs for runs in alike.values() if len({configs[run]["seed"] for run in runs}) > 1]
+    return [_averaged(runs, [figures[run] for run in runs]) for runs in groups]
+
+
+def _averaged(runs: list[str], rows: list[dict[str, Any]]) -> OverSeeds:
+    columns = {name: [row[name] for row in rows] for name in rows[0] if name.endswith("_accuracy")}
+    whole = {name: values for name, values in columns.items() if None not in values}
+    errors = {name: stdev(values) / math.sqrt(len(values)) for name, values in whole.items()}
+    return OverSeeds(runs, {name: mean(values) for name, values in whole.items()}, errors)
 
 
 def _are_trained_unlike(configs: dict[str, dict[str, Any]], summaries: dict[str, dict[str, Any]]) -> bool:

@@ -16,7 +16,7 @@ from cnntrain.text import loss, printable
 from cnntrain.training.rows import LOSS
 
 if TYPE_CHECKING:
-    from cnntrain.app.compare import Comparison
+    from cnntrain.app.compare import Comparison, OverSeeds
 
 # Of a SHA-256, as many digits as tell two of them apart.
 SHOWN = 12
@@ -59,6 +59,21 @@ def _print(found: Comparison) -> None:
     else:
         rows = [["", *keys], *([name, *(_cell(key, values[name][key]) for key in keys)] for name in found.best_first)]
     typer.echo(table(rows))
+    if found.over_seeds:
+        _print_means(found.over_seeds)
+
+
+def _print_means(groups: list[OverSeeds]) -> None:
+    names = list(dict.fromkeys(name for one in groups for name in one.mean))
+    rows = [
+        [
+            f"{one.runs[0]} and {len(one.runs) - 1} more",
+            *(f"{100 * one.mean[n]:.2f} +- {percent(one.standard_error[n])}" if n in one.mean else "-" for n in names),
+        ]
+        for one in groups
+    ]
+    typer.echo("\nmeans of runs that differ only in their seeds, and the standard errors of these")
+    typer.echo(f"{table([['', *names], *rows])}\n")
 
 
 def _cell(key: str, value: Any) -> str:

@@ -423,6 +423,43 @@ def test_compare(cnntrain, run, tiny, tmp_path, monkeypatch):
     assert (outcome.code, outcome.err) == (2, f"error: {tmp_path}: not a finished run: it has no `summary.json`\n")
 
 
+def test_runs_that_differ_in_their_seeds_alone_are_averaged(cnntrain, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    summary, config = json.loads((run / "summary.json").read_text()), (run / "config.yaml").read_text()
+    accuracies = {
+        ("a", 0): (0.5, 0.6),
+        ("a", 1): (0.6, 0.8),
+        ("a", 2): (0.7, 0.7),
+        ("b", 0): (0.9, 0.9),
+        ("c", 0): (0, 0),
+    }
+    accuracies["b", 3] = (0.8, 1.0)
+    for (name, seed), (test, validation) in accuracies.items():
+        copy = shutil.copytree(run, tmp_path / f"{name}-{seed}")
+        best = {**summary["best"], "test_accuracy": test, "validation_accuracy": validation}
+        (copy / "summary.json").write_text(json.dumps({**summary, "seed": seed, "best": best}))
+        changed = config.replace("seed: 0", f"seed: {seed}", 1).replace("filters: 8", f"filters: {ord(name)}")
+        (copy / "config.yaml").write_text(changed)
+    # A copy of a run is no other seed.
+    shutil.copytree(tmp_path / "c-0", tmp_path / "c-again")
+    names = [f"{name}-{seed}" for name, seed in accuracies] + ["c-again"]
+    outcome = cnntrain("compare", *names, "--json")
+    b, a = json.loads(outcome.out)["over_seeds"]
+    assert (a["runs"], b["runs"]) == (["a-1", "a-2", "a-0"], ["b-3", "b-0"]), "the best first"
+    assert a["mean"] == {"test_accuracy": pytest.approx(0.6), "validation_accuracy": pytest.approx(0.7)}
+    assert a["standard_error"]["test_accuracy"] == pytest.approx(0.1 / 3**0.5)
+    assert b["standard_error"]["validation_accuracy"] == pytest.approx(0.05)
+    text = cnntrain("compare", *names).out
+    assert text.split("\n\n")[1].splitlines() == [
+        "means of runs that differ only in their seeds, and the standard errors of these",
+        "                  test_accuracy  validation_accuracy",
+        "b-3 and 1 more  85.00 +- 5.00 %      95.00 +- 5.00 %",
+        "a-1 and 2 more  60.00 +- 5.77 %      70.00 +- 5.77 %",
+    ]
+    assert "over_seeds" in json.loads(cnntrain("compare", "c-0", "c-again", "--json").out)
+    assert "means" not in cnntrain("compare", "c-0", "c-again").out
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 @pytest.mark.parametrize("command", ["compare", "ensemble"])
 def test_what_is_found_is_printed_though_it_can_not_be_drawn(cnntrain, run, tmp_path, command, options, monkeypatch):
