@@ -122,7 +122,7 @@ COMMANDS = {
     "train": "[CONFIG [KEY=VALUE]...] --resume --force --run-dir --data-dir --seeds --jobs --device --devices --plugin "
     "--quiet/-q --json",
     "eval": "CHECKPOINT --data --split --fail-under --data-dir --device --plugin --quiet/-q --json",
-    "predict": "CHECKPOINT INPUTS... --top-k --invert --format --device --plugin --quiet/-q",
+    "predict": "CHECKPOINT INPUTS... --top-k --invert --format --evidence --device --plugin --quiet/-q",
     "report": "RUN --data-dir --device --plugin --quiet/-q",
     "doctor": "RUN... --plugin --json",
     "compare": "RUN... --picture --json",

@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from cnntrain.app.display import Display, Silent
+from cnntrain.app.evidence import evidence
+from cnntrain.app.mistakes import NAME
 from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.convert import CHANNELS
@@ -18,8 +21,12 @@ from cnntrain.data.images import Images
 from cnntrain.data.sources.pictures import fitted, kinds_of, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
 from cnntrain.files import matching
+from cnntrain.reports.pictures import explained
+from cnntrain.text import shortened
 
 BATCH = 256
+# So many images are explained at most, side by side.
+EXPLAINED, COLUMNS = 36, 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Failure:
 
 
 def predict_images(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Model,
     inputs: str | Path | Sequence[str | Path],
     where: Where,
     top_k: int = 1,
@@ -49,17 +56,40 @@ def predict_images(
 ) -> Iterator[Prediction | Failure]:
     """Classify image files, the images in folders, and what globs match; `-` reads paths from stdin.
 
-    `invert` is for dark marks on a light ground, where the network learned light on dark; what is transparent is
-    taken for light then.
+    A network that `load_model` gave stays where it is, whatever `where` says. `invert` is for dark marks on a light
+    ground, where the network learned light on dark; what is transparent is taken for light then.
     """
     if top_k < 1:
         raise UsageError(f"`top_k` is how many of the most likely classes are asked for, at least 1, not {top_k}")
     texts = [str(inputs)] if isinstance(inputs, str | Path) else [*map(str, inputs)]
-    model = load_model(checkpoint, where, display)
+    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
         raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
     display = display or Silent()
     return _in_batches(model, _expand(texts, display), top_k, invert, display)
+
+
+def drawn_evidence(
+    checkpoint: str | Path | Model,
+    predictions: Sequence[Prediction],
+    where: Where,
+    invert: bool = False,
+    display: Display | None = None,
+) -> bytes:
+    """A PNG of the images of some predictions, at least one, each beside what in it speaks for the likeliest class.
+
+    And what speaks for the next one: the map is `evidence` of the first against the second.
+    """
+    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, where, display)
+    some, tell = predictions[:EXPLAINED], (display or Silent()).progress
+    stored = _stored([_pixels(Path(one.path), model, _ground(invert), Counter()) for one in some], invert)
+    maps, captions = [], []
+    for done, (image, answer) in enumerate(zip(stored, _likeliest(model, stored, 2), strict=True)):
+        tell(done, len(some), "images explained")
+        maps.append(evidence(model, image, *(model.classes.index(name) for name in answer[0])))
+        first, second = (f"{shortened(name, NAME)}: {100 * value:.1f} %" for name, value in zip(*answer, strict=True))
+        captions.append(f"{first}\n{second}")
+    return explained(stored / np.float32(255), np.stack(maps), COLUMNS, captions)
 
 
 def _in_batches(
@@ -109,10 +139,10 @@ def _predict(
     failures: dict[Path, Failure] = {}
     for path in paths:
         try:
-            read[path] = _pixels(path, model, "white" if invert else "black", conversions)
+            read[path] = _pixels(path, model, _ground(invert), conversions)
         except DataError as error:
             failures[path] = Failure(str(path), str(error))
-    answers = dict(zip(read, _answers(model, list(read.values()), top_k, invert), strict=True)) if read else {}
+    answers = dict(zip(read, _likeliest(model, _stored([*read.values()], invert), top_k), strict=True)) if read else {}
     for path in paths:
         yield failures[path] if path in failures else Prediction(str(path), *answers[path])
 
@@ -131,10 +161,20 @@ def _pixels(path: Path, model: Model, ground: str, conversions: Counter[str]) ->
     return np.atleast_3d(array).transpose(2, 0, 1)
 
 
-def _answers(model: Model, pixels: list[np.ndarray], top_k: int, invert: bool) -> list[tuple[list[str], list[float]]]:
+def _ground(invert: bool) -> Literal["white", "black"]:
+    return "white" if invert else "black"
+
+
+def _stored(pixels: Sequence[np.ndarray], invert: bool) -> np.ndarray:
+    """Images as the network was trained on, light where that was light: (batch, channels, height, width)."""
     stored = np.stack(pixels)
     if invert:
         stored[:, :3] = 255 - stored[:, :3]
+    return stored
+
+
+def _likeliest(model: Model, stored: np.ndarray, top_k: int) -> list[tuple[list[str], list[float]]]:
+    """Each image's most likely classes, and their probabilities."""
     probabilities = model.logits(Images(stored, np.zeros(len(stored), np.int64))).softmax(1)
     best = probabilities.topk(min(top_k, len(model.classes)))
     rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)

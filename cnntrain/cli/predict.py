@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cnntrain.cli.options import Device, Plugins, Quiet
+from cnntrain import atomic
+from cnntrain.cli.options import Device, Picture, Plugins, Quiet
 from cnntrain.cli.output import print_json
 from cnntrain.text import printable
 
@@ -30,6 +31,12 @@ def run(
         Literal["table", "csv", "jsonl"] | None,
         typer.Option("--format", help="table on a terminal, else csv.", show_default=False),
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        Picture(
+            help="Draw what in the first 36 images speaks for the likeliest class (orange), and for the next (blue)."
+        ),
+    ] = None,
     device: Device = "auto",
     plugins: Plugins = None,
     quiet: Quiet = False,
@@ -37,23 +44,28 @@ def run(
     """Classify images; exits with 1 when some could not be read, after all others are classified."""
     import sys
 
-    from cnntrain.app.predict import Failure, predict_images
+    from cnntrain.app.predict import Failure, drawn_evidence, predict_images
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
     failures: list[Failure] = []
+    classified: list[Prediction] = []
 
     def readable(items: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
         for item in items:
             if isinstance(item, Failure):
                 failures.append(item)
             else:
+                if evidence:
+                    classified.append(item)
                 yield item
 
     chosen = output or ("table" if sys.stdout.isatty() else "csv")
     with Terminal(quiet, is_shared=chosen != "table" and sys.stdout.isatty()) as display:
         where = Where(device=device, plugins=plugins or [])
         _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
+        if evidence and classified:
+            atomic.write(evidence, drawn_evidence(checkpoint, classified, where, invert, display))
     for failure in failures:
         typer.echo(f"error: {printable(failure.reason)}", err=True)
     if failures:

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from cnntrain.app.evidence import evidence
 from cnntrain.app.model import load_model
-from cnntrain.app.predict import _pixels
+from cnntrain.app.predict import _pixels, drawn_evidence, predict_images
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders, Images
 from cnntrain.data.sources import idx
+from cnntrain.reports.pictures import explained
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +317,38 @@ def test_hidden_folders_are_not_looked_into(cnntrain, trained, digits, tmp_path)
     shutil.copytree(digits, tmp_path / ".shown" / "in")
     shutil.copytree(digits, tmp_path / ".shown" / "in" / ".thumbnails")
     assert len(rows(cnntrain("predict", trained, tmp_path / ".shown").out)) == 30
+
+
+@pytest.mark.parametrize("options", [[], ["--invert"]])
+def test_what_speaks_for_a_class_is_drawn(cnntrain, trained, digits, tmp_path, options):
+    """The same as from what is in memory: for the likeliest class, against the next one."""
+    picture = tmp_path / "why.png"
+    outcome = cnntrain("predict", trained, digits, tmp_path / "nothing.png", *options, "--evidence", picture)
+    assert (outcome.code, outcome.out) == (1, cnntrain("predict", trained, digits, *options).out)
+    model = load_model(trained, Where(device="cpu"))
+    paths = sorted(digits.iterdir())
+    pixels = np.stack([np.asarray(Image.open(path))[None] for path in paths])
+    pixels = 255 - pixels if options else pixels
+    best = model.logits(Images(pixels, np.zeros(30, np.int64))).softmax(1).topk(2)
+    maps = [evidence(model, image, *pair) for image, pair in zip(pixels, best.indices.tolist(), strict=True)]
+    captions = [
+        "\n".join(f"{name}: {100 * value:.1f} %" for name, value in zip(names, values, strict=True))
+        for names, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    assert picture.read_bytes() == explained(pixels / np.float32(255), np.stack(maps), 3, captions)
+
+
+def test_where_nothing_is_read_nothing_is_drawn(cnntrain, trained, tmp_path):
+    picture = tmp_path / "why.png"
+    assert cnntrain("predict", trained, tmp_path / "nothing.png", "--evidence", picture).code == 1
+    assert not picture.exists()
+    outcome = cnntrain("predict", trained, tmp_path / "nothing.png", "--evidence", tmp_path / "why.jpg")
+    assert outcome.code == 2 and "pictures are PNG files" in outcome.err
+
+
+def test_a_network_in_memory_is_not_loaded_again(trained, digits, monkeypatch):
+    where = Where(device="cpu")
+    model, expected = load_model(trained, where), list(predict_images(trained, digits, where, top_k=2))
+    monkeypatch.delattr("cnntrain.app.predict.load_model")
+    assert list(predict_images(model, digits, where, top_k=2)) == expected
+    assert drawn_evidence(model, expected[:1], where).startswith(b"\x89PNG")
