@@ -54,7 +54,7 @@ class Comparison:
     unfinished: list[str]
 
 
-def compare_runs(runs: Sequence[Path]) -> Comparison:
+def compare_runs(runs: Sequence[str | Path]) -> Comparison:
     """Compare finished runs."""
     found = {str(run): read_summary(run) for run in runs}
     summaries = {run: summary for run, summary in found.items() if summary is not None}

@@ -36,7 +36,7 @@ class Ensemble:
     mistakes: list[dict[str, Any]]
 
 
-def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | None = None) -> Ensemble:
+def ensemble(runs: Sequence[str | Path], vote: Vote, where: Where, display: Display | None = None) -> Ensemble:
     """Ask the networks of several runs about the test images of the first one's data.
 
     `plurality` counts one vote a network, and a tie goes to the class with the largest mean
@@ -62,7 +62,7 @@ def ensemble(runs: Sequence[Path], vote: Vote, where: Where, display: Display | 
 
 def drawn_mistakes(found: Ensemble, where: Where) -> bytes:
     """A PNG of images that the vote gets wrong, at least one, those of which the networks are surest first."""
-    first = load_model(Path(next(iter(found.alone))), where)
+    first = load_model(next(iter(found.alone)), where)
     # Once more, which is quick, so that who does not draw need not keep the images.
     test = own_images(first, "test", Folders.standard(where.data_dir, Silent()), Silent())
     return drawn(surest(found.mistakes, DRAWN), test, COLUMNS)
@@ -80,14 +80,14 @@ def decide(probabilities: torch.Tensor, vote: Vote) -> torch.Tensor:
     return (votes + mean / 2).argmax(1)
 
 
-def _check_different(runs: Sequence[Path]) -> None:
+def _check_different(runs: Sequence[str | Path]) -> None:
     files = [checkpoint.file_of(run).resolve() for run in runs]
     twice = next((run for run, file in zip(runs, files, strict=True) if files.count(file) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice}: is named twice, and would have two votes")
 
 
-def _check_same(models: Sequence[Model], runs: Sequence[Path]) -> None:
+def _check_same(models: Sequence[Model], runs: Sequence[str | Path]) -> None:
     tested = models[0].data.get("test")
     for model, path in zip(models, runs, strict=True):
         is_same_test = tested is not None and model.data.get("test") == tested

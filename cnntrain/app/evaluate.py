@@ -28,7 +28,7 @@ from cnntrain.training.evaluate import score
 
 
 def evaluate_checkpoint(
-    path: Path, where: Where, data: str | None = None, split: SplitName = "test", display: Display | None = None
+    path: str | Path, where: Where, data: str | None = None, split: SplitName = "test", display: Display | None = None
 ) -> dict[str, Any]:
     """Loss and accuracy; precision, recall and F1 by class and over all classes; the confusion matrix (rows: truth).
 

@@ -45,9 +45,9 @@ FILTERS, FILTER_COLUMNS = 64, 10
 MOST = 99.5
 
 
-def report_run(run_dir: Path, where: Where, display: Display | None = None) -> Path:
+def report_run(run_dir: str | Path, where: Where, display: Display | None = None) -> Path:
     """Draw `plots/*.png` and `report.html` of a finished run into its directory; gives the page's path."""
-    display = display or Silent()
+    run_dir, display = Path(run_dir), display or Silent()
     with closing(RunDirectory.open(run_dir)) as directory:
         summary = read_summary(run_dir)
         if summary is None:

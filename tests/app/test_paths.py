@@ -12,6 +12,8 @@ from cnntrain.app.export import export
 from cnntrain.app.model import load_model
 from cnntrain.app.predict import predict_images
 from cnntrain.app.probe import probe_checkpoint
+from cnntrain.app.report import report_run
+from cnntrain.app.seeds.train import train_seeds
 from cnntrain.app.show import layer_table
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.verify import verify
@@ -61,8 +63,10 @@ def test_what_writes(tiny, tmp_path):
     run = str(tmp_path / "run")
     assert train_run(config, run, CPU)["run_dir"] == run
     assert resume_run(run, ["training.epochs=2"], CPU)["epochs"] == 2
+    assert report_run(run, CPU) == tmp_path / "run" / "report.html"
     assert export(run, "npz", f"{tmp_path}/out.npz") == tmp_path / "out.npz"
     assert export(run, "safetensors") == tmp_path / "run" / "best.safetensors"
+    assert [one["seed"] for one in train_seeds(config, [0], f"{tmp_path}/seeds", CPU, 1)] == [0]
     (verified,) = verify("tiny", config, None, str(tmp_path / "tiny"), CPU, 1)
     assert verified.passed
 

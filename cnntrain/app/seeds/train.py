@@ -29,7 +29,7 @@ from cnntrain.run.summary import read_summary
 
 
 def train_seeds(
-    config: Config, seeds: Sequence[int], root: Path, where: Where, jobs: int, display: Display | None = None
+    config: Config, seeds: Sequence[int], root: str | Path, where: Where, jobs: int, display: Display | None = None
 ) -> list[dict[str, Any]]:
     """Train one run a seed into `root/seed-<n>`, `jobs` at once; gives their summaries in the order of `seeds`.
 
@@ -37,6 +37,7 @@ def train_seeds(
     takes as its seed, and where a run there has another config or other plugins, `DataError` where it had other data or
     began with other weights; when a run fails the others go on, and then `CnntrainError` is raised.
     """
+    root = Path(root)
     if not all(seed in SEEDS for seed in seeds):
         raise UsageError(f"a seed is a whole number from 0 to {SEEDS.stop - 1:,}")
     if root.exists() and not root.is_dir():
