@@ -119,8 +119,9 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     that are predicted; F1 is 2 * precision * recall / (precision + recall). Where there are many classes,
     `top_5_accuracy` is how often the true one is among the likeliest five.
 
-    `calibration` is how often the network is right, by how sure it is, and `calibration_error` the mean difference;
-    `accepted` what would be left, and right, if only predictions of a certain probability were taken.
+    `mean_probability` is that of the predictions, `calibration` how often the network is right, by how sure it is, and
+    `calibration_error` the mean difference between these; `accepted` is what would be left, and right, if only
+    predictions of a certain probability were taken.
 
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
@@ -154,6 +155,7 @@ def _sureness(truth: Any, logits: torch.Tensor) -> dict[str, Any]:
     is_right = predictions == np.asarray(truth)
     among = intervals(probability, is_right)
     return {
+        "mean_probability": float(probability.mean(dtype=np.float64)),
         "calibration_error": calibration_error(among),
         "calibration": [asdict(one) for one in among],
         "accepted": accepted(probability, is_right),

@@ -215,6 +215,7 @@ def _figures(summary: dict[str, Any], monitor: str, judged: dict[str, Any]) -> d
         "mistakes": f"{judged['wrong']:,} of {judged['tested']:,}",
         "balanced test accuracy": percent(judged["balanced_accuracy"]),
         **({"top-5 test accuracy": percent(judged["top_5_accuracy"])} if "top_5_accuracy" in judged else {}),
+        "mean probability of predictions": percent(judged["mean_probability"]),
         "calibration error": percent(judged["calibration_error"]),
         "validation accuracy": percent(best["validation_accuracy"]),
         **({"balanced validation accuracy": percent(balanced)} if balanced is not None else {}),

@@ -54,6 +54,7 @@ def _print(report: dict[str, Any]) -> None:
     if "top_5_accuracy" in report:
         typer.echo(f", top-5 accuracy {percent(report['top_5_accuracy'])}", nl=False)
     typer.echo(f", balanced accuracy {percent(report['balanced_accuracy'])}, macro F1 {percent(report['macro_f1'])}")
+    typer.echo(f"mean probability {percent(report['mean_probability'])}, ", nl=False)
     typer.echo(f"calibration error {percent(report['calibration_error'])}\n")
     rows = [("class", "precision", "recall", "F1", "images")]
     for row in report["classes"]:

@@ -73,6 +73,7 @@ def test_names_are_as_wide_as_a_terminal_shows_them(capsys):
             "accuracy": 0.5,
             "balanced_accuracy": 0.5,
             "macro_f1": 0.75,
+            "mean_probability": 0.8,
             "calibration_error": 0.1,
             "classes": classes,
             "confusion_matrix": [[3, 0]] * 2,
@@ -90,11 +91,11 @@ def test_of_many_classes_the_most_frequent_mistakes_are_told(capsys):
     matrix[3, 20], matrix[20, 3], matrix[26, 0], matrix[1, 2] = 7, 1200, 7, 1
     classes = [{"class": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "images": 5000} for name in names]
     report = {"split": "test", "images": 1, "loss": 1.0, "accuracy": 1.0, "balanced_accuracy": 0.25, "macro_f1": 0.5}
-    report |= {"calibration_error": 0.125, "classes": classes}
+    report |= {"mean_probability": 0.75, "calibration_error": 0.125, "classes": classes}
     _print({**report, "top_5_accuracy": 0.75, "confusion_matrix": matrix.tolist()})
     text = capsys.readouterr().out
     assert "accuracy 100.00 %, top-5 accuracy 75.00 %, balanced accuracy 25.00 %, macro F1 50.00 %\n" in text
-    assert "\ncalibration error 12.50 %\n\nclass" in text
+    assert "\nmean probability 75.00 %, calibration error 12.50 %\n\nclass" in text
     assert text.endswith(
         "\n\nmost frequent mistakes (all counts: --json)\n"
         "class     predicted  images\n"
@@ -136,6 +137,12 @@ def test_counts_as_scikit_learn_does():
     )
 
 
+def test_how_sure_it_is_on_the_whole():
+    logits = torch.randn(50, 4, generator=torch.manual_seed(0))
+    said = report_on(list("abcd"), np.zeros(50, np.int64), logits)
+    assert said["mean_probability"] == pytest.approx(logits.double().softmax(1).max(1).values.mean().item(), rel=1e-6)
+
+
 def test_whether_the_true_class_is_among_the_likeliest_five_as_scikit_learn_does():
     truth, logits = np.arange(27).repeat(9), torch.randn(243, 27, generator=torch.manual_seed(0))
     wanted = top_k_accuracy_score(truth, logits.numpy(), k=5)
@@ -160,7 +167,8 @@ def test_text(cnntrain, trained):
     words = [f"{name.replace('_', ' ')} {100 * report[name]:.2f} %" for name in ("accuracy", "balanced_accuracy")]
     words += [f"macro F1 {100 * report['macro_f1']:.2f} %"]
     assert title == f"test: 359 images, loss {report['loss']:.4f}, {', '.join(words)}"
-    assert calibration == f"calibration error {100 * report['calibration_error']:.2f} %"
+    names = ("mean_probability", "calibration_error")
+    assert calibration == ", ".join(f"{name.replace('_', ' ')} {100 * report[name]:.2f} %" for name in names)
     assert columns.split() == ["class", "precision", "recall", "F1", "images"]
     assert [line.replace(" %", "").split() for line in lines[:10]] == [
         [one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"])]

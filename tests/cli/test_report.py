@@ -71,6 +71,7 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
         "test accuracy, 95 % interval": " to ".join(f"{100 * bound:.2f} %" for bound in (found.low, found.high)),
         "mistakes": f"{len(report['mistakes'])} of 359",
         "balanced test accuracy": f"{100 * report['balanced_accuracy']:.2f} %",
+        "mean probability of predictions": f"{100 * report['mean_probability']:.2f} %",
         "calibration error": f"{100 * report['calibration_error']:.2f} %",
         "validation accuracy": f"{100 * best['validation_accuracy']:.2f} %",
         "balanced validation accuracy": f"{100 * best['validation_balanced_accuracy']:.2f} %",
