@@ -132,7 +132,9 @@ def test_a_rare_class_is_learned_from_balanced_epochs(cnntrain, rare, tmp_path):
     told = f"no test image is classified as 1, though 12 should be; {advice}"
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 0 and told in outcome.err
-    assert f"N{told[1:]}: balanced`, or more images of these.</li>" in (tmp_path / "run" / "report.html").read_text()
+    shown = told.replace("`", "<code>")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"N{shown[1:]}: balanced</code>, or more images of these.</li>" in page
     outcome = cnntrain("train", tmp_path / "c.yaml", "training.shuffle=balanced", "--run-dir", tmp_path / "balanced")
     assert outcome.code == 0 and "is classified as" not in outcome.err
     report = json.loads(cnntrain("eval", tmp_path / "balanced", "--json").out)
