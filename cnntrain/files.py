@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return content
+
+
+def as_paths(named: str | Path | Iterable[str | Path]) -> tuple[Path, ...]:
+    """One name, or several, as paths."""
+    return (Path(named),) if isinstance(named, str | Path) else tuple(map(Path, named))
 
 
 def matching(text: str) -> list[Path]:

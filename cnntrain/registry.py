@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -123,11 +123,11 @@ sources = Registry("data source", "folders")
 ALL = {registry.kind: registry for registry in (layers, initializers, optimizers, schedules, augmentations, sources)}
 
 
-def of_plugins() -> list[str]:
+def of_plugins(registries: Iterable[Registry] = ALL.values()) -> list[str]:
     """The names that plugins have registered."""
     return [
         name
-        for registry in ALL.values()
+        for registry in registries
         for name in registry
         if not registry[name].factory.__module__.startswith("cnntrain.")
     ]

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 # Control characters, which terminals obey; what reorders a line; halves of characters, which no encoding takes.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-# In characters.
-LINE = 100
+# In characters: a line, and a name below an image.
+LINE, BELOW = 100, 14
 
 
 def is_printable(text: str) -> bool:

@@ -90,15 +90,17 @@ def compare_runs(runs: Sequence[str | Path]) -> Comparison:
     ]
     monitor = shared[0] if shared else ACCURACY
     best_first = sorted(best, key=lambda run: -figure_of(best[run], monitor))
-    over_seeds = _over_seeds(configs, {run: figures[run] for run in best_first})
+    given = {run: (summary["changes"], summary["data"]) for run, summary in summaries.items()}
+    over_seeds = _over_seeds({run: (configs[run], *given[run]) for run in best_first}, figures)
     return Comparison(differences, figures, monitor, best_first, unlike, trained_unlike, over_seeds, unfinished)
 
 
-def _over_seeds(configs: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]]) -> list[OverSeeds]:
-    alike: dict[str, list[str]] = {}
-    for run in figures:
-        alike.setdefault(str({**configs[run], "seed": None}), []).append(run)
-    groups = [runs for runs in alike.values() if len({configs[run]["seed"] for run in runs}) > 1]
+def _over_seeds(given: dict[str, Any], figures: dict[str, dict[str, Any]]) -> list[OverSeeds]:
+    """Of runs alike in what is `given`: config, changes and data; a copy of a run is no other seed."""
+    alike: dict[str, dict[int, str]] = {}
+    for run, (config, changes, data) in given.items():
+        alike.setdefault(str(({**config, "seed": None}, changes, data)), {}).setdefault(config["seed"], run)
+    groups = [list(runs.values()) for runs in alike.values() if len(runs) > 1]
     return [_averaged(runs, [figures[run] for run in runs]) for runs in groups]
 
 

@@ -17,6 +17,7 @@ import cnntrain.training.schedules  # noqa: F401  (each of these registers its n
 from cnntrain.config.load import from_resolved, load, resolved
 from cnntrain.config.schema import Config
 from cnntrain.errors import ConfigError, UsageError
+from cnntrain.files import as_paths
 from cnntrain.registry import ALL
 from cnntrain.text import listed
 
@@ -24,7 +25,9 @@ from cnntrain.text import listed
 _imported: dict[str, str] = {}
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Config:
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), plugins: str | Path | Sequence[str | Path] = ()
+) -> Config:
     """The config at `path` with overrides applied, checked against the vocabulary and the plugins' own.
 
     Raises `ConfigError` with every problem, and `UsageError` for a plugin that can't be imported.
@@ -45,9 +48,9 @@ def _check_defaults(config: Config) -> None:
         raise UsageError(f"{said}: {error}") from error
 
 
-def import_plugins(paths: Sequence[str | Path]) -> dict[str, str]:
+def import_plugins(paths: str | Path | Sequence[str | Path]) -> dict[str, str]:
     """Import modules that register names of their own; gives each file's SHA-256."""
-    return {str(path): _import(path) for path in map(Path, paths)}
+    return {str(path): _import(path) for path in as_paths(paths)}
 
 
 def forgotten(plugins: Collection[str], named: Sequence[Path]) -> str:

@@ -13,6 +13,7 @@ from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
 from cnntrain.config.load import resolved, up_to_date
 from cnntrain.errors import CheckpointError, ConfigError, UsageError
+from cnntrain.files import as_paths
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
 from cnntrain.run.directory import as_csv, check_links, last_words
@@ -44,13 +45,13 @@ class Examination:
     notes: list[str]
 
 
-def examine(run_dir: str | Path, plugins: Sequence[str | Path] = ()) -> Examination:
+def examine(run_dir: str | Path, plugins: str | Path | Sequence[str | Path] = ()) -> Examination:
     """Examine a run directory without changing it; raises `UsageError` for a folder that is none."""
     run_dir = Path(run_dir)
     if not run_dir.is_dir() or not ((run_dir / "config.yaml").is_file() or (run_dir / "checkpoints").is_dir()):
         raise UsageError(f"{run_dir}: not a run directory: it has neither `config.yaml` nor `checkpoints`")
     check_links(run_dir)
-    run = _Run(run_dir, [*map(Path, plugins)])
+    run = _Run(run_dir, as_paths(plugins))
     writer = writer_of(run_dir)
     problems = [*run.checkpoints()]
     if writer is None:

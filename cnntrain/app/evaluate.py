@@ -23,7 +23,7 @@ from cnntrain.registry import sources
 from cnntrain.reports.confusions import READABLE
 from cnntrain.strict import did_you_mean
 from cnntrain.text import listed
-from cnntrain.training.calibration import accepted, calibration_error, intervals
+from cnntrain.training.calibration import accepted, calibration_error, intervals, mean_probability
 from cnntrain.training.evaluate import score
 
 
@@ -155,7 +155,7 @@ def _sureness(truth: Any, logits: torch.Tensor) -> dict[str, Any]:
     is_right = predictions == np.asarray(truth)
     among = intervals(probability, is_right)
     return {
-        "mean_probability": float(probability.mean(dtype=np.float64)),
+        "mean_probability": mean_probability(among),
         "calibration_error": calibration_error(among),
         "calibration": [asdict(one) for one in among],
         "accepted": accepted(probability, is_right),

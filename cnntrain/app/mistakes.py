@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from cnntrain.data.images import Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.reports.pictures import grid
-from cnntrain.text import shortened
-
-# So many characters of a class name have room below an image.
-NAME = 14
+from cnntrain.text import BELOW, shortened
 
 
 def mistakes(
@@ -37,7 +34,9 @@ def mistakes(
 
 def likeliest(logits: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """(class, probability in 0..1), by image, of what a network takes it for."""
-    probability, predicted = logits.softmax(1).max(1)
+    predicted = logits.argmax(1)
+    # Where logits are not finite, or too close for probabilities, the largest of these is of any class.
+    probability = logits.softmax(1).gather(1, predicted[:, None])[:, 0]
     return predicted.cpu().numpy(), probability.cpu().numpy()
 
 
@@ -54,7 +53,7 @@ def drawn(found: Sequence[Mapping[str, Any]], images: Images, columns: int) -> b
 
 def caption(one: Mapping[str, Any]) -> str:
     """Truth and prediction, in two short lines."""
-    return f"{shortened(one['class'], NAME)}\npredicted {shortened(one['predicted'], NAME)}"
+    return f"{shortened(one['class'], BELOW)}\npredicted {shortened(one['predicted'], BELOW)}"
 
 
 def shown(found: Sequence[Mapping[str, Any]], images: Images) -> NDArray[np.float32]:

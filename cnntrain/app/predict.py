@@ -12,8 +12,6 @@ from typing import Literal
 import numpy as np
 
 from cnntrain.app.display import Display, Silent
-from cnntrain.app.evidence import evidence
-from cnntrain.app.mistakes import NAME
 from cnntrain.app.model import Model, load_model
 from cnntrain.app.where import Where
 from cnntrain.data.convert import CHANNELS
@@ -21,8 +19,7 @@ from cnntrain.data.images import Images
 from cnntrain.data.sources.pictures import fitted, kinds_of, open_picture, pictures_in
 from cnntrain.errors import DataError, UsageError
 from cnntrain.files import matching
-from cnntrain.reports.pictures import explained
-from cnntrain.text import shortened
+from cnntrain.text import BELOW, shortened
 
 BATCH = 256
 # So many images are explained at most, side by side.
@@ -64,30 +61,30 @@ def predict_images(
     texts = [str(inputs)] if isinstance(inputs, str | Path) else [*map(str, inputs)]
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
-        raise UsageError(f"{checkpoint}: takes images of {model.preprocessing.shape[0]} channels, which no file has")
+        who = "the network" if isinstance(checkpoint, Model) else f"{checkpoint}:"
+        raise UsageError(f"{who} takes images of {model.preprocessing.shape[0]} channels, which no file has")
     display = display or Silent()
     return _in_batches(model, _expand(texts, display), top_k, invert, display)
 
 
 def drawn_evidence(
-    checkpoint: str | Path | Model,
-    predictions: Sequence[Prediction],
-    where: Where,
-    invert: bool = False,
-    display: Display | None = None,
+    model: Model, predictions: Sequence[Prediction], invert: bool = False, display: Display | None = None
 ) -> bytes:
-    """A PNG of the images of some predictions, at least one, each beside what in it speaks for the likeliest class.
+    """A PNG of the images of some predictions, at least one, each beside what in it speaks for which class.
 
-    And what speaks for the next one: the map is `evidence` of the first against the second.
+    That is `evidence` of the likeliest class against the next. Of many predictions it is the first `EXPLAINED`.
     """
-    model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, where, display)
+    # They are slow to import, and most predictions do without.
+    from cnntrain.app.evidence import evidence
+    from cnntrain.reports.pictures import explained
+
     some, tell = predictions[:EXPLAINED], (display or Silent()).progress
     stored = _stored([_pixels(Path(one.path), model, _ground(invert), Counter()) for one in some], invert)
     maps, captions = [], []
     for done, (image, answer) in enumerate(zip(stored, _likeliest(model, stored, 2), strict=True)):
         tell(done, len(some), "images explained")
         maps.append(evidence(model, image, *(model.classes.index(name) for name in answer[0])))
-        first, second = (f"{shortened(name, NAME)}: {100 * value:.1f} %" for name, value in zip(*answer, strict=True))
+        first, second = (f"{shortened(name, BELOW)}: {100 * value:.1f} %" for name, value in zip(*answer, strict=True))
         captions.append(f"{first}\n{second}")
     return explained(stored / np.float32(255), np.stack(maps), COLUMNS, captions)
 

@@ -28,7 +28,7 @@ from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
 from cnntrain.text import as_command, in_a_line, listed, printable
-from cnntrain.training.calibration import interval
+from cnntrain.training.calibration import wilson
 from cnntrain.training.rows import BALANCED, in_words
 
 # The largest class has so many times as many images as the smallest.
@@ -208,7 +208,7 @@ def _figures(summary: dict[str, Any], monitor: str, judged: dict[str, Any]) -> d
     counts = [f"{images[name]:,}" for name in ("train", "validation", "test")]
     if "expanded" in images:
         counts[0] += f", expanded to {images['expanded']:,}"
-    low, high = interval(best["test_accuracy"], images["test"])
+    low, high = wilson(best["test_accuracy"], images["test"])
     return {
         "test accuracy": percent(best["test_accuracy"]),
         "test accuracy, 95 % interval": f"{percent(low)} to {percent(high)}",

@@ -40,6 +40,16 @@ from cnntrain.training.rows import EpochResult
 # Held by the thread that trains.
 _trains = threading.RLock()
 
+
+def _let_go() -> None:
+    """In a process that was forked while another thread trained, nothing does."""
+    global _trains
+    _trains = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 # What ranks ask each other for, besides an end by a signal.
 SAVE = "save"
 
@@ -147,13 +157,14 @@ def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
 @contextmanager
 def only_thread() -> Iterator[None]:
     """Train in this thread; raises `UsageError` where another does: all draw from one generator of random numbers."""
-    if not _trains.acquire(blocking=False):
+    trains = _trains
+    if not trains.acquire(blocking=False):
         said = "another thread of this process is training, and both would draw from the same random numbers"
         raise UsageError(f"{said}; train one run after the other, or in several processes")
     try:
         yield
     finally:
-        _trains.release()
+        trains.release()
 
 
 def _heard(display: Display | None, ranks: Ranks) -> Display:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnntrain.files import as_paths
+
 
 @dataclass(frozen=True, init=False)
 class Where:
@@ -16,11 +18,11 @@ class Where:
     plugins: Sequence[Path]
 
     def __init__(
-        self, data_dir: str | Path | None = None, device: str = "auto", plugins: Sequence[str | Path] = ()
+        self, data_dir: str | Path | None = None, device: str = "auto", plugins: str | Path | Sequence[str | Path] = ()
     ) -> None:
         object.__setattr__(self, "data_dir", None if data_dir is None else Path(data_dir))
         object.__setattr__(self, "device", device)
-        object.__setattr__(self, "plugins", tuple(map(Path, plugins)))
+        object.__setattr__(self, "plugins", as_paths(plugins))
 
     def options(self) -> list[str]:
         """The same as words of a command line."""

@@ -25,11 +25,16 @@ def run(
 
     Every problem is listed with its fix. Nothing is changed.
     """
-    from cnntrain.app.doctor import as_data, examine
+    from cnntrain.app.doctor import Examination, Problem, as_data, examine
 
     examined = []
     for run_dir in runs:
-        found = examine(run_dir, plugins or [])
+        try:
+            found = examine(run_dir, plugins or [])
+        except UsageError as error:
+            if len(runs) == 1:
+                raise
+            found = Examination(str(run_dir), "can't be examined", [Problem(str(error), "leave it out")], [])
         examined.append(found)
         if not as_json:
             _print(found)

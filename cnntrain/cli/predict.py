@@ -44,32 +44,41 @@ def run(
     """Classify images; exits with 1 when some could not be read, after all others are classified."""
     import sys
 
-    from cnntrain.app.predict import Failure, drawn_evidence, predict_images
+    from cnntrain.app.model import Model, load_model
+    from cnntrain.app.predict import drawn_evidence, predict_images
     from cnntrain.app.where import Where
     from cnntrain.cli.console import Terminal
 
     failures: list[Failure] = []
     classified: list[Prediction] = []
 
-    def readable(items: Iterator[Prediction | Failure]) -> Iterator[Prediction]:
-        for item in items:
-            if isinstance(item, Failure):
-                failures.append(item)
-            else:
-                if evidence:
-                    classified.append(item)
-                yield item
-
     chosen = output or ("table" if sys.stdout.isatty() else "csv")
     with Terminal(quiet, is_shared=chosen != "table" and sys.stdout.isatty()) as display:
         where = Where(device=device, plugins=plugins or [])
-        _WRITERS[chosen](readable(predict_images(checkpoint, inputs, where, top_k, invert, display)))
-        if evidence and classified:
-            atomic.write(evidence, drawn_evidence(checkpoint, classified, where, invert, display))
+        network = load_model(checkpoint, where, display) if evidence else checkpoint
+        found = predict_images(network, inputs, where, top_k, invert, display)
+        _WRITERS[chosen](_sorted_out(found, failures, classified))
+        if evidence and isinstance(network, Model) and classified:
+            atomic.write(evidence, drawn_evidence(network, classified, invert, display))
     for failure in failures:
         typer.echo(f"error: {printable(failure.reason)}", err=True)
     if failures:
         raise typer.Exit(1)
+
+
+def _sorted_out(
+    items: Iterator[Prediction | Failure], failures: list[Failure], classified: list[Prediction]
+) -> Iterator[Prediction]:
+    """The predictions, of which the first are kept, too; failures are put aside."""
+    from cnntrain.app.predict import EXPLAINED, Failure
+
+    for item in items:
+        if isinstance(item, Failure):
+            failures.append(item)
+            continue
+        if len(classified) < EXPLAINED:
+            classified.append(item)
+        yield item
 
 
 def _write_table(predictions: Iterator[Prediction]) -> None:

@@ -36,7 +36,7 @@ def unfilled(config: Config, shape: Shape, classes: int) -> "nn.Sequential":
     """
     from cnntrain.network.undrawn import Undrawn
 
-    if not set(_names(config.network)).isdisjoint(registry.of_plugins()):
+    if not set(_names(config.network)).isdisjoint(registry.of_plugins([registry.layers])):
         return build(config, shape, classes)
     with Undrawn():
         network = _stack(config, shape, classes, Budget(), is_filled=False)

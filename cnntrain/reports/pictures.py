@@ -14,7 +14,7 @@ from cnntrain.reports.fonts import font_for
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SIDE = 72
+SIDE, LARGEST = 72, 256
 # What speaks for one side and for the other, told apart by those who see red and green alike, too.
 ORANGE, BLUE = (0.9, 0.38, 0.0), (0.0, 0.4, 0.8)
 # Under these an image keeps so much of its contrast, and of itself where they are strongest.
@@ -45,20 +45,30 @@ def grid(images: NDArray[Any], columns: int, captions: Sequence[str] = ()) -> by
 
 def diverging(values: NDArray[Any]) -> NDArray[Any]:
     """Values in -1..1, (count, height, width), as colours: white at 0, orange above, blue below."""
-    colours = np.where(values[:, None] > 0, np.reshape(ORANGE, (3, 1, 1)), np.reshape(BLUE, (3, 1, 1)))
-    share = np.abs(values)[:, None]
-    return np.asarray(1 - share + colours * share)
+    return _tinted(np.ones_like(values[:, None]), values)
 
 
 def explained(images: NDArray[Any], maps: NDArray[Any], columns: int, captions: Sequence[str]) -> bytes:
     """A grid of `images`, each beside a grey copy with a map (height, width) over it: orange above 0, blue below."""
+    step = _shrinking(*images.shape[2:])
+    shown = np.stack([_colours(image)[:, ::step, ::step] for image in images])
+    maps = np.nan_to_num(maps[:, ::step, ::step])
     strength = maps / np.abs(maps).max((1, 2), keepdims=True).clip(min=1e-12)
-    colours = np.where(strength[:, None] > 0, np.reshape(ORANGE, (3, 1, 1)), np.reshape(BLUE, (3, 1, 1)))
-    shown = np.stack([_colours(image) for image in images])
     grey = PALE + (1 - 2 * PALE) * shown.mean(1, keepdims=True)
-    share = OPACITY * np.abs(strength)[:, None]
-    pairs = np.stack([shown, grey * (1 - share) + colours * share], 1)
+    pairs = np.stack([shown, _tinted(grey, OPACITY * strength)], 1)
     return grid(pairs.reshape(-1, *pairs.shape[2:]), 2 * columns, [text for one in captions for text in (one, "")])
+
+
+def _tinted(ground: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """A ground (count, 1, height, width) under values in -1..1: orange above 0, blue below, and opaque at the ends."""
+    share = np.abs(values)[:, None]
+    colours = np.where(values[:, None] > 0, np.reshape(ORANGE, (3, 1, 1)), np.reshape(BLUE, (3, 1, 1)))
+    return np.asarray(ground * (1 - share) + colours * share)
+
+
+def _shrinking(*sides: int) -> int:
+    """By what an image is made smaller, so that nobody has to look at pictures of many megapixels."""
+    return -(-max(sides) // LARGEST)
 
 
 def _width(line: str) -> int:
@@ -73,5 +83,6 @@ def _colours(image: NDArray[Any]) -> NDArray[Any]:
 def _enlarged(image: NDArray[Any]) -> Image.Image:
     pixels = np.round(image.clip(0, 1) * 255).astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(_colours(pixels).transpose(1, 2, 0)))
+    picture = picture.reduce(_shrinking(*picture.size))
     factor = max(1, round(SIDE / max(picture.size)))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

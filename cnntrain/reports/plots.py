@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from cnntrain.reports.confusions import READABLE
 from cnntrain.reports.fonts import families
 from cnntrain.text import printable, shortened
-from cnntrain.training.calibration import interval
+from cnntrain.training.calibration import wilson
+from cnntrain.unheard import filtering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,6 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "axes.titlelocation": "left",
     # What lies below it stays in sight, and its words can be read.
     "legend.framealpha": 0.85,
     "legend.edgecolor": "none",
@@ -51,6 +50,8 @@ LOOKS: Any = cycler(linestyle=["-", "--"]) * cycler(
 CLOSE = 1e3
 # A share of a class's images that is worth the full colour, if none is larger.
 STRIKING = 0.2
+# Left of this probability, in percent, a count has no room at the left of its point.
+MARGIN = 15
 # What a letter of a class name takes beside a confusion matrix, in inches.
 LETTER = 0.08
 # Accuracies that are nowhere further from each other, in 0..1, are one curve.
@@ -210,10 +211,11 @@ def calibration(among: Sequence[Mapping[str, Any]]) -> bytes:
     def draw(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color="grey", linestyle=":", linewidth=1)
         for one in among:
-            at, bounds = (100 * one["probability"], 100 * one["accuracy"]), interval(one["accuracy"], one["images"])
+            at, bounds = (100 * one["probability"], 100 * one["accuracy"]), wilson(one["accuracy"], one["images"])
             axes.vlines(at[0], 100 * bounds[0], 100 * bounds[1], color=TEST, linewidth=1)
             axes.plot(*at, "o", color=TEST, markersize=4)
-            axes.annotate(f"{one['images']:,}", at, (-5, 4), textcoords="offset points", ha="right", fontsize=8)
+            side = ("right", -5) if at[0] > MARGIN else ("left", 5)
+            axes.annotate(f"{one['images']:,}", at, (side[1], 4), textcoords="offset points", ha=side[0], fontsize=8)
         axes.set_xlim(-2, 102)
         axes.set_ylim(-2, 105)
         axes.set_xlabel("probability of the prediction (%)")
@@ -251,8 +253,7 @@ def _mark_best(axes: Axes, rows: Rows) -> None:
 
 def _figure(title: str, draw: Any, size: tuple[float, float] = (5.2, 3.5)) -> bytes:
     # A letter of no font at all is drawn as a box, and needs no warning on the terminal.
-    with rc_context({**STYLE, "font.family": families()}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    with rc_context({**STYLE, "font.family": families()}), filtering(("ignore", UserWarning)):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,12 @@ class Interval:
 
 
 def intervals(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[Interval]:
-    """The intervals that have images, from the least sure to the surest.
+    """The intervals that have images, from the least sure to the surest, without those whose probability is no number.
 
     `probability` is that of each image's prediction, in 0..1; both have the shape (images,).
     """
+    is_number = np.isfinite(probability)
+    probability, is_right = probability[is_number], is_right[is_number]
     number = np.minimum((probability * INTERVALS).astype(int), INTERVALS - 1)
     found = (number == one for one in np.unique(number))
     return [
@@ -46,10 +48,22 @@ def intervals(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[In
     ]
 
 
+def mean_probability(among: Sequence[Interval]) -> float:
+    """Of all images' predictions; NaN where there are none."""
+    return _mean(among, [one.probability for one in among])
+
+
 def calibration_error(among: Sequence[Interval]) -> float:
-    """The expected calibration error: the mean over all images of |accuracy - probability| of their interval."""
-    images = sum(one.images for one in among)
-    return sum(one.images * abs(one.accuracy - one.probability) for one in among) / images
+    """The expected calibration error: the mean over all images of |accuracy - probability| of their interval.
+
+    NaN where there are none.
+    """
+    return _mean(among, [abs(one.accuracy - one.probability) for one in among])
+
+
+def _mean(among: Sequence[Interval], values: Sequence[float]) -> float:
+    images = [one.images for one in among]
+    return float(np.average(values, weights=images)) if images else nan
 
 
 def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dict[str, Any]]:
@@ -64,10 +78,10 @@ def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dic
     ]
 
 
-def interval(share: float, count: int) -> tuple[float, float]:
+def wilson(share: float, count: int) -> tuple[float, float]:
     """Between what, in 0..1, a share measured on `count` images lies with a confidence of 95 %.
 
-    That of E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, which does not
+    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927, which does not
     take 0 of 3 for a certain 0.
     """
     middle, weight = share + Z**2 / (2 * count), 1 + Z**2 / count

@@ -35,8 +35,10 @@ def guesses(history: Sequence[EpochResult], given: Circumstances) -> str:
     """A verdict on a network that is no better than guessing, on any images in any epoch; else nothing."""
     most = _most(history)
     last = history[-1]
-    # Initial weights may be right a little more often than by chance, but are no surer of it.
-    has_learned = last.train_accuracy > given.trained.bound and last.train_loss < given.even_loss
+    # Initial weights may be right a little more often than by chance, but are no surer of it; who is right far more
+    # often may be far too sure.
+    is_more = last.train_loss < given.even_loss or last.sample_accuracy > given.validated.bound + APART
+    has_learned = last.train_accuracy > given.trained.bound and is_more
     # During an epoch it is under dropout and augmentation: the validation images must say the same.
     if has_learned or most > given.validated.bound or _knows(history, given):
         return ""

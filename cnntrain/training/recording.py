@@ -6,7 +6,6 @@ Shapes: indices are (steps, batch), learning rates (steps, parameter groups).
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.training.step import Totals, learning_at
+from cnntrain.unheard import filtering
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -96,9 +96,8 @@ class Recording:
 def never_waiting() -> Iterator[None]:
     """Have whatever waits for the device within raise `RuntimeError`."""
     before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        # That it does not detect all of it.
-        warnings.simplefilter("ignore", UserWarning)
+    # It remarks that it does not detect all of it.
+    with filtering(("ignore", UserWarning)):
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield

@@ -22,7 +22,7 @@ def model_of(shape, weights, mean=0.0, std=1.0):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 9), (8, 8), (28, 28), (31, 17), (100, 30)])
-def testsquares_cover_all_of_an_image(height, width):
+def test_squares_cover_all_of_an_image(height, width):
     count = np.zeros((height, width), int)
     for rows, columns in squares(height, width):
         count[rows, columns] += 1

@@ -150,3 +150,18 @@ def test_what_a_layer_of_a_plugin_draws_is_drawn_again(tmp_path, keeper):
     assert torch.equal(outputs(found), outputs(expected)) and described(found) == described(expected)
     (layer,) = [module for module in found.modules() if hasattr(module, "kept")]
     assert layer.tied.weight is layer.also.weight and layer.kept.min() != layer.kept.max()
+
+
+def test_an_initializer_of_a_plugin_is_not_asked_for_weights_that_are_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.initializers, "_entries", dict(registry.initializers._entries))
+    asked = []
+
+    @registry.initializers.register("mine")
+    def mine(weight, bias, fans, /):
+        """Asks."""
+        asked.append(weight)
+
+    expected = saved(tmp_path / "x.pt", [{"conv": {"filters": 4, "init": "mine"}}, "softmax"])
+    count = len(asked)
+    assert torch.equal(outputs(load_model(tmp_path / "x.pt", CPU).network), outputs(expected))
+    assert len(asked) == count > 0

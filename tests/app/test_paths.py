@@ -75,8 +75,9 @@ def test_where_data_and_plugins_are(tiny, tmp_path):
     where = Where(data_dir=str(tmp_path), plugins=[str(tmp_path / "a.py")])
     assert where == Where(tmp_path, "auto", [tmp_path / "a.py"])
     assert (where.data_dir, list(where.plugins)) == (tmp_path, [tmp_path / "a.py"])
+    assert list(Where(plugins=str(tmp_path / "a.py")).plugins) == [tmp_path / "a.py"]
     assert Where() == Where(None, "auto", ()) and Where().data_dir is None
     assert Folders.standard(str(tmp_path)).file("tiny.yaml") == tiny
     assert layer_table(load_config(tiny), str(tmp_path)) == layer_table(load_config(tiny), tmp_path)
     with pytest.raises(UsageError, match="can't read the plugin"):
-        import_plugins([str(tmp_path / "a.py")])
+        import_plugins(str(tmp_path / "a.py"))

@@ -1,5 +1,6 @@
 """How a run is carried through: what its ranks ask each other, and what signals it may hear twice."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -58,6 +59,29 @@ def test_what_is_said_of_the_data_is_in_the_log_before_all_else(tmp_path):
     first, second, *_ = (run / "log.txt").read_text().splitlines()
     assert ".heic" in first
     assert second == f"run directory: {run}"
+
+
+def test_where_another_thread_trained_when_a_process_was_forked_it_may_train():
+    """The thread is not there any more, and what it held would be held for ever."""
+    began, end = threading.Event(), threading.Event()
+
+    def hold():
+        with training.only_thread():
+            began.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    began.wait()
+    try:
+        with pytest.raises(UsageError, match="another thread"), training.only_thread():
+            pass
+        training._let_go()
+        with training.only_thread(), training.only_thread():
+            pass
+    finally:
+        end.set()
+        thread.join()
 
 
 def test_a_second_thread_may_not_train_and_does_not_disturb_the_first(tiny, tmp_path, monkeypatch):

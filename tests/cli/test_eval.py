@@ -24,6 +24,7 @@ from sklearn.metrics import (
 from cnntrain import registry
 from cnntrain.app.configure import load_config
 from cnntrain.app.evaluate import report_on
+from cnntrain.app.mistakes import likeliest
 from cnntrain.app.model import load_model
 from cnntrain.app.where import Where
 from cnntrain.cli.evaluate import _print
@@ -135,6 +136,32 @@ def test_counts_as_scikit_learn_does():
     assert (right.accuracy, right.balanced_accuracy) == pytest.approx(
         (accuracy_score(truth, predicted), said["balanced_accuracy"])
     )
+
+
+def test_how_sure_and_how_right_it_is(cnntrain, trained):
+    report = json.loads(cnntrain("eval", trained, "--json").out)
+    model = load_model(trained, Where(device="cpu"))
+    test = splits.split(digits(Folders.standard(None)), load_config(trained / "config.yaml").data).test
+    sure, said = (part.numpy() for part in model.logits(test).softmax(1).max(1))
+    is_right = said == test.labels
+    number = np.minimum((sure * 15).astype(int), 14)
+    parts = [(number == one) for one in range(15) if (number == one).any()]
+    assert [(one["images"], one["accuracy"]) for one in report["calibration"]] == [
+        (part.sum(), pytest.approx(is_right[part].mean())) for part in parts
+    ]
+    error = sum(part.mean() * abs(is_right[part].mean() - sure[part].mean(dtype=float)) for part in parts)
+    assert report["calibration_error"] == pytest.approx(error)
+    for one in report["accepted"]:
+        taken = sure >= one["at_least"]
+        wanted = pytest.approx(is_right[taken].mean()) if taken.any() else None
+        assert (one["images"], one["accuracy"]) == (taken.sum(), wanted)
+
+
+def test_what_is_said_is_the_largest_logit_whatever_becomes_of_it():
+    logits = torch.tensor([[1e-9, 2e-9], [0.0, 1.0], [0.0, float("inf")], [3.0, 1.0]])
+    predicted, probability = likeliest(logits)
+    assert predicted.tolist() == [1, 1, 1, 0] and np.isnan(probability[2])
+    assert probability[[0, 1, 3]] == pytest.approx([0.5, 0.731, 0.881], abs=1e-3)
 
 
 def test_how_sure_it_is_on_the_whole():

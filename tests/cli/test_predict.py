@@ -338,6 +338,14 @@ def test_what_speaks_for_a_class_is_drawn(cnntrain, trained, digits, tmp_path, o
     assert picture.read_bytes() == explained(pixels / np.float32(255), np.stack(maps), 3, captions)
 
 
+def test_of_many_images_the_first_are_explained(cnntrain, trained, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("cnntrain.app.predict.EXPLAINED", 2)
+    assert cnntrain("predict", trained, digits, "--evidence", tmp_path / "many.png").code == 0
+    some = sorted(digits.iterdir())[:2]
+    assert cnntrain("predict", trained, *some, "--evidence", tmp_path / "two.png").code == 0
+    assert (tmp_path / "many.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
 def test_where_nothing_is_read_nothing_is_drawn(cnntrain, trained, tmp_path):
     picture = tmp_path / "why.png"
     assert cnntrain("predict", trained, tmp_path / "nothing.png", "--evidence", picture).code == 1
@@ -351,4 +359,4 @@ def test_a_network_in_memory_is_not_loaded_again(trained, digits, monkeypatch):
     model, expected = load_model(trained, where), list(predict_images(trained, digits, where, top_k=2))
     monkeypatch.delattr("cnntrain.app.predict.load_model")
     assert list(predict_images(model, digits, where, top_k=2)) == expected
-    assert drawn_evidence(model, expected[:1], where).startswith(b"\x89PNG")
+    assert drawn_evidence(model, expected[:1]).startswith(b"\x89PNG")

@@ -19,14 +19,15 @@ from matplotlib.cbook import STEP_LOOKUP_MAP, is_math_text
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import binomtest
+from torch import nn
 
 from cnntrain.app import evaluate, mistakes, report
 from cnntrain.app.display import Silent
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.mistakes import caption, drawn, surest
-from cnntrain.app.report import _explained, _swapped, _unpredicted
+from cnntrain.app.report import _explained, _filters, _swapped, _unpredicted
 from cnntrain.data.images import Images
-from cnntrain.reports import pictures, plots
+from cnntrain.reports import fonts, pictures, plots
 from cnntrain.reports.fonts import font_for
 from cnntrain.reports.page import CAPTIONS, Page, render
 from cnntrain.reports.rows import Rows
@@ -89,6 +90,9 @@ def test_the_page_holds_the_figures_that_the_files_hold(cnntrain, run):
         (one["class"], *(f"{100 * one[name]:.2f}" for name in ("precision", "recall", "f1")), str(one["images"]))
         for one in report["classes"]
     ]
+    names, matrix = [one["class"] for one in report["classes"]], report["confusion_matrix"]
+    frequent = re.findall(f"<tr>{2 * '<td class=.text.>(.*?)</td>'}<td>(.*?)</td></tr>", page)
+    assert frequent and all(matrix[names.index(one)][names.index(said)] == int(n) for one, said, n in frequent)
     accepted = re.findall("<tr><td>(\\d+) %</td><td>(\\d+)</td><td>(.*?)</td></tr>", page)
     assert accepted == [
         (
@@ -143,12 +147,13 @@ def test_the_page_is_in_the_order_of_what_is_asked():
 def test_few_test_images_are_not_outdone_by_their_explanation(monkeypatch, images, explained):
     """Images of 8x8 pixels are covered 64 times."""
     asked = []
-    monkeypatch.setattr(report, "evidence", lambda *_: asked.append(1) or np.zeros((8, 8)))
+    monkeypatch.setattr(report, "evidence", lambda *given: asked.append(given[2:]) or np.zeros((8, 8)))
     test = Images(np.zeros((images, 1, 8, 8), np.uint8), np.zeros(images, np.int64))
     model = SimpleNamespace(classes=["a", "b"], preprocessing=SimpleNamespace(shape=(1, 8, 8)))
     wrong = [{"index": number % images, "class": "a", "predicted": "b", "probability": 0.5} for number in range(36)]
     _explained(model, test, wrong, Silent())
-    assert len(asked) == explained
+    # For what is predicted, against what is true.
+    assert asked == [(1, 0)] * explained
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):
@@ -441,9 +446,14 @@ def test_runs_that_differ_in_their_seeds_alone_are_averaged(cnntrain, run, tmp_p
         (copy / "summary.json").write_text(json.dumps({**summary, "seed": seed, "best": best}))
         changed = config.replace("seed: 0", f"seed: {seed}", 1).replace("filters: 8", f"filters: {ord(name)}")
         (copy / "config.yaml").write_text(changed)
-    # A copy of a run is no other seed.
-    shutil.copytree(tmp_path / "c-0", tmp_path / "c-again")
-    names = [f"{name}-{seed}" for name, seed in accuracies] + ["c-again"]
+    # A copy of a run is no other seed, and what was resumed with other settings, or saw other data, no other run.
+    for name, there in (("c-0", "c-again"), ("a-0", "a-again"), ("b-0", "changed"), ("b-0", "unlike")):
+        shutil.copytree(tmp_path / name, tmp_path / there)
+    for name, keys in (("changed", {"changes": ["after epoch 1, batch 0: x=1"]}), ("unlike", {"data": {"train": "0"}})):
+        whole = json.loads((tmp_path / name / "summary.json").read_text())
+        (tmp_path / name / "summary.json").write_text(json.dumps({**whole, **keys}))
+        (tmp_path / name / "config.yaml").write_text((tmp_path / "b-3" / "config.yaml").read_text())
+    names = [f"{name}-{seed}" for name, seed in accuracies] + ["c-again", "a-again", "changed", "unlike"]
     outcome = cnntrain("compare", *names, "--json")
     b, a = json.loads(outcome.out)["over_seeds"]
     assert (a["runs"], b["runs"]) == (["a-1", "a-2", "a-0"], ["b-3", "b-0"]), "the best first"
@@ -555,6 +565,42 @@ def test_names_in_other_scripts_are_drawn_with_their_letters():
     sheets = {name: pictures.grid(image, 1, [name]) for name in ("ß", "\u0434", "\u03b1", "\ue123")}
     # The last one is no character of any font, and all such look alike.
     assert len(set(sheets.values())) == 4 and pictures.grid(image, 1, ["\ue124"]) == sheets["\ue123"]
+
+
+def test_a_font_of_the_system_stands_in_where_another_lacks_a_letter(monkeypatch):
+    known = {"one": ("one.ttf", frozenset(b"ab")), "other": ("other.ttf", frozenset(b"abc"))}
+    monkeypatch.setattr(fonts, "families", lambda: list(known))
+    monkeypatch.setattr(fonts, "_file", lambda family: known[family if family in known else "one"])
+    monkeypatch.setattr(fonts.ImageFont, "truetype", lambda path, size: (path, size))
+    chosen = [fonts.font_for(text, 9) for text in ("a b", "c a", "d")]
+    assert chosen == [("one.ttf", 9), ("other.ttf", 9), ("one.ttf", 9)]
+
+
+def test_lines_stand_below_each_other():
+    image = np.zeros((1, 1, 8, 8), np.float32)
+    one, both = (np.asarray(Image.open(io.BytesIO(pictures.grid(image, 1, [text])))) for text in ("xx", "xx\nxx"))
+    below = one.shape[0] - pictures.LINE
+    np.testing.assert_array_equal(both[below - 1 : -pictures.LINE], one[below - 1 :])
+    np.testing.assert_array_equal(both[below - 1 + pictures.LINE :], one[below - 1 :])
+
+
+def test_large_images_are_made_smaller_and_what_is_no_number_is_grey():
+    images = np.random.default_rng(0).random((2, 3, 600, 900), np.float32)
+    maps = np.full((2, 600, 900), np.nan)
+    assert Image.open(io.BytesIO(pictures.grid(images, 2))).size == (6 + 2 * 231, 150 + 12)
+    sheet = Image.open(io.BytesIO(pictures.explained(images, maps, 2, ["", ""])))
+    assert sheet.width < 4 * (pictures.LARGEST + 6) + 6
+    grey = np.asarray(sheet)[10, 6 + 225 + 6 + 5]
+    assert len(set(grey.tolist())) == 1
+
+
+def test_the_first_layer_s_weights_are_shown_by_sign_on_one_scale():
+    layer = nn.Conv2d(1, 2, 2)
+    layer.weight.data = torch.tensor([[[[1.0, 0.5], [0.0, -1.0]]], [[[0.0] * 2] * 2]])
+    drawn = _filters(SimpleNamespace(network=nn.Sequential(layer)))["filters"]
+    weights = layer.weight.detach().numpy()[:, 0]
+    scale = np.percentile(np.abs(weights), 99.5)
+    assert drawn == pictures.grid(pictures.diverging(np.clip(weights / scale, -1, 1)), 10)
 
 
 def test_few_images_take_no_more_room_than_they_need():
@@ -747,6 +793,7 @@ def test_the_confusion_matrix_has_truth_in_rows_and_colours_mistakes(monkeypatch
     [axes] = axes_of(monkeypatch, lambda: plots.confusion([[5, 1, 0], [0, 7, 2], [3, 0, 9]], ["a", "b", "c"]))
     np.testing.assert_allclose(axes.get_images()[0].get_array(), [[0, 1 / 6, 0], [0, 0, 2 / 9], [3 / 12, 0, 0]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("prediction", "truth")
+    assert axes.figure.get_suptitle() == "Test images by truth and prediction"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     counts = {text.get_position(): text.get_text() for text in axes.texts}
     assert counts == {(0, 0): "5", (1, 0): "1", (1, 1): "7", (2, 1): "2", (0, 2): "3", (2, 2): "9"}
@@ -820,7 +867,12 @@ def test_a_norm_that_is_missing_is_left_out(monkeypatch):
 def test_counts_can_be_read_on_dark_cells(monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "_figure", lambda title, draw, size: drawn.append(draw))
+    plots.confusion([[96, 4], [6, 94]], ["a", "b"])
     plots.confusion([[50, 9], [1, 40]], ["a", "b"])
+    # 4 and 6 of 100 are 0.45 and 0.55 of the full colour of a fifth, by the root.
+    axes = Figure().add_subplot()
+    drawn.pop(0)(axes)
+    assert {text.get_color() for text in axes.texts} == {"black"}
     axes = Figure().add_subplot()
     drawn[0](axes)
     assert {text.get_text(): text.get_color() for text in axes.texts} == {

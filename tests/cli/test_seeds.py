@@ -447,7 +447,7 @@ def test_ensemble(cnntrain, tiny, here):
     assert (again.code, again.err) == (2, f"error: {runs[1]}: is named twice, and would have two votes\n")
 
 
-def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here):
+def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here, monkeypatch):
     for name, saved in zip(("one", "other"), shaken(trained, 2), strict=True):
         checkpoint.save(here / name, saved)
     paths = [trained, here / "one", here / "other"]
@@ -473,6 +473,9 @@ def test_what_the_vote_gets_wrong_is_drawn(cnntrain, trained, here):
         wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
         captions = [f"{test.labels[i]}\npredicted {voted[i]}\n{100 * sure[i]:.1f} %" for i in wrong]
         assert (here / "x.png").read_bytes() == grid(test.pixels[wrong] / np.float32(255), 11, captions)
+    monkeypatch.setattr("cnntrain.app.ensemble.DRAWN", 2)
+    assert cnntrain("ensemble", *paths, "--vote", vote, "--picture", "x.png").code == 0
+    assert (here / "x.png").read_bytes() == grid(test.pixels[wrong[:2]] / np.float32(255), 11, captions[:2])
     text = cnntrain("ensemble", *paths, "--picture", "x.png", "--vote", "mean").out.splitlines()
     assert text[:3] == [f"{100 * share:.2f} %  {path}" for path, share in zip(paths, alone, strict=True)]
     accuracy = f"{100 * result['accuracy']:.2f} %  mean vote: {len(wrong)} of 359 images wrong"

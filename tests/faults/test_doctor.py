@@ -51,6 +51,9 @@ def test_several_runs(cnntrain, run, tmp_path):
     assert outcome.out == "".join(cnntrain("doctor", one).out for one in (run, other))
     assert (outcome.code, outcome.err) == (2, "error: 1 of 2 runs: 1 problem\n")
     outcome = cnntrain("doctor", run, other, "--json")
+    stray = cnntrain("doctor", run, tmp_path, other)
+    assert (stray.code, stray.err) == (2, "error: 2 of 3 runs: 2 problems\n")
+    assert "not a run directory" in stray.out and stray.out.endswith(cnntrain("doctor", other).out)
     alone = [json.loads(cnntrain("doctor", one, "--json").out) for one in (run, other)]
     assert (outcome.code, json.loads(outcome.out)) == (2, {"runs": alone})
 

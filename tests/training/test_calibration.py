@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from cnntrain.training.calibration import SURE, accepted, calibration_error, interval, intervals
+from cnntrain.training.calibration import SURE, accepted, calibration_error, intervals, mean_probability, wilson
 
 
 def test_the_expected_error_as_the_paper_has_it():
@@ -34,6 +34,14 @@ def test_who_is_too_sure_is_off_by_as_much():
     assert calibration_error(among) == 0.25
 
 
+def test_what_is_no_number_is_left_out():
+    among = intervals(np.array([np.nan, 0.5, 0.5], np.float32), np.array([True, True, False]))
+    assert [(one.images, one.probability, one.accuracy) for one in among] == [(2, 0.5, 0.5)]
+    assert mean_probability(among) == 0.5
+    nothing = intervals(np.array([np.nan], np.float32), np.array([True]))
+    assert nothing == [] and np.isnan(calibration_error(nothing)) and np.isnan(mean_probability(nothing))
+
+
 def test_what_is_left_where_only_sure_predictions_are_taken():
     probability, is_right = np.array([0.4, 0.5, 0.85, 0.95]), np.array([False, False, True, True])
     found = accepted(probability, is_right)
@@ -50,6 +58,6 @@ def test_what_is_left_where_only_sure_predictions_are_taken():
 @pytest.mark.parametrize(("right", "count"), [(0, 3), (3, 3), (1, 1), (358, 359), (9910, 10000), (5, 10)])
 def test_the_interval_of_a_share_as_scipy_has_it(right, count):
     found = binomtest(right, count).proportion_ci(method="wilson")
-    low, high = interval(right / count, count)
+    low, high = wilson(right / count, count)
     assert (low, high) == (pytest.approx(found.low, abs=1e-5), pytest.approx(found.high, abs=1e-5))
     assert 0 <= low < high <= 1

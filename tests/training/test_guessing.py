@@ -77,6 +77,11 @@ def test_who_is_right_more_often_by_chance_is_no_surer(loss, is_guess):
     assert verdict(rows, GIVEN).text.startswith("no better than guessing: ") is is_guess
 
 
+def test_who_memorizes_and_is_far_too_sure_does_not_guess():
+    rows = [replace(row, train_loss=2.9) for row in history((0.5, 0.1), (0.8, 0.1))]
+    assert verdict(rows, GIVEN).text.startswith("nothing learned but the training images: ")
+
+
 def test_where_nothing_is_known_of_classes_nothing_is_a_guess():
     assert verdict(history((0.01, 0.01))).text.startswith("underfitting: ")
 

@@ -22,15 +22,14 @@ def check_weights(init_from: str, runs: Runs, display: Display) -> None:
 
     Where no run needs weights that are gone, all are taken as they are; so are those of which nothing is known.
     """
-    begun = {run_dir: summary or _state(run_dir) for run_dir, summary in runs.items()}
+    known = {run_dir: _origin(run_dir, summary) for run_dir, summary in runs.items()}
     try:
         now = named(init_from)[1].fingerprint
     except CheckpointError as error:
-        if None in begun.values():
+        if None in known.values():
             raise
         display.say(f"{error}; runs that have begun are taken as they are")
         return
-    known = {run_dir: (state or {}).get("init_from") for run_dir, state in begun.items()}
     others = [str(run_dir) for run_dir, origin in known.items() if origin and origin.get("sha256") != now]
     if others:
         said = f"the weights of `init_from: {init_from}` have changed since this run began"
@@ -51,14 +50,15 @@ def check_plugins(imported: Mapping[str, str], runs: Runs) -> None:
         raise UsageError(f"{', '.join(others)}: {next(iter(others.values()))}; {MEND}")
 
 
-def _state(run_dir: Path) -> dict[str, Any] | None:
-    """What an unfinished run goes on from; None where it has yet to begin."""
-    if not _last(run_dir).is_file():
+def _origin(run_dir: Path, summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is known of the weights that a run began with; None where it has yet to begin."""
+    if summary is None and not _last(run_dir).is_file():
         return None
     try:
-        return checkpoint.load(_last(run_dir)).training or {}
+        begun = summary or checkpoint.load(_last(run_dir)).training or {}
     except CheckpointError:  # whoever goes on with it tells of it
         return {}
+    return begun.get("init_from") or {}
 
 
 def _last(run_dir: Path) -> Path:
