@@ -8,19 +8,25 @@ Shapes: an image is (channels, height, width), its map (height, width).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from cnntrain.app.display import Display
 from cnntrain.app.model import Model
 from cnntrain.data.images import Images
+from cnntrain.data.preprocess import to_unit
+from cnntrain.reports.pictures import explained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cnntrain.data.images import Array
 
+COLUMNS = 3
 # The square's side as a part of the image's longer one; each time it moves by half of that.
 SIDE = 0.18
 
@@ -42,6 +48,17 @@ def evidence(model: Model, image: Array, predicted: int, truth: int) -> NDArray[
         total[rows, columns] += whole - without
         count[rows, columns] += 1
     return np.asarray(total / count)
+
+
+def drawn(
+    model: Model, images: Array, pairs: Sequence[tuple[str, str]], captions: Sequence[str], display: Display
+) -> bytes:
+    """A PNG of `images` (count, channels, height, width), each beside what in it speaks for which of two classes."""
+    maps = []
+    for done, (image, pair) in enumerate(zip(images, pairs, strict=True)):
+        display.progress(done, len(images), "images explained")
+        maps.append(evidence(model, image, *map(model.classes.index, pair)))
+    return explained(to_unit(torch.from_numpy(images)).numpy(), np.stack(maps), COLUMNS, captions)
 
 
 def squares(height: int, width: int) -> list[tuple[slice, slice]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from cnntrain.data.images import Images
 from cnntrain.data.preprocess import to_unit
 from cnntrain.reports.pictures import grid
 from cnntrain.text import BELOW, shortened
+
+if TYPE_CHECKING:
+    from cnntrain.data.images import Array
 
 
 def mistakes(
@@ -48,7 +51,7 @@ def surest(found: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def drawn(found: Sequence[Mapping[str, Any]], images: Images, columns: int) -> bytes:
     """A PNG of some mistakes, with truth, prediction and its probability below each."""
     captions = [f"{caption(one)}\n{100 * one['probability']:.1f} %" for one in found]
-    return grid(shown(found, images), columns, captions)
+    return grid(to_unit(torch.from_numpy(pixels_of(found, images))).numpy(), columns, captions)
 
 
 def caption(one: Mapping[str, Any]) -> str:
@@ -56,7 +59,6 @@ def caption(one: Mapping[str, Any]) -> str:
     return f"{shortened(one['class'], BELOW)}\npredicted {shortened(one['predicted'], BELOW)}"
 
 
-def shown(found: Sequence[Mapping[str, Any]], images: Images) -> NDArray[np.float32]:
-    """Their images in 0..1."""
-    pixels = images.pixels[np.array([one["index"] for one in found])]
-    return to_unit(torch.from_numpy(pixels)).numpy()
+def pixels_of(found: Sequence[Mapping[str, Any]], images: Images) -> Array:
+    """Their images, as they are stored."""
+    return images.pixels[np.array([one["index"] for one in found])]

@@ -22,8 +22,8 @@ from cnntrain.files import matching
 from cnntrain.text import BELOW, shortened
 
 BATCH = 256
-# So many images are explained at most, side by side.
-EXPLAINED, COLUMNS = 36, 3
+# So many images are explained at most.
+EXPLAINED = 36
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,18 @@ def drawn_evidence(
 
     That is `evidence` of the likeliest class against the next. Of many predictions it is the first `EXPLAINED`.
     """
-    # They are slow to import, and most predictions do without.
-    from cnntrain.app.evidence import evidence
-    from cnntrain.reports.pictures import explained
+    # It is slow to import, and most predictions do without.
+    from cnntrain.app import evidence
 
-    some, tell = predictions[:EXPLAINED], (display or Silent()).progress
+    some = predictions[:EXPLAINED]
     stored = _stored([_pixels(Path(one.path), model, _ground(invert), Counter()) for one in some], invert)
-    maps, captions = [], []
-    for done, (image, answer) in enumerate(zip(stored, _likeliest(model, stored, 2), strict=True)):
-        tell(done, len(some), "images explained")
-        maps.append(evidence(model, image, *(model.classes.index(name) for name in answer[0])))
-        first, second = (f"{shortened(name, BELOW)}: {100 * value:.1f} %" for name, value in zip(*answer, strict=True))
-        captions.append(f"{first}\n{second}")
-    return explained(stored / np.float32(255), np.stack(maps), COLUMNS, captions)
+    answers = _likeliest(model, stored, 2)
+    captions = [
+        "\n".join(f"{shortened(name, BELOW)}: {100 * value:.1f} %" for name, value in zip(*answer, strict=True))
+        for answer in answers
+    ]
+    pairs = [(likeliest, other) for (likeliest, other), _ in answers]
+    return evidence.drawn(model, stored, pairs, captions, display or Silent())
 
 
 def _in_batches(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnntrain.app import evidence
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import report_on
-from cnntrain.app.evidence import evidence, squares
-from cnntrain.app.mistakes import caption, drawn, likeliest, mistakes, shown, surest
+from cnntrain.app.mistakes import caption, drawn, likeliest, mistakes, pixels_of, surest
 from cnntrain.app.model import Model, load_model, own_images
 from cnntrain.app.signals import ending
 from cnntrain.app.where import Where
@@ -34,8 +34,8 @@ from cnntrain.training.rows import BALANCED, in_words
 # The largest class has so many times as many images as the smallest.
 UNEQUAL = 5
 MISTAKES, MISTAKE_COLUMNS = 36, 6
-# So many of them are explained, side by side; of slow networks and few test images fewer, but some in any case.
-EXPLAINED, EXPLAINED_COLUMNS, SOME = 12, 3, 3
+# So many of them are explained; of few test images fewer, but some in any case.
+EXPLAINED, SOME = 12, 3
 # What explains them asks the network this many times as often as all test images do, at most.
 TRIES = 2
 # So many pairs of classes that are taken for each other stand beside the matrix.
@@ -127,8 +127,8 @@ def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any], displa
     plotted = plots.curves(rows)
     plotted["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
     plotted["calibration"] = plots.calibration(judged["calibration"])
-    mistakes = _mistakes(model, test, judged["worst"], display)
-    return {**plotted, **mistakes, **_filters(model), **plots.gradients(rows)}
+    wrong = _mistakes(model, test, judged["worst"], display)
+    return {**plotted, **wrong, **_filters(model), **plots.gradients(rows)}
 
 
 def _mistakes(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> dict[str, bytes]:
@@ -139,15 +139,10 @@ def _mistakes(model: Model, test: Images, worst: list[dict[str, Any]], display: 
 
 def _explained(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> bytes:
     """The first mistakes, each beside what in it speaks for which class."""
-    tries = len(squares(*model.preprocessing.shape[1:]))
+    tries = len(evidence.squares(*model.preprocessing.shape[1:]))
     some = worst[: min(EXPLAINED, max(SOME, TRIES * len(test) // tries))]
-    maps = []
-    for number, one in enumerate(some):
-        display.progress(number, len(some), "mistakes explained")
-        predicted, truth = (model.classes.index(one[name]) for name in ("predicted", "class"))
-        maps.append(evidence(model, test.pixels[one["index"] : one["index"] + 1][0], predicted, truth))
-    images = shown(some, test)
-    return pictures.explained(images, np.stack(maps), EXPLAINED_COLUMNS, [caption(one) for one in some])
+    pairs = [(one["predicted"], one["class"]) for one in some]
+    return evidence.drawn(model, pixels_of(some, test), pairs, [caption(one) for one in some], display)
 
 
 def _filters(model: Model) -> dict[str, bytes]:
@@ -195,10 +190,10 @@ def _page(
         judged["classes"],
         config,
         command,
-        named,
-        remarks,
-        frequent,
-        judged["accepted"],
+        mistakes=named,
+        remarks=remarks,
+        confusions=frequent,
+        accepted=judged["accepted"],
     )
 
 

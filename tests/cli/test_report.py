@@ -21,7 +21,7 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
-from cnntrain.app import evaluate, mistakes, report
+from cnntrain.app import evaluate, evidence, mistakes
 from cnntrain.app.display import Silent
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.mistakes import caption, drawn, surest
@@ -147,7 +147,7 @@ def test_the_page_is_in_the_order_of_what_is_asked():
 def test_few_test_images_are_not_outdone_by_their_explanation(monkeypatch, images, explained):
     """Images of 8x8 pixels are covered 64 times."""
     asked = []
-    monkeypatch.setattr(report, "evidence", lambda *given: asked.append(given[2:]) or np.zeros((8, 8)))
+    monkeypatch.setattr(evidence, "evidence", lambda *given: asked.append(given[2:]) or np.zeros((8, 8)))
     test = Images(np.zeros((images, 1, 8, 8), np.uint8), np.zeros(images, np.int64))
     model = SimpleNamespace(classes=["a", "b"], preprocessing=SimpleNamespace(shape=(1, 8, 8)))
     wrong = [{"index": number % images, "class": "a", "predicted": "b", "probability": 0.5} for number in range(36)]
