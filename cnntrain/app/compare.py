@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from cnntrain.config.document import read
@@ -15,6 +14,7 @@ from cnntrain.errors import UsageError
 from cnntrain.reports import plots
 from cnntrain.reports.rows import Rows
 from cnntrain.run.summary import read_summary
+from cnntrain.training.circumstances import standard_error_of_mean
 from cnntrain.training.rows import BALANCED, LOSS, figure_of
 
 ACCURACY = "validation_accuracy"
@@ -90,8 +90,8 @@ def compare_runs(runs: Sequence[str | Path]) -> Comparison:
     ]
     monitor = shared[0] if shared else ACCURACY
     best_first = sorted(best, key=lambda run: -figure_of(best[run], monitor))
-    given = {run: (summary["changes"], summary["data"]) for run, summary in summaries.items()}
-    over_seeds = _over_seeds({run: (configs[run], *given[run]) for run in best_first}, figures)
+    given = {run: (configs[run], summaries[run]["changes"], summaries[run]["data"]) for run in best_first}
+    over_seeds = _over_seeds(given, figures)
     return Comparison(differences, figures, monitor, best_first, unlike, trained_unlike, over_seeds, unfinished)
 
 
@@ -107,7 +107,7 @@ def _over_seeds(given: dict[str, Any], figures: dict[str, dict[str, Any]]) -> li
 def _averaged(runs: list[str], rows: list[dict[str, Any]]) -> OverSeeds:
     columns = {name: [row[name] for row in rows] for name in rows[0] if name.endswith("_accuracy")}
     whole = {name: values for name, values in columns.items() if None not in values}
-    errors = {name: stdev(values) / math.sqrt(len(values)) for name, values in whole.items()}
+    errors = {name: standard_error_of_mean(values) for name, values in whole.items()}
     return OverSeeds(runs, {name: mean(values) for name, values in whole.items()}, errors)
 
 

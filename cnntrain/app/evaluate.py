@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.mistakes import likeliest, mistakes
@@ -125,8 +126,8 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
 
     Counted here: a library for it takes longer to be imported than most networks to answer.
     """
-    count = len(classes)
-    pairs = np.asarray(truth) * count + logits.argmax(1).cpu().numpy()
+    count, (predictions, probability) = len(classes), likeliest(logits)
+    pairs = np.asarray(truth) * count + predictions
     confusion = np.bincount(pairs, minlength=count**2).reshape(count, count)
     right, predicted, actual = confusion.diagonal(), confusion.sum(0), confusion.sum(1)
     precision, recall = right / np.maximum(predicted, 1), right / np.maximum(actual, 1)
@@ -146,13 +147,16 @@ def report_on(classes: list[str], truth: Any, logits: torch.Tensor) -> dict[str,
     if count > READABLE:
         likeliest_five = logits.topk(5).indices.cpu().numpy()
         over_all["top_5_accuracy"] = float((likeliest_five == np.asarray(truth)[:, None]).any(1).mean())
-    return {**over_all, **_sureness(truth, logits), "classes": by_class, "confusion_matrix": confusion.tolist()}
+    return {
+        **over_all,
+        **_sureness(probability, predictions == np.asarray(truth)),
+        "classes": by_class,
+        "confusion_matrix": confusion.tolist(),
+    }
 
 
-def _sureness(truth: Any, logits: torch.Tensor) -> dict[str, Any]:
+def _sureness(probability: NDArray[np.float32], is_right: NDArray[np.bool_]) -> dict[str, Any]:
     """How far the network's probabilities can be trusted."""
-    predictions, probability = likeliest(logits)
-    is_right = predictions == np.asarray(truth)
     among = intervals(probability, is_right)
     return {
         "mean_probability": mean_probability(among),

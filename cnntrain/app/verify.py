@@ -7,11 +7,10 @@ as in the book, or the mean of all seeds where the claim says `of: mean`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from cnntrain.app.display import Display, Silent
@@ -19,7 +18,7 @@ from cnntrain.app.ensemble import ensemble
 from cnntrain.app.seeds.train import but_for_claims, train_seeds
 from cnntrain.app.where import Where
 from cnntrain.config.schema import ClaimConfig, Config
-from cnntrain.training.circumstances import standard_error
+from cnntrain.training.circumstances import standard_error, standard_error_of_mean
 from cnntrain.training.rows import figure_of
 
 STANDARD_ERRORS = 2
@@ -123,7 +122,7 @@ def _judge(
         source=claim.source,
         seeds=[summary["seed"] for summary in summaries],
         mean=mean(accuracies),
-        standard_error=stdev(accuracies) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else None,
+        standard_error=standard_error_of_mean(accuracies) if len(accuracies) > 1 else None,
         best=best,
         figure=figure,
         allowed=allowed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import stdev
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,3 +119,8 @@ def ends_low(history: Sequence[EpochResult]) -> bool:
 def standard_error(share: float, count: float) -> float:
     """That of a share, in 0..1, of so many images: sqrt(p (1 - p) / n)."""
     return math.sqrt(share * (1 - share) / count)
+
+
+def standard_error_of_mean(values: Sequence[float]) -> float:
+    """That of the mean of at least two values."""
+    return stdev(values) / math.sqrt(len(values))

@@ -9,12 +9,11 @@ from typing import Any
 from cnntrain.app.configure import edited
 from cnntrain.app.display import Display
 from cnntrain.app.transfer import named
-from cnntrain.errors import CheckpointError, DataError, UsageError
+from cnntrain.errors import CheckpointError, CnntrainError, DataError, UsageError
 from cnntrain.run import checkpoint
 
 # The summary of each run, if it is finished.
 Runs = Mapping[Path, dict[str, Any] | None]
-MEND = "restore them, or move these runs away to train them again"
 
 
 def check_weights(init_from: str, runs: Runs, display: Display) -> None:
@@ -30,10 +29,8 @@ def check_weights(init_from: str, runs: Runs, display: Display) -> None:
             raise
         display.say(f"{error}; runs that have begun are taken as they are")
         return
-    others = [str(run_dir) for run_dir, origin in known.items() if origin and origin.get("sha256") != now]
-    if others:
-        said = f"the weights of `init_from: {init_from}` have changed since this run began"
-        raise DataError(f"{', '.join(others)}: {said}; {MEND}")
+    said = f"the weights of `init_from: {init_from}` have changed since this run began"
+    refuse(DataError, {run: said for run, origin in known.items() if origin and origin.get("sha256") != now})
 
 
 def check_plugins(imported: Mapping[str, str], runs: Runs) -> None:
@@ -44,10 +41,16 @@ def check_plugins(imported: Mapping[str, str], runs: Runs) -> None:
             saved = checkpoint.load(run_dir if summary else _last(run_dir))
         except CheckpointError:  # whoever uses it tells of it
             continue
-        changed[str(run_dir)] = edited(saved.plugins, imported)
-    others = {run_dir: said for run_dir, said in changed.items() if said}
+        changed[run_dir] = edited(saved.plugins, imported)
+    refuse(UsageError, changed)
+
+
+def refuse(error: type[CnntrainError], changed: Mapping[Path, str | None]) -> None:
+    """Raise such an error about the runs of which something is said, in the words of the first."""
+    others = {str(run_dir): said for run_dir, said in changed.items() if said}
     if others:
-        raise UsageError(f"{', '.join(others)}: {next(iter(others.values()))}; {MEND}")
+        said = next(iter(others.values()))
+        raise error(f"{', '.join(others)}: {said}; restore them, or move these runs away to train them again")
 
 
 def _origin(run_dir: Path, summary: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from cnntrain.app import device as devices
 from cnntrain.app.configure import import_plugins
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.resume import what_changed
-from cnntrain.app.seeds.beginnings import MEND, check_plugins, check_weights
+from cnntrain.app.seeds.beginnings import check_plugins, check_weights, refuse
 from cnntrain.app.seeds.interleaved import work_in_turns
 from cnntrain.app.seeds.run import Failure, SeedRuns
 from cnntrain.app.seeds.workers import work
@@ -116,11 +116,8 @@ def _check_data(
             raise
         folders.reporter.say(f"{error}; finished runs are taken as they are")
         return
-    changed = {seed: what_changed(summary["data"], splits) for seed, summary in finished.items()}
-    others = {str(root / f"seed-{seed}"): said for seed, said in changed.items() if said}
-    if others:
-        said = next(iter(others.values()))
-        raise DataError(f"{', '.join(others)}: {said}; {MEND}")
+    changed = {root / f"seed-{seed}": what_changed(summary["data"], splits) for seed, summary in finished.items()}
+    refuse(DataError, changed)
 
 
 def _changes_so_far(last: Path) -> Sequence[str]:
