@@ -128,6 +128,7 @@ COMMANDS = {
     "compare": "RUN... --picture --json",
     "verify": "CONFIG... --seeds --jobs --data-dir --device --plugin --quiet/-q --json",
     "ensemble": "RUN... --vote --picture --data-dir --device --plugin --quiet/-q --json",
+    "calibrate": "CHECKPOINT --data-dir --device --plugin --quiet/-q",
     "export": "CHECKPOINT --format --output --plugin",
     "check": "CONFIG [[KEY=VALUE]...] --plugin",
     "show": "CONFIG [[KEY=VALUE]...] --schedule --augment --data-dir --plugin",

@@ -16,6 +16,7 @@ import typer
 from cnntrain.app.launched import is_first
 from cnntrain.app.signals import ending
 from cnntrain.cli import (
+    calibrate,
     check,
     compare,
     doctor,
@@ -49,6 +50,7 @@ COMMANDS = {
     "compare": compare,
     "verify": verify,
     "ensemble": ensemble,
+    "calibrate": calibrate,
     "export": export,
     "check": check,
     "show": show,

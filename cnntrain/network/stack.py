@@ -93,7 +93,8 @@ def stack(layers: Sequence[Spec], given: Input) -> "tuple[nn.Sequential, Shape]"
 
     built, shape = nn.Sequential(), given.shape
     for index, spec in enumerate(layers):
-        is_last = given.is_last and index == len(layers) - 1
+        # A factor changes the logits, but not what they are of.
+        is_last = given.is_last and all(later.name == "scale" for later in layers[index + 1 :])
         here = replace(given, shape=shape, place=(*given.place, index), is_last=is_last)
         module, shape = _make(spec, here)
         built.add_module(f"{index}_{spec.name}", module)

@@ -28,7 +28,8 @@ CAPTIONS = {
     "evidence": "What speaks for the prediction (orange), and what for the true class (blue): how the odds between "
     "them change where the image is covered, in full colour where they change most.",
     "calibration": "How often the network is right, by how sure it is, with the number of images and the interval of "
-    "95 % confidence. Above the line it is right more often than it expects; below the line it is too sure.",
+    "95 % confidence. Above the line it is right more often than it expects; below the line it is too sure. "
+    "`cnntrain calibrate` brings it closer to the line.",
     "filters": "The weights of at most 64 filters or units of the first layer, on one scale: orange above 0, blue "
     "below (of three channels in their colours, grey at 0; of two, or more than three, the first).",
     "gradients": "From the input (dark) to the output (bright); lines far apart: layers learn at different speeds.",

@@ -5,13 +5,18 @@ Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 201
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Intervals of equal width in 0..1, as many as in the paper.
 INTERVALS = 15
@@ -63,7 +68,7 @@ def calibration_error(among: Sequence[Interval]) -> float:
 
 def _mean(among: Sequence[Interval], values: Sequence[float]) -> float:
     images = [one.images for one in among]
-    return float(np.average(values, weights=images)) if images else nan
+    return float(np.average(values, weights=images)) if images else math.nan
 
 
 def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dict[str, Any]]:
@@ -78,6 +83,27 @@ def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dic
     ]
 
 
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature, above 0, by which logits (images, classes) are divided for the smallest mean cross-entropy.
+
+    Temperature scaling, section 4.2 of the paper: the predictions stay what they are. Where all of them are right the
+    smallest is at 0, and what comes out is as small as numbers allow.
+    """
+    logits = logits.detach().double().cpu()
+    # Of the temperature's inverse, in which the cross-entropy is convex, the logarithm: so it stays above 0.
+    logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([logarithm], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        value = functional.cross_entropy(logits * logarithm.exp(), labels.cpu())
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    return math.exp(-logarithm.item())
+
+
 def wilson(share: float, count: int) -> tuple[float, float]:
     """Between what, in 0..1, a share measured on `count` images lies with a confidence of 95 %.
 
@@ -85,5 +111,5 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     take 0 of 3 for a certain 0.
     """
     middle, weight = share + Z**2 / (2 * count), 1 + Z**2 / count
-    half = Z * sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     return max(0.0, (middle - half) / weight), min(1.0, (middle + half) / weight)

@@ -2,9 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from cnntrain.training.calibration import SURE, accepted, calibration_error, intervals, mean_probability, wilson
+from cnntrain.training.calibration import (
+    SURE,
+    accepted,
+    best_temperature,
+    calibration_error,
+    intervals,
+    mean_probability,
+    wilson,
+)
 
 
 def test_the_expected_error_as_the_paper_has_it():
@@ -61,3 +72,19 @@ def test_the_interval_of_a_share_as_scipy_has_it(right, count):
     low, high = wilson(right / count, count)
     assert (low, high) == (pytest.approx(found.low, abs=1e-5), pytest.approx(found.high, abs=1e-5))
     assert 0 <= low < high <= 1
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.5, 1.0, 7.0, 50.0])
+def test_the_temperature_that_another_search_finds(scale):
+    drawn = np.random.default_rng(0)
+    logits = drawn.normal(size=(400, 5)) * 2
+    labels = np.array([drawn.choice(5, p=np.exp(row)) for row in log_softmax(logits, 1)])
+    rows = np.arange(400)
+
+    def loss(logarithm):
+        return -log_softmax(scale * logits / np.exp(logarithm), 1)[rows, labels].mean()
+
+    other = np.exp(minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x)
+    found = best_temperature(torch.from_numpy(scale * logits).float(), torch.from_numpy(labels))
+    assert found == pytest.approx(other, rel=1e-4)
+    assert found == pytest.approx(scale, rel=0.15)

@@ -62,7 +62,7 @@ def fully_connected(
 
 @layers.register("softmax")
 def softmax(given: Input, /, dropout: Probability = 0.0, init: InitializerSpec | None = None) -> "nn.Module":
-    """The last layer, one unit for each class, with dropout on its input: the book's SoftmaxLayer.
+    """The last layer, but for a `scale`: one unit for each class, with dropout on its input; the book's SoftmaxLayer.
 
     Any shape -> (classes,). It gives logits: the softmax itself is part of the loss in training,
     and of `predict`.
