@@ -9,7 +9,7 @@ import torch
 
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.mistakes import likeliest
-from cnntrain.app.model import Model, load_model, own_images
+from cnntrain.app.model import Model, load_model, own_splits
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders, Images
 from cnntrain.errors import UsageError
@@ -32,12 +32,12 @@ def calibrate_checkpoint(path: str | Path, where: Where, display: Display | None
     display = display or Silent()
     folders = Folders.standard(where.data_dir, display)
     saved, model = checkpoint.load(Path(path)), load_model(path, where, display)
-    images = own_images(model, "validation", folders, display)
+    images, test = own_splits(model, ("validation", "test"), folders, display)
     temperature = best_temperature(model.logits(images, display), torch.from_numpy(images.labels))
     if not COLDEST <= temperature <= HOTTEST:
         raise UsageError(f"{path}: {_no_temperature(temperature, len(images))}")
     display.say(f"temperature {temperature:.4g}, from {len(images):,} validation images")
-    _tell(model, temperature, own_images(model, "test", folders, display), display)
+    _tell(model, temperature, test, display)
     layers = [*saved.config["network"], {"scale": {"factor": 1 / temperature}}]
     calibrated = replace(saved, config={**saved.config, "network": layers}, training=None)
     file = checkpoint.file_of(path).with_name("calibrated.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -85,7 +86,13 @@ def load_model(path: str | Path, where: Where, display: Display | None = None) -
 
 
 def own_images(model: Model, name: SplitName, folders: Folders, display: Display) -> Images:
-    """A split of the data that the network was trained with, as its config finds it now.
+    """One split as `own_splits` gives it."""
+    (images,) = own_splits(model, (name,), folders, display)
+    return images
+
+
+def own_splits(model: Model, names: Sequence[SplitName], folders: Folders, display: Display) -> list[Images]:
+    """Splits of the data that the network was trained with, as its config finds it now.
 
     Raises `DataError` for other classes, whose numbers would mean other names; warns of other images, for what is
     split anew may have been trained on.
@@ -96,8 +103,9 @@ def own_images(model: Model, name: SplitName, folders: Folders, display: Display
             f"the classes were {', '.join(model.classes)} when the network was trained, and are "
             f"{', '.join(splits.classes)} now; restore them, or evaluate other data with `cnntrain eval --data`"
         )
-    images: Images = getattr(splits, name)
-    if model.has_changed(name, images):
-        doubt = "" if name == "train" else "; it may have been trained on some of them"
-        display.warn(f"the {name} images or labels have changed since the network was trained{doubt}")
-    return images
+    found: list[Images] = [getattr(splits, name) for name in names]
+    for name, images in zip(names, found, strict=True):
+        if model.has_changed(name, images):
+            doubt = "" if name == "train" else "; it may have been trained on some of them"
+            display.warn(f"the {name} images or labels have changed since the network was trained{doubt}")
+    return found

@@ -14,10 +14,12 @@ from cnntrain.app import evidence
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.mistakes import caption, drawn, likeliest, mistakes, pixels_of, surest
-from cnntrain.app.model import Model, load_model, own_images
+from cnntrain.app.model import Model, load_model, own_splits
 from cnntrain.app.signals import ending
+from cnntrain.app.similar import most_similar
 from cnntrain.app.where import Where
 from cnntrain.data.images import Folders, Images
+from cnntrain.data.preprocess import to_unit
 from cnntrain.errors import CnntrainError, Interrupted, Signalled, UsageError, said_by_system
 from cnntrain.network.modules import weights_of
 from cnntrain.reports import pictures, plots
@@ -27,7 +29,7 @@ from cnntrain.reports.rows import Rows
 from cnntrain.reports.text import percent
 from cnntrain.run.directory import RunDirectory, last_words
 from cnntrain.run.summary import read_summary
-from cnntrain.text import as_command, in_a_line, listed, printable
+from cnntrain.text import BELOW, as_command, in_a_line, listed, printable, shortened
 from cnntrain.training.calibration import wilson
 from cnntrain.training.rows import BALANCED, in_words
 
@@ -36,8 +38,10 @@ UNEQUAL = 5
 MISTAKES, MISTAKE_COLUMNS = 36, 6
 # So many of them are explained; of few test images fewer, but some in any case.
 EXPLAINED, SOME = 12, 3
-# What explains them asks the network this many times as often as all test images do, at most.
+# Each of the two things that explain them asks the network this many times as often as all test images do, at most.
 TRIES = 2
+# Beside each of them so many training images, out of no fewer than these even if there are few test images.
+SIMILAR, LEARNED = 5, 1_000
 # So many pairs of classes that are taken for each other stand beside the matrix.
 FREQUENT = 10
 FILTERS, FILTER_COLUMNS = 64, 10
@@ -55,13 +59,13 @@ def report_run(run_dir: str | Path, where: Where, display: Display | None = None
             ended = f"; its log ends with: {words}" if words else ""
             raise UsageError(f"{run_dir}: not finished; go on with `cnntrain train --resume {run_dir}`{ended}")
         rows, model = Rows.read(run_dir), load_model(run_dir, where, display)
-        test = own_images(model, "test", Folders.standard(where.data_dir, display), display)
+        train, test = own_splits(model, ("train", "test"), Folders.standard(where.data_dir, display), display)
         logits = model.logits(test, display).cpu()
         judged = _judged(model, test, logits)
         if model.has_changed("test", test):
             said = "the test images or labels have changed since: pictures and tables of them are of what is there now"
             summary["remarks"] = [*summary.get("remarks", ()), said]
-        plotted = _draw(rows, model, test, judged, display)
+        plotted = _draw(rows, model, train, test, judged, display)
         for name, content in plotted.items():
             directory.write(f"plots/{name}.png", content)
         config = directory.config.read_text(encoding="utf-8", errors="replace")
@@ -123,18 +127,17 @@ def _swapped(report: dict[str, Any]) -> str:
     return f"most test images of {listed(said)}: are these labels swapped?"
 
 
-def _draw(rows: Rows, model: Model, test: Images, judged: dict[str, Any], display: Display) -> dict[str, bytes]:
+def _draw(
+    rows: Rows, model: Model, train: Images, test: Images, judged: dict[str, Any], display: Display
+) -> dict[str, bytes]:
     plotted = plots.curves(rows)
     plotted["confusion"] = plots.confusion(judged["confusion_matrix"], model.classes)
     plotted["calibration"] = plots.calibration(judged["calibration"])
-    wrong = _mistakes(model, test, judged["worst"], display)
-    return {**plotted, **wrong, **_filters(model), **plots.gradients(rows)}
-
-
-def _mistakes(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> dict[str, bytes]:
-    if not worst:
-        return {}
-    return {"mistakes": drawn(worst, test, MISTAKE_COLUMNS), "evidence": _explained(model, test, worst, display)}
+    if judged["worst"]:
+        plotted["mistakes"] = drawn(judged["worst"], test, MISTAKE_COLUMNS)
+        plotted["evidence"] = _explained(model, test, judged["worst"], display)
+        plotted["similar"] = _learned_from(model, train, test, judged["worst"][:EXPLAINED], display)
+    return {**plotted, **_filters(model), **plots.gradients(rows)}
 
 
 def _explained(model: Model, test: Images, worst: list[dict[str, Any]], display: Display) -> bytes:
@@ -143,6 +146,19 @@ def _explained(model: Model, test: Images, worst: list[dict[str, Any]], display:
     some = worst[: min(EXPLAINED, max(SOME, TRIES * len(test) // tries))]
     pairs = [(one["predicted"], one["class"]) for one in some]
     return evidence.drawn(model, pixels_of(some, test), pairs, [caption(one) for one in some], display)
+
+
+def _learned_from(model: Model, train: Images, test: Images, worst: list[dict[str, Any]], display: Display) -> bytes:
+    """Mistakes, each beside the training images that are most like it, of a sample where there are many."""
+    most = max(LEARNED, TRIES * len(test))
+    if most < len(train):
+        train = train.take(np.sort(np.random.default_rng(0).choice(len(train), most, replace=False)))
+    rows = most_similar(model, test.take(np.array([one["index"] for one in worst])), train, SIMILAR, display)
+    shown, captions = [], []
+    for one, row in zip(worst, rows, strict=True):
+        shown += [test.pixels[one["index"] : one["index"] + 1], train.pixels[np.array(row)]]
+        captions += [caption(one), *(shortened(model.classes[label], BELOW) for label in train.labels[row])]
+    return pictures.grid(to_unit(torch.from_numpy(np.concatenate(shown))).numpy(), 1 + len(rows[0]), captions)
 
 
 def _filters(model: Model) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cnntrain.errors import CheckpointError, UsageError
+from cnntrain.network.modules import last_with_weights
 from cnntrain.reports.text import table
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -72,6 +73,6 @@ def transfer(source: Path, saved: Checkpoint, network: nn.Module, classes: Seque
 
 def _of_classes(network: nn.Module, count: int) -> set[str]:
     """The parameters of the last layer that has any, where it has one row for each of so many classes."""
-    holders = [(name, list(module.named_parameters(recurse=False))) for name, module in network.named_modules()]
-    name, last = [(name, parameters) for name, parameters in holders if parameters][-1]
+    name = last_with_weights(network)
+    last = [] if name is None else list(network.get_submodule(name).named_parameters(recurse=False))
     return {f"{name}.{own}".lstrip(".") for own, _ in last} if all(len(one) == count for _, one in last) else set()

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 # What a reader asks, and the pictures that answer it.
 QUESTIONS = {
-    "wrong": ("mistakes", "evidence", "confusion"),
+    "wrong": ("mistakes", "evidence", "similar", "confusion"),
     "trusted": ("calibration",),
     "trained": ("accuracy", "loss", "gap", "learning_rate", "filters", "gradients", "weights"),
 }
@@ -27,6 +27,9 @@ CAPTIONS = {
     "mistakes": "The worst mistakes, at most 36: truth, prediction, and how sure the network was.",
     "evidence": "What speaks for the prediction (orange), and what for the true class (blue): how the odds between "
     "them change where the image is covered, in full colour where they change most.",
+    "similar": "Beside each of the worst mistakes the training images that are most like it to the network (by the "
+    "cosine between what the last layer is given; of many, a sample): what it learned the mistake from. One that does "
+    "not look like its class may have a wrong label.",
     "calibration": "How often the network is right, by how sure it is, with the number of images and the interval of "
     "95 % confidence. Above the line it is right more often than it expects; below the line it is too sure. "
     "`cnntrain calibrate` brings it closer to the line.",

@@ -21,11 +21,11 @@ from PIL import Image
 from scipy.stats import binomtest
 from torch import nn
 
-from cnntrain.app import evaluate, evidence, mistakes
+from cnntrain.app import evaluate, evidence, mistakes, report
 from cnntrain.app.display import Silent
 from cnntrain.app.evaluate import report_on
 from cnntrain.app.mistakes import caption, drawn, surest
-from cnntrain.app.report import _explained, _filters, _swapped, _unpredicted
+from cnntrain.app.report import _explained, _filters, _learned_from, _swapped, _unpredicted
 from cnntrain.data.images import Images
 from cnntrain.reports import fonts, pictures, plots
 from cnntrain.reports.fonts import font_for
@@ -33,7 +33,7 @@ from cnntrain.reports.page import CAPTIONS, Page, render
 from cnntrain.reports.rows import Rows
 
 PLOTS = {"accuracy", "loss", "gap", "learning_rate", "confusion", "mistakes", "filters", "gradients", "weights"}
-PLOTS |= {"evidence", "calibration"}
+PLOTS |= {"evidence", "calibration", "similar"}
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_the_page_is_in_the_order_of_what_is_asked():
     text = render(Page("t", "v", {}, drawn, [row], "c", "c", confusions=[("a", "b", 1)], accepted=sure))
     found = [head or name for head, name in re.findall('<h2>(.*?)</h2>|<figure id="(.*?)">', text)]
     assert found == [
-        *("What does it get wrong?", "mistakes", "evidence", "confusion", "The most frequent mistakes"),
+        *("What does it get wrong?", "mistakes", "evidence", "similar", "confusion", "The most frequent mistakes"),
         *("Test images by class", "How far can its probabilities be trusted?", "calibration"),
         *("If only sure predictions are taken", "How was it trained?", "accuracy", "loss", "gap", "learning_rate"),
         *("filters", "gradients", "weights", "To train it again", "Config"),
@@ -154,6 +154,32 @@ def test_few_test_images_are_not_outdone_by_their_explanation(monkeypatch, image
     _explained(model, test, wrong, Silent())
     # For what is predicted, against what is true.
     assert asked == [(1, 0)] * explained
+
+
+@pytest.mark.parametrize(("tested", "looked_at"), [(10, 1_000), (700, 1_400), (2_000, 3_000)])
+def test_of_many_training_images_a_sample_is_looked_at(monkeypatch, tested, looked_at):
+    asked = []
+
+    def most_similar(model, images, among, count, display):
+        asked.append((images, among))
+        return [[4, 2, 1]] * len(images)
+
+    monkeypatch.setattr(report, "most_similar", most_similar)
+    pixels = np.random.default_rng(0).integers(0, 255, (3_000, 1, 8, 8), dtype=np.uint8)
+    train = Images(pixels, np.arange(3_000) % 2)
+    test = Images(pixels[:tested], np.zeros(tested, np.int64))
+    wrong = [{"index": 7, "class": "a", "predicted": "b"}, {"index": 3, "class": "a", "predicted": "b"}]
+    sheet = _learned_from(SimpleNamespace(classes=["a", "b"]), train, test, wrong, Silent())
+    ((images, among),) = asked
+    assert (images.pixels == pixels[[7, 3]]).all()
+    rows = among.pixels.reshape(len(among), -1)
+    assert len({row.tobytes() for row in rows}) == looked_at
+    # Eight times larger, the mistake before the images that are like it.
+    shown = np.asarray(Image.open(io.BytesIO(sheet)).convert("L"))
+    side, wide = 72, (shown.shape[1] - 6) // 4
+    for place, pixel in enumerate([test.pixels[7], *among.pixels[[4, 2, 1]]]):
+        left = 6 + place * wide
+        assert (shown[6 : 6 + side : 9, left : left + side : 9] == pixel[0]).all()
 
 
 def test_names_of_classes_are_escaped(cnntrain, tmp_path):

@@ -1,0 +1,54 @@
+"""Which training images are most like an image in a network's view: what it has learned its answer from.
+
+Papernot and McDaniel, "Deep k-Nearest Neighbors", 2018, with the cosine as the measure, and of the layers the last.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cnntrain.app.display import Display
+from cnntrain.app.model import Model
+from cnntrain.data.images import Images
+from cnntrain.network.modules import last_with_weights
+
+# Of so many training images the features are there at once.
+PIECE = 2_000
+
+
+def most_similar(model: Model, images: Images, among: Images, count: int, display: Display) -> list[list[int]]:
+    """For each image the indices of the `count` images `among` others that are most like it, the likest first.
+
+    Alike are two images between whose features, what the network's last layer is given, the angle is small.
+    """
+    model = replace(model, network=_without_last(model.network))
+    asked = _features(model, images)
+    nearness, found = torch.empty(len(images), 0), torch.empty(len(images), 0, dtype=torch.int64)
+    for start in range(0, len(among), PIECE):
+        display.progress(start, len(among), "training images compared")
+        piece = np.arange(start, min(start + PIECE, len(among)))
+        near = asked @ _features(model, among.take(piece)).T
+        nearness = torch.cat([nearness, near], 1)
+        found = torch.cat([found, torch.from_numpy(piece).expand(len(images), -1)], 1)
+        nearness, order = nearness.topk(min(count, nearness.shape[1]), dim=1)
+        found = found.gather(1, order)
+    display.progress(len(among), len(among), "training images compared")
+    return found.tolist()
+
+
+def _features(model: Model, images: Images) -> torch.Tensor:
+    return functional.normalize(model.logits(images).flatten(1).float(), dim=1).cpu()
+
+
+def _without_last(network: nn.Module) -> nn.Module:
+    """A copy whose last layer with weights gives what it is given."""
+    copy, name = deepcopy(network), last_with_weights(network)
+    if name is not None:
+        copy.set_submodule(name, nn.Identity())
+    return copy
