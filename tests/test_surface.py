@@ -110,7 +110,7 @@ KEYS = {
     "SplitConfig": "size=0.1, seed=None",
     "TrainingConfig": "epochs=10, batch_size=64, optimizer, schedule, warmup_epochs=0.0, l2=0.0, "
     "label_smoothing=0.0, clip_grad_norm=None, ema_decay=None, shuffle='always', precision='float32', engine, "
-    "monitor='validation_accuracy', early_stopping=None, "
+    "monitor='validation_accuracy', freeze=0, early_stopping=None, "
     "checkpoint_every=None, on_divergence='stop', deterministic=False",
     "CheckpointEveryConfig": "minutes=None, steps=None",
     "EarlyStoppingConfig": "patience=10, min_delta=0.0, restore_best=False",

@@ -14,7 +14,7 @@ from cnntrain.errors import UsageError
 from cnntrain.reports.text import percent
 from cnntrain.run.summary import read_summary
 from cnntrain.text import counted, loss
-from cnntrain.training.circumstances import Circumstances
+from cnntrain.training.circumstances import SIGNIFICANT, Circumstances, standard_error
 from cnntrain.training.distributed import Ranks
 from cnntrain.training.loop import LOWERED
 from cnntrain.training.rows import BALANCED, LOSS, in_words, measured
@@ -28,7 +28,7 @@ SURROUNDINGS = ("run_dir", "device", "environment")
 def introduce(run: Running) -> None:
     """Say where it is kept, on what it trains, and what makes its figures worth less than they seem."""
     channels, height, width = run.given.preprocessing.shape
-    splits, parameters = run.splits, _count_parameters(run.state)
+    splits = run.splits
     trained, validation, test = (f"{len(images):,}" for images in (splits.train, splits.validation, splits.test))
     if run.config.data.expand:
         trained += f" (expanded to {len(run.given.plan.feeds.train):,})"
@@ -36,13 +36,14 @@ def introduce(run: Running) -> None:
     run.directory.log(beginning(run.environment))
     run.display.say(
         f"{trained} training, {validation} validation, {test} test images of {height}x{width}x{channels} "
-        f"in {len(splits.classes)} classes; {parameters:,} parameters; " + _describe(run.state.ranks)
+        f"in {len(splits.classes)} classes; {_parameters(run)}; " + _describe(run.state.ranks)
     )
     if run.given.is_streamed:
         said = "the images are streamed from disk, because they take more than `data.memory_budget`"
         run.display.say(f"{said}: {run.given.nbytes / 2**20:,.1f} MiB")
     weighs_classes = run.config.training.monitor == BALANCED
-    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize, weighs_classes)):
+    begun = (run.state.init_from or {}).get("remarks", ())
+    for remark in (*ineffective(run.config), *remarks(splits, run.config.data.normalize, weighs_classes), *begun):
         run.remark(remark)
 
 
@@ -53,8 +54,9 @@ def finish(run: Running) -> dict[str, Any]:
     assert best is not None
     images = {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")}
     difference = unlike(best, images["validation"], images["test"])
-    if difference:
-        run.remark(difference)
+    for remark in (difference, _worsened(run)):
+        if remark:
+            run.remark(remark)
     if run.state.rollbacks:
         lowered = f"its learning rate was lowered to {LOWERED**run.state.rollbacks:g} times the config's"
         # It was warned of when it happened.
@@ -89,6 +91,22 @@ def finish(run: Running) -> dict[str, Any]:
     )
     run.display.say(judged.text)
     return summary
+
+
+def _parameters(run: Running) -> str:
+    said, changing = f"{_count_parameters(run.state):,} parameters", run.state.network.parameters()
+    if not run.config.training.freeze:
+        return said
+    return f"{said}, {sum(one.numel() for one in changing if one.requires_grad):,} of them trained"
+
+
+def _worsened(run: Running) -> str:
+    """What to say where the weights that it began with were better than what came of them."""
+    assert run.state.best is not None
+    before, after = (run.state.init_from or {}).get("validation_accuracy", 0.0), run.state.best.validation_accuracy
+    if before - after <= SIGNIFICANT * standard_error(after, len(run.splits.validation)):
+        return ""
+    return f"validation accuracy was higher before training, {percent(before)}: try a lower learning rate"
 
 
 def _as_it_was(run: Running, summary: dict[str, Any]) -> dict[str, Any]:

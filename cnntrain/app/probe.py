@@ -12,6 +12,7 @@ from cnntrain.app import device as devices
 from cnntrain.app.display import Display, Silent
 from cnntrain.app.initial import initial
 from cnntrain.app.model import load_model, own_images
+from cnntrain.app.transfer import named, transfer
 from cnntrain.app.where import Where
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, derived_seed
@@ -35,12 +36,14 @@ class Probed:
 
 
 def probe_config(config: Config, where: Where, display: Display | None = None) -> Probed:
-    """Probe the network of a config at its initialization, on training images drawn by its seed."""
+    """Probe the network of a config as its training begins, on training images drawn by its seed."""
     device = devices.choose(where.device)
     folders = Folders.standard(where.data_dir, display)
     splits = split(config.data.source.make(folders), config.data)
     preprocessing = Preprocessing.of(splits.train, config.data.normalize)
     network = initial(config, splits, preprocessing, device)
+    if config.init_from is not None:
+        transfer(*named(config.init_from), network, splits.classes)
     return _probed(network, _some(splits.train, config.seed), preprocessing, device)
 
 

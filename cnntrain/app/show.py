@@ -9,6 +9,7 @@ import torch
 
 from cnntrain import atomic
 from cnntrain.app.display import Display
+from cnntrain.app.transfer import matched, named
 from cnntrain.config.schema import Config
 from cnntrain.data.batches import Resident, Shifted, derived_seed
 from cnntrain.data.images import Folders
@@ -29,17 +30,24 @@ ROUNDING = 1e-12
 
 
 def layer_table(config: Config, data_dir: str | Path | None, display: Display | None = None) -> str:
-    """The layers with output shapes, parameters, multiply-accumulates and memory for one image, as a table."""
+    """The layers with output shapes, parameters, multiply-accumulates and memory for one image, as a table.
+
+    A second table has what is taken from `init_from`, where the config has it.
+    """
     dataset = config.data.source.make(Folders.standard(data_dir, display))
     shape = dataset.train.pixels.shape[1:]
-    rows = summarize(check(config, shape, len(dataset.classes)), shape)
+    network = check(config, shape, len(dataset.classes))
+    rows = summarize(network, shape)
     cells = [("layer", "output", "parameters", "MACs", "activations"), ("input", str(shape), "", "", "")]
     cells += [
         (row.name, str(row.output), f"{row.parameters:,}", f"{row.macs:,}", _kilobytes(row.memory)) for row in rows
     ]
     parameters, macs, memory = (sum(getattr(row, name) for row in rows) for name in ("parameters", "macs", "memory"))
     cells.append(("total", "", f"{parameters:,}", f"{macs:,}", _kilobytes(memory)))
-    return table(cells, left=2)
+    text = table(cells, left=2)
+    if config.init_from is not None:
+        text += f"\n\n{matched(*named(config.init_from), network, dataset.classes).text}"
+    return text
 
 
 def _kilobytes(count: int) -> str:

@@ -222,7 +222,7 @@ def _transferred(given: Prepared) -> str | None:
     source = given.config.init_from
     if source is None:
         return None
-    return begin_with(source, given.state, given.splits.classes)
+    return begin_with(source, given)
 
 
 def _train(run: Running, origin: str | None = None) -> Training:

@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
+from cnntrain.config.load import resolved
+from cnntrain.data.preprocess import Preprocessing
 from cnntrain.errors import CheckpointError, UsageError
-from cnntrain.network.modules import last_with_weights
-from cnntrain.reports.text import table
+from cnntrain.network.modules import weights_of
+from cnntrain.reports.text import percent, table
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
-from cnntrain.training.state import State
+from cnntrain.training.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnntrain.app.preparation import Prepared
+
+# Of each tensor, by name, which rows are taken, and into which; or all of it.
+Rows = dict[str, tuple[list[int], list[int]] | None]
 
 
-def begin_with(init_from: str, state: State, classes: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Match:
+    """What a network can take from a checkpoint, and a table of it; `body` are the tensors below the classes."""
+
+    rows: Rows
+    text: str
+    of: int
+    body: frozenset[str]
+
+    @property
+    def is_little(self) -> bool:
+        """Whether less than half of what knows nothing of classes is taken."""
+        return 2 * len(self.body.intersection(self.rows)) < len(self.body)
+
+
+def begin_with(init_from: str, given: Prepared) -> str:
     """Begin with the weights of a checkpoint, and remember which these were; gives what is to be said of it."""
     source, saved = named(init_from)
-    said = transfer(source, saved, state.network, classes)
-    state.init_from = {"path": os.path.abspath(checkpoint.file_of(source)), "sha256": saved.fingerprint}
-    return said
+    match = transfer(source, saved, given.state.network, given.splits.classes)
+    start = evaluate(given.state.network, given.plan.feeds.validation, given.state.ranks)
+    given.state.init_from = {
+        "path": os.path.abspath(checkpoint.file_of(source)),
+        "sha256": saved.fingerprint,
+        "taken": len(match.rows),
+        "of": match.of,
+        "validation_accuracy": start.accuracy,
+        "remarks": list(_remarks(source, saved, match, given)),
+    }
+    return f"{match.text}\nbefore training: validation {start.loss:.4f}  {percent(start.accuracy)}"
 
 
 def named(init_from: str) -> tuple[Path, Checkpoint]:
@@ -38,41 +70,85 @@ def named(init_from: str) -> tuple[Path, Checkpoint]:
         raise CheckpointError(said) from error
 
 
-def transfer(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequence[str]) -> str:
-    """Copy into `network` every tensor of a checkpoint that matches by name and shape; gives a table of them all.
+def transfer(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequence[str]) -> Match:
+    """Copy into `network` what it can take from a checkpoint; raises `UsageError` where that is nothing."""
+    match, own = matched(source, saved, network, classes), network.state_dict()
+    for name, rows in match.rows.items():
+        tensor = saved.weights[name].to(own[name])
+        if rows is None:
+            own[name].copy_(tensor)
+        else:
+            here, there = rows
+            own[name][here] = tensor[there]
+    return match
 
-    What the last layer has for each class is taken by the classes' names, and only where all of them are the same.
-    Raises `UsageError` when nothing matches.
+
+def matched(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequence[str]) -> Match:
+    """What `network` can take: layers of the same name, each with all of its tensors, where the shapes agree.
+
+    What the last layer with weights, and any after it, has for each class is taken by the names of classes. Raises
+    `UsageError` where nothing matches.
     """
-    weights, own, by_class = saved.weights, network.state_dict(), _of_classes(network, len(classes))
-    rows = [("tensor", "shape", f"taken from {source}?")]
-    matching = {}
+    own, of_classes = network.state_dict(), _of_classes(network)
+    places = [(here, saved.classes.index(name)) for here, name in enumerate(classes) if name in saved.classes]
+    here, there = ([pair[side] for pair in places] for side in (0, 1))
 
-    def taken(name: str, tensor: torch.Tensor) -> tuple[torch.Tensor | None, str]:
-        if name not in weights:
-            return None, "no: it has none of that name"
-        if weights[name].shape != tensor.shape:
-            return None, f"no: its shape there is {tuple(weights[name].shape)}"
-        if name not in by_class or saved.classes == list(classes):
-            return weights[name], "yes"
-        if sorted(saved.classes) != sorted(classes):
-            return None, "no: it is for other classes there"
-        return weights[name][[saved.classes.index(one) for one in classes]], "yes, by the names of classes"
+    def is_by_class(name: str) -> bool:
+        return name in of_classes and own[name].dim() > 0 and len(own[name]) == len(classes)
 
-    for name, tensor in own.items():
-        found, said = taken(name, tensor)
-        rows.append((name, str(tuple(tensor.shape)), said))
-        if found is not None:
-            matching[name] = found
-    text = table(rows, left=3)
-    if not matching:
-        raise UsageError(f"`init_from: {source}`: no tensor matches by name and shape\n{text}")
-    network.load_state_dict(matching, strict=False)
-    return f"{text}\n{len(matching)} of {len(own)} tensors taken"
+    def unfit(name: str) -> str:
+        if name not in saved.weights:
+            return "it has none of that name"
+        shape, other = own[name].shape, saved.weights[name].shape
+        if is_by_class(name) and other[:1] == (len(saved.classes),):
+            shape, other = shape[1:], other[1:]
+        if shape != other:
+            return f"its shape there is {tuple(saved.weights[name].shape)}"
+        return "it is for other classes there" if name in of_classes and not places else ""
+
+    why = {name: unfit(name) for name in own}
+    broken = {_layer(name) for name in own if why[name]}
+    rows: Rows = {}
+    said = {name: f"no: {why[name] or 'the rest of its layer does not fit'}" for name in own}
+    for name in (name for name in own if _layer(name) not in broken):
+        is_by_name = is_by_class(name) and list(classes) != saved.classes
+        rows[name] = (here, there) if is_by_name else None
+        part = f"{len(places)} of {len(classes)} classes" if len(places) < len(classes) else "the names of classes"
+        said[name] = f"yes, by {part}" if is_by_name else "yes"
+    head = ("tensor", "shape", f"taken from {source}?")
+    text = table([head, *((name, str(tuple(tensor.shape)), said[name]) for name, tensor in own.items())], left=3)
+    if not rows:
+        raise UsageError(f"`init_from: {source}`: no layer matches by name and shape\n{text}")
+    return Match(rows, f"{text}\n{len(rows)} of {len(own)} tensors taken", len(own), frozenset(own) - of_classes)
 
 
-def _of_classes(network: nn.Module, count: int) -> set[str]:
-    """The parameters of the last layer that has any, where it has one row for each of so many classes."""
-    name = last_with_weights(network)
-    last = [] if name is None else list(network.get_submodule(name).named_parameters(recurse=False))
-    return {f"{name}.{own}".lstrip(".") for own, _ in last} if all(len(one) == count for _, one in last) else set()
+def _of_classes(network: nn.Module) -> set[str]:
+    """The tensors of the last layer with weights, and of any after it."""
+    layers = list(dict.fromkeys(map(_layer, network.state_dict())))
+    last = [_layer(name) for name in weights_of(network)][-1:]
+    after = layers[layers.index(last[0]) :] if last else []
+    return {name for name in network.state_dict() if _layer(name) in after}
+
+
+def _layer(name: str) -> str:
+    """`4_softmax.linear.weight` to `4_softmax.linear`."""
+    return name.rpartition(".")[0]
+
+
+def _remarks(source: Path, saved: Checkpoint, match: Match, given: Prepared) -> Iterator[str]:
+    """What makes these weights worth less than they seem, or figures worth less with them."""
+    if match.is_little:
+        how = "a layer is found by its name, which begins with its place in the network, and by its shape"
+        yield f"only {len(match.rows)} of {match.of} tensors are taken from {source}: {how}"
+    there, here = Preprocessing.from_dict(saved.preprocessing).normalizes, given.preprocessing.normalizes
+    if there != here:
+        were = "normalized" if there else "not normalized"
+        yield f"{source} was trained with images that were {were}; set `data.normalize: {str(there).lower()}`"
+    data, own = saved.config.get("data"), given.splits.fingerprints()
+    if isinstance(data, dict) and data.get("source") == resolved(given.config)["data"]["source"]:
+        others = [name for name in ("validation", "test") if own[name] != saved.data.get(name)]
+        if others:
+            yield (
+                f"{source} was trained with other splits of the same data; the {' and '.join(others)} images here may "
+                f"be among those that it was trained with"
+            )

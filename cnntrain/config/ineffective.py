@@ -18,6 +18,8 @@ def ineffective(config: Config) -> Iterator[str]:
             f"`training.early_stopping` ends the run before `halve_on_plateau` can lower the learning rate; give it a "
             f"`patience` above {patience}"
         )
+    if training.freeze and config.init_from is None:
+        yield "`training.freeze` without `init_from` keeps layers as random as they begin"
     if training.warmup_epochs > training.epochs:
         reached = training.epochs / training.warmup_epochs
         yield (

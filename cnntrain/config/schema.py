@@ -27,7 +27,7 @@ from cnntrain.config.spec import (
     SourceSpec,
 )
 from cnntrain.errors import ConfigError
-from cnntrain.strict import NonNegativeFloat, PositiveFloat, PositiveInt, Strict
+from cnntrain.strict import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Strict
 
 # What draws stratified splits takes 32 bits at most; here the one of the sign is left away.
 SEEDS = range(2**31)
@@ -198,6 +198,11 @@ class TrainingConfig(Strict):
         description="what decides which epoch is the best, and what early_stopping and halve_on_plateau wait for; "
         "balanced accuracy is the mean of the accuracies on each class; it can't change when a run is resumed",
     )
+    freeze: NonNegativeInt = Field(
+        0,
+        description="keep the first so many layers as they are, weights and running statistics, and train the others: "
+        "for a network that begins with the weights of `init_from`",
+    )
     early_stopping: EarlyStoppingConfig | None = None
     checkpoint_every: CheckpointEveryConfig | None = Field(
         None,
@@ -270,8 +275,9 @@ class Config(Strict):
     )
     init_from: str | None = Field(
         None,
-        description="a checkpoint or run directory, relative to the current directory; its weights are loaded where "
-        "names and shapes match; its training images should be none of the test images here",
+        description="a checkpoint or run directory, relative to the current directory; layers whose names and shapes "
+        "match begin with its weights, and of the last layer the classes that it knows by name; its training images "
+        "should be none of the test images here",
     )
     dropout_scaling: Literal["inverted", "book"] = Field(
         "inverted",

@@ -62,13 +62,18 @@ class Preprocessing:
             raise ValueError("its preprocessing is not one of images")
         return cls(shape, mean, std)
 
+    @property
+    def normalizes(self) -> bool:
+        """Whether it does anything to pixels."""
+        return any(self.mean) or set(self.std) != {1.0}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         return {key: list(value) for key, value in asdict(self).items()}
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images in 0..1 to mean 0 and deviation 1 where the config asks for it, as the network takes them."""
-        if any(self.mean) or set(self.std) != {1.0}:
+        if self.normalizes:
             mean, std = constant((self.mean, self.std), images.device).view(2, 1, -1, 1, 1)
             images = (images - mean) / std
         return channels_last(images) if layout(images.device) is torch.channels_last else images.contiguous()

@@ -65,6 +65,15 @@ class _Stopping(_Plain):
     epochs: NonNegativeInt
 
 
+class _Origin(_Plain):
+    path: str
+    sha256: str
+    taken: NonNegativeInt = 0
+    of: NonNegativeInt = 0
+    validation_accuracy: float = 0.0
+    remarks: list[str] = []
+
+
 class _State(_Plain):
     """What of a state is plain data; restoring it finds the rest out."""
 
@@ -81,7 +90,7 @@ class _State(_Plain):
     best_weights: dict[str, Tensor]
     average: dict[str, Tensor] = {}
     changes: tuple[str, ...] = ()
-    init_from: dict[str, str] | None = None
+    init_from: _Origin | None = None
 
 
 def is_sound(saved: Checkpoint) -> bool:

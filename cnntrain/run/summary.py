@@ -47,7 +47,7 @@ class _Summary(BaseModel):
     parameters: int
     images: _Images
     data: dict[str, str]
-    init_from: dict[str, str] | None = None
+    init_from: dict[str, Any] | None = None
 
 
 def read_summary(path: str | Path) -> dict[str, Any] | None:

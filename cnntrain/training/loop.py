@@ -16,6 +16,7 @@ from cnntrain.text import counted
 from cnntrain.training.divergence import first_not_finite, weights_are_finite
 from cnntrain.training.engine import Engine
 from cnntrain.training.evaluate import Score, evaluate
+from cnntrain.training.frozen import set_training
 from cnntrain.training.health import layer_health
 from cnntrain.training.plan import Plan
 from cnntrain.training.rows import EpochResult, in_words
@@ -88,7 +89,7 @@ def settle(plan: Plan, state: State) -> RolledBack | None:
 
 def _train_epoch(plan: Plan, state: State) -> Iterator[Progress | Remark]:
     batches = _batches(plan, state)
-    state.network.train()
+    set_training(state.network, plan.config.training.freeze)
     yield from _remarks(plan.engine)
     while state.batch < len(batches):
         started = perf_counter()
@@ -208,7 +209,7 @@ def _roll_back(plan: Plan, state: State, error: str) -> RolledBack:
 def _first_not_finite(plan: Plan, state: State) -> str:
     """What went wrong first; found by training again from the epoch's beginning."""
     state.go_back()
-    state.network.train()
+    set_training(state.network, plan.config.training.freeze)
     batches = _batches(plan, state)
     # A layer can't be looked at within a graph.
     plain = Engine(plan.engine.step)

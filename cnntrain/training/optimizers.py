@@ -79,15 +79,20 @@ def is_plain_sgd(optimizer: "Optimizer") -> bool:
 
 
 def begin_momentum(optimizer: "Optimizer") -> None:
-    """Give RMSprop the momentum that torch makes in its very first step alone, where it was switched on later."""
-    from torch import zeros_like
-    from torch.optim import RMSprop
+    """Give what torch begins in its very first step alone to weights that have none of it, where others have.
 
-    if kind_of(optimizer) is RMSprop:
-        for group in optimizer.param_groups:
-            for parameter in group["params"] if group["momentum"] else []:
-                if optimizer.state[parameter]:
-                    optimizer.state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
+    That is the momentum of RMSprop, where it was switched on later, and that of SGD, where layers were frozen.
+    """
+    from torch import zeros_like
+    from torch.optim import SGD, RMSprop
+
+    kind, state = kind_of(optimizer), optimizer.state
+    for group in optimizer.param_groups if kind in (SGD, RMSprop) else []:
+        trained = [parameter for parameter in group["params"] if parameter.requires_grad] if group["momentum"] else []
+        begun = [parameter for parameter in trained if state.get(parameter)]
+        # RMSprop begins with a weight whenever that comes; SGD with all or none.
+        for parameter in begun if kind is RMSprop or not begun else trained:
+            state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
 
 
 def index_of_group(optimizer: "Optimizer", layer: "Linear") -> int:

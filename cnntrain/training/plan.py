@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cnntrain.data.batches import Resident, derived_seed
 from cnntrain.training.average import Average
 from cnntrain.training.engine import Engine, choose
+from cnntrain.training.frozen import freeze, set_training
 from cnntrain.training.memory import keep_freed_memory
 from cnntrain.training.optimizers import Trainable
 from cnntrain.training.schedules import NoImprovement
@@ -51,7 +52,7 @@ class Plan:
     batches: int
 
 
-def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, ranks: Ranks) -> tuple[Plan, State]:
+def prepare(config: Config, network: nn.Sequential, classes: int, feeds: Feeds, ranks: Ranks) -> tuple[Plan, State]:
     """A network on its device, ready to be trained from the beginning."""
     training = config.training
     if training.batch_size < ranks.size:
@@ -61,12 +62,17 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
         keep_freed_memory()
     _check_last_batch(config, network, feeds, ranks)
     torch.manual_seed(derived_seed(config.seed, ranks.purpose))
-    parallel = ranks.parallel(network)
     batches = math.ceil(len(feeds.train) / training.batch_size)
     try:
         optimizer = training.optimizer.make(Trainable(network, training.l2 / batches))
     except ValueError as error:
         raise config.error(("training", "optimizer"), str(error)) from error
+    try:
+        # The optimizer has all weights, so that its state fits when a run goes on with other layers frozen.
+        freeze(network, training.freeze)
+    except ValueError as error:
+        raise config.error(("training", "freeze"), str(error)) from error
+    parallel = ranks.parallel(network)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     schedule = training.schedule.make(training.epochs)
@@ -93,13 +99,14 @@ def prepare(config: Config, network: nn.Module, classes: int, feeds: Feeds, rank
     return Plan(config, feeds, engine, batches), state
 
 
-def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: Ranks) -> None:
+def _check_last_batch(config: Config, network: nn.Sequential, feeds: Feeds, ranks: Ranks) -> None:
     """Raise `ConfigError` where an epoch's last batch has too few images for a `batch_norm`."""
     count, size = len(feeds.train), config.training.batch_size
     left, why = count % size or size, ""
-    if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in network.modules()):
+    trained = network[config.training.freeze :]
+    if left < ranks.size and any(isinstance(layer, _BatchNorm) for layer in trained.modules()):
         why = f"{left}, and `batch_norm` needs one for each of the {ranks.size} processes"
-    elif left == 1 and not _takes_one(network, feeds.train.preprocessing):
+    elif left == 1 and not _takes_one(network, config.training.freeze, feeds.train.preprocessing):
         why = "one, and `batch_norm` can't compute a variance from one"
     if why:
         raise config.error(
@@ -107,13 +114,15 @@ def _check_last_batch(config: Config, network: nn.Module, feeds: Feeds, ranks: R
         )
 
 
-def _takes_one(network: nn.Module, preprocessing: Preprocessing) -> bool:
+def _takes_one(network: nn.Sequential, frozen: int, preprocessing: Preprocessing) -> bool:
     """Whether it can be trained on a single image; tried on a CPU, for a GPU is not to compute before it is set up."""
     one = Resident.black(1, preprocessing, torch.device("cpu"))
     image, _ = one.gather(torch.zeros(1, dtype=torch.int64))
+    copy = deepcopy(network).cpu()
+    set_training(copy, frozen)
     try:
         with torch.no_grad():
-            deepcopy(network).cpu().train()(image)
+            copy(image)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -37,7 +37,7 @@ class State:
     checkpoints where `keeps_anchor` says so.
     """
 
-    network: nn.Module
+    network: nn.Sequential
     optimizer: Optimizer
     schedule: Schedule
     ranks: Ranks
@@ -56,8 +56,8 @@ class State:
     rollbacks: int = 0
     # With what other settings it went on, and from where.
     changes: tuple[str, ...] = ()
-    # The checkpoint whose weights it began with, and their SHA-256.
-    init_from: dict[str, str] | None = None
+    # The checkpoint whose weights it began with, their SHA-256, and what came of it.
+    init_from: dict[str, Any] | None = None
     keeps_anchor: bool = False
     anchor: dict[str, Any] | None = None
 

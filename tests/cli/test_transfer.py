@@ -11,14 +11,16 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from safetensors import safe_open
+from sklearn.datasets import load_digits
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.model import load_model
 from cnntrain.app.train import resume_run, train_run
 from cnntrain.app.transfer import transfer
 from cnntrain.app.where import Where
-from cnntrain.config.load import from_resolved, to_yaml
+from cnntrain.config.load import from_resolved, resolved, to_yaml
 from cnntrain.errors import Interrupted
+from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
 from tests.training.test_resume import InterruptAt
@@ -82,7 +84,7 @@ def test_what_the_last_layer_has_for_a_class_is_taken_by_its_name(trained, tiny)
     for classes, said in ((turned, "by the names of classes"), ([*"abcdefghij"], "no: it is for other classes there")):
         for parameter in network.parameters():
             parameter.data.zero_()
-        told = transfer(trained, saved, network, classes)
+        told = transfer(trained, saved, network, classes).text
         assert told.count(said) == 2
         for name, tensor in network.state_dict().items():
             if "softmax" not in name:
@@ -111,20 +113,24 @@ def test_init_from_takes_what_matches_and_says_what_not(cnntrain, trained, tiny,
     assert table["0_conv.0.weight"].endswith("yes")
     assert "no: its shape there is (32, 72)" in table["3_fully_connected.linear.weight"]
     assert f"taken from {trained}?" in outcome.err
-    assert "8 of 11 tensors taken" in outcome.err
+    # Of the last layer, whose weights for each class have other inputs now, its biases are left too.
+    assert table["4_softmax.linear.bias"].endswith("no: the rest of its layer does not fit")
+    assert "7 of 11 tensors taken" in outcome.err
     assert torch.allclose(weights(tmp_path / "run")["0_conv.0.weight"], weights(trained)["0_conv.0.weight"], atol=1e-6)
 
 
-def test_a_tensor_of_as_many_numbers_in_another_shape_stays(trained, tmp_path):
-    saved = replace(checkpoint.load(trained), weights={"weight": torch.zeros(3, 2), "bias": torch.ones(2)})
-    checkpoint.save(tmp_path / "x.pt", saved)
-    network = torch.nn.Linear(3, 2)
-    before = network.weight.clone()
-    *_, weight, bias, taken = transfer(tmp_path / "x.pt", saved, network, saved.classes).splitlines()
-    assert weight.split(maxsplit=3) == ["weight", "(2,", "3)", "no: its shape there is (3, 2)"]
-    assert bias.split() == ["bias", "(2,)", "yes"]
-    assert taken == "1 of 2 tensors taken"
-    assert torch.equal(network.weight, before) and network.bias.tolist() == [1, 1]
+def test_a_layer_of_as_many_numbers_in_another_shape_stays(trained, tmp_path):
+    weights = {"0.weight": torch.zeros(3, 2), "0.bias": torch.ones(2), "1.weight": torch.ones(5, 2)}
+    saved = replace(checkpoint.load(trained), weights={**weights, "1.bias": torch.ones(5)})
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 5))
+    before = {name: tensor.clone() for name, tensor in network[0].state_dict().items()}
+    *_, weight, bias, later, _, taken = transfer(tmp_path / "x.pt", saved, network, saved.classes).text.splitlines()
+    assert weight.split(maxsplit=3) == ["0.weight", "(2,", "3)", "no: its shape there is (3, 2)"]
+    assert bias.split(maxsplit=2) == ["0.bias", "(2,)", "no: the rest of its layer does not fit"]
+    assert later.split(maxsplit=3) == ["1.weight", "(5,", "2)", "yes"]
+    assert taken == "2 of 4 tensors taken"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network[0].state_dict().items())
+    assert network[1].bias.tolist() == [1] * 5
 
 
 def test_a_network_goes_on_from_where_another_stopped(trained, tiny, tmp_path):
@@ -150,7 +156,8 @@ def test_a_run_tells_which_weights_it_began_with(trained, tiny, tmp_path, monkey
     source = tmp_path / "source" / "checkpoints" / "best.pt"
     source.parent.mkdir(parents=True)
     shutil.copyfile(trained / "checkpoints" / "best.pt", source)
-    begun = {"path": str(source), "sha256": checkpoint.load(source).fingerprint}
+    begun = {"path": str(source), "sha256": checkpoint.load(source).fingerprint, "taken": 11, "of": 11, "remarks": []}
+    begun["validation_accuracy"] = json.loads((trained / "summary.json").read_text())["best"]["validation_accuracy"]
     config = load_config(tiny, ["init_from=source", "training.epochs=2"])
     with pytest.raises(Interrupted):
         train_run(config, tmp_path / "run", Where(), InterruptAt("epoch 1/2"))
@@ -192,7 +199,7 @@ def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):
     (tmp_path / "c.yaml").write_text(f"init_from: {trained}\nnetwork: [{{fully_connected: 5}}, softmax]\n")
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
     assert outcome.code == 2
-    assert "no tensor matches by name and shape" in outcome.err
+    assert "no layer matches by name and shape" in outcome.err
 
 
 def test_an_init_from_that_is_none_leaves_no_run_behind(cnntrain, tiny, tmp_path):
@@ -214,3 +221,163 @@ def test_a_run_is_not_written_over(cnntrain, trained, tmp_path):
     outcome = cnntrain("compare", run, trained, "--picture", run / "config.yaml")
     assert outcome.code == 2 and "pictures are PNG files" in " ".join(outcome.err.replace("│", "").split())
     assert (run / "config.yaml").read_text().startswith("seed")
+
+
+# --- what a network takes, and what it is told of it
+
+HEAD = "network: [{conv: {filters: 8, kernel_size: 3, activation: relu}}, %s]\n"
+CONVOLUTIONAL = HEAD % "{conv: {filters: 10, kernel_size: 3}}, batch_norm, global_avg_pool"
+
+
+def images_of(tmp_path, order, names=None, count=400):
+    """digits as an npz whose class `order[i]` has the number i; and their names."""
+    found = load_digits()
+    chosen = np.isin(found.target, order)
+    labels = np.array([order.index(label) for label in found.target[chosen]])[:count]
+    images = (found.images[chosen] * 15.9375).astype(np.uint8)[:count]
+    np.savez(tmp_path / "x.npz", images=images, labels=labels)
+    return f"data={{source: {{npz: {{path: {tmp_path}/x.npz, classes: {[str(one) for one in names or order]}}}}}}}"
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory):
+    """A run of a network whose last layer with weights is not its last one."""
+    folder = tmp_path_factory.mktemp("convolutional")
+    (folder / "c.yaml").write_text(CONVOLUTIONAL + "training: {epochs: 8, optimizer: {adam: {learning_rate: 0.01}}}")
+    train_run(load_config(folder / "c.yaml"), folder / "run", Where(device="cpu"))
+    return folder / "run"
+
+
+def taken(tmp_path, run, data):
+    """The summary of a run that begins with those weights and learns next to nothing."""
+    config = load_config(
+        run.parent / "c.yaml", [f"init_from={run}", data, "training.optimizer.adam.learning_rate=1e-9"]
+    )
+    return train_run(config, tmp_path / "on", Where(device="cpu"))
+
+
+def test_all_that_a_head_has_for_a_class_is_taken_by_its_name(convolutional, tmp_path):
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    first = json.loads((convolutional / "summary.json").read_text())["best"]["validation_accuracy"]
+    summary = taken(tmp_path, convolutional, images_of(tmp_path, order))
+    assert summary["init_from"]["taken"] == summary["init_from"]["of"] == 9
+    assert first > 0.8 and summary["init_from"]["validation_accuracy"] > first - 0.1
+    saved = checkpoint.load(convolutional)
+    network = load_model(convolutional, Where(device="cpu")).network
+    for value in network.state_dict().values():
+        value.zero_()
+    told = transfer(convolutional, saved, network, [str(one) for one in order]).text
+    assert told.count("yes, by the names of classes") == 6
+    for name, value in network.state_dict().items():
+        there = saved.weights[name]
+        assert torch.equal(value, there[order] if name[0] in "12" and there.dim() else there)
+
+
+def test_classes_that_both_have_are_taken_and_the_others_are_begun_anew(convolutional, tmp_path):
+    saved, config = checkpoint.load(convolutional), load_config(convolutional / "config.yaml")
+    for classes in (["7", "new", "2"], [*map(str, range(10)), "new"]):
+        network = build(config_of(config, len(classes)), (1, 8, 8), len(classes))
+        fresh = {name: value.clone() for name, value in network.state_dict().items()}
+        shared = [name for name in classes if name != "new"]
+        told = transfer(convolutional, saved, network, classes).text
+        assert told.count(f"yes, by {len(shared)} of {len(classes)} classes") == 6
+        assert "9 of 9 tensors taken" in told
+        for name, value in network.state_dict().items():
+            if name[0] == "0" or not value.dim():
+                assert torch.equal(value, saved.weights[name])
+                continue
+            for number, one in enumerate(classes):
+                expected = fresh[name][number] if one == "new" else saved.weights[name][int(one)]
+                assert torch.equal(value[number], expected)
+
+
+def config_of(config, count):
+    layers = resolved(config)["network"]
+    layers[1]["conv"]["filters"] = count
+    return from_resolved({**resolved(config), "network": layers})
+
+
+def test_nothing_of_a_head_is_taken_where_no_class_is_the_same(convolutional, tmp_path):
+    saved, network = checkpoint.load(convolutional), load_model(convolutional, Where(device="cpu")).network
+    for value in network.state_dict().values():
+        value.zero_()
+    told = transfer(convolutional, saved, network, [*"abcdefghij"]).text
+    assert told.count("no: it is for other classes there") == 7 and "2 of 9 tensors taken" in told
+    assert not any(value.any() for name, value in network.state_dict().items() if name[0] != "0")
+
+
+def test_a_network_in_which_every_layer_has_moved_is_told_so(cnntrain, convolutional, tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        HEAD % "batch_norm, {conv: {filters: 8, kernel_size: 3}}, batch_norm, flatten, softmax"
+    )
+    outcome = cnntrain("train", tmp_path / "c.yaml", f"init_from={convolutional}", "--run-dir", tmp_path / "run")
+    said = f"only 2 of 16 tensors are taken from {convolutional}: a layer is found by its name, which begins with its"
+    assert outcome.code == 0 and f"warning: {said}" in outcome.err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [summary["init_from"][name] for name in ("taken", "of")] == [2, 16]
+    assert any(line.startswith(said) for line in summary["remarks"])
+
+
+@pytest.mark.parametrize("is_normalized", [True, False])
+def test_images_that_were_normalized_otherwise_are_told_of(is_normalized, tmp_path):
+    there, here = (f"data.normalize={str(one).lower()}" for one in (is_normalized, not is_normalized))
+    (tmp_path / "c.yaml").write_text("network: [softmax]\ntraining: {epochs: 1}\n")
+    train_run(load_config(tmp_path / "c.yaml", [there]), tmp_path / "one", Where(device="cpu"))
+    config = load_config(tmp_path / "c.yaml", [here, f"init_from={tmp_path / 'one'}"])
+    (said,) = train_run(config, tmp_path / "other", Where(device="cpu"))["init_from"]["remarks"]
+    were = "normalized" if is_normalized else "not normalized"
+    assert said == f"{tmp_path / 'one'} was trained with images that were {were}; set `{there.replace('=', ': ')}`"
+    config = load_config(tmp_path / "c.yaml", [there, f"init_from={tmp_path / 'one'}"])
+    assert train_run(config, tmp_path / "same", Where(device="cpu"))["init_from"]["remarks"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["data.test={size: 0.2, seed: 9}"], "validation and test"),
+        (["data.validation={size: 0.1, seed: 9}"], "validation"),
+        (["data.limit=300"], None),
+    ],
+)
+def test_images_that_it_may_have_been_trained_with_are_told_of(convolutional, tmp_path, options, names):
+    run = tmp_path / "run"
+    config = load_config(convolutional.parent / "c.yaml", [f"init_from={convolutional}", "training.epochs=1", *options])
+    with pytest.raises(Interrupted):
+        train_run(config, run, Where(device="cpu"), InterruptAt(1))
+    # Whoever goes on is told again, and so is whoever reads the summary.
+    told = [line for line in resume_run(run, [], Where(device="cpu"))["remarks"] if "other splits of the same" in line]
+    assert bool(told) == bool(names)
+    if names:
+        assert told == [
+            f"{convolutional} was trained with other splits of the same data; the {names} images here may be among "
+            f"those that it was trained with"
+        ]
+
+
+def test_what_it_had_before_training_is_told_and_whether_that_was_better(cnntrain, convolutional, tmp_path):
+    best = json.loads((convolutional / "summary.json").read_text())["best"]
+    for rate, is_worse in (("1e-9", False), ("10", True)):
+        config = [convolutional.parent / "c.yaml", f"init_from={convolutional}", "training.epochs=1"]
+        outcome = cnntrain(
+            "train", *config, f"training.optimizer.adam.learning_rate={rate}", "--run-dir", tmp_path / rate
+        )
+        accuracy = f"{100 * best['validation_accuracy']:.2f} %"
+        assert f"\nbefore training: validation {best['validation_loss']:.4f}  {accuracy}\n" in outcome.err
+        said = f"warning: validation accuracy was higher before training, {accuracy}: try a lower learning rate\n"
+        assert (said in outcome.err) == is_worse
+
+
+def test_show_and_probe_begin_where_training_does(cnntrain, convolutional, tmp_path):
+    config, begun = convolutional.parent / "c.yaml", f"init_from={convolutional}"
+    shown = cnntrain("show", config, begun)
+    assert (shown.code, shown.err) == (0, "")
+    assert f"taken from {convolutional}?" in shown.out and shown.out.endswith("9 of 9 tensors taken\n")
+    assert "taken from" not in cnntrain("show", config).out
+    at_first, then, trained = (
+        json.loads(cnntrain("probe", *words, "--json").out)["layers"]
+        for words in ([config], [config, begun], [convolutional])
+    )
+    assert then == trained != at_first
+    for command in ("show", "probe"):
+        outcome = cnntrain(command, config, f"init_from={tmp_path / 'nothing'}")
+        assert outcome.code == 2 and f"`init_from: {tmp_path / 'nothing'}`: " in outcome.err

@@ -47,9 +47,11 @@ EQUAL = {
     "single": [*PLAIN, GROUPS, "training.batch_size=431"],
     "average": [*PLAIN, GROUPS, "training.batch_size=64", "training.ema_decay=0.9"],
     "batch_norm": [*PLAIN, "training.batch_size=31"],
+    # One image for one of the ranks is enough for a normalization that is frozen.
+    "frozen": [*PLAIN, "training.batch_size=431", "training.freeze=2"],
 }
 # Largest differences; torch's own batch_norm sums less exactly than the one that ranks share.
-TOLERANCES = {"unequal": 1e-6, "single": 1e-6, "average": 1e-6, "batch_norm": 2e-5}
+TOLERANCES = {"unequal": 1e-6, "single": 1e-6, "average": 1e-6, "batch_norm": 2e-5, "frozen": 1e-6}
 # 200 images are 7 batches, of which the last has 8.
 LONG = ["training.epochs=3", "training.optimizer=adam", "data.limit=200"]
 DIVERGING = ["data.limit=200", "training.optimizer.sgd.learning_rate=1e30"]

@@ -33,6 +33,7 @@ CONFIGS = {
         "training.early_stopping={patience: 1, restore_best: true}",
         "training.on_divergence=rollback",
     ],
+    "frozen": ["training.epochs=4", "training.freeze=2", "training.l2=0.1"],
     "book": ["training.epochs=4", "training.shuffle=never", "dropout_scaling=book", "training.l2=0.1"],
 }
 
