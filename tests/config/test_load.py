@@ -116,6 +116,7 @@ def test_the_least_config(write):
             "precision": "float32",
             "engine": "auto",
             "monitor": "validation_accuracy",
+            "freeze": 0,
             "on_divergence": "stop",
             "deterministic": False,
         },
