@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cnntrain.text import shortened
 
@@ -47,6 +48,16 @@ class CnntrainError(Exception):
     """The base of all errors that a user can cause or meet; shown without a traceback."""
 
     exit_code: int = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Out of a process that works for another it comes as it is: what it says is not always what it was made of.
+        return _revived, (type(self), self.args, vars(self))
+
+
+def _revived(kind: type[CnntrainError], args: tuple[Any, ...], state: dict[str, Any]) -> CnntrainError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class UsageError(CnntrainError):

@@ -54,6 +54,17 @@ def describe(device: torch.device) -> str:
 
 
 @contextmanager
+def float32_by_default() -> Iterator[None]:
+    """What is drawn and made is float32, whatever a program has set; else the same seed would draw other numbers."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
     """Only algorithms that give the same bits every time, where `wanted`; an operation without one raises.
 

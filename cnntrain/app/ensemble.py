@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -43,6 +43,8 @@ def ensemble(runs: Sequence[str | Path], vote: Vote, where: Where, display: Disp
     probability; `mean` takes the class with the largest mean probability.
     """
     display = display or Silent()
+    if vote not in get_args(Vote):
+        raise UsageError(f"`{vote}`: a vote is one of {', '.join(get_args(Vote))}")
     _check_different(runs)
     models = [load_model(path, where, display) for path in runs]
     _check_same(models, runs)

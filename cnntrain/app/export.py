@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import safetensors.torch
@@ -37,6 +37,8 @@ def export(source: str | Path, kind: Format, output: str | Path | None = None, w
     ONNX, one text in the array `metadata` of npz. An ONNX file takes `images` (batch, channels, height, width) in 0..1,
     and gives `probabilities` (batch, classes). Raises `UsageError` where the package for it is missing.
     """
+    if kind not in get_args(Format):
+        raise UsageError(f"`{kind}`: a format is one of {', '.join(get_args(Format))}")
     source, output = Path(source), output and Path(output)
     if output and output.suffix != f".{kind}":
         raise UsageError(f"{output}: the name of a file of this format ends in .{kind}")

@@ -58,13 +58,23 @@ def predict_images(
     """
     if top_k < 1:
         raise UsageError(f"`top_k` is how many of the most likely classes are asked for, at least 1, not {top_k}")
-    texts = [str(inputs)] if isinstance(inputs, str | Path) else [*map(str, inputs)]
+    texts = _texts(inputs)
     model = checkpoint if isinstance(checkpoint, Model) else load_model(checkpoint, where, display)
     if model.preprocessing.shape[0] not in CHANNELS:
         who = "the network" if isinstance(checkpoint, Model) else f"{checkpoint}:"
         raise UsageError(f"{who} takes images of {model.preprocessing.shape[0]} channels, which no file has")
     display = display or Silent()
     return _in_batches(model, _expand(texts, display), top_k, invert, display)
+
+
+def _texts(inputs: str | Path | Sequence[str | Path]) -> list[str]:
+    """Each input as it was written; raises `UsageError` for what names no file."""
+    named = [inputs] if isinstance(inputs, str | Path) or not hasattr(inputs, "__iter__") else [*inputs]
+    for one in named:
+        if not isinstance(one, str | Path) or not str(one):
+            what = "an empty text" if isinstance(one, str) else f"a {type(one).__name__}"
+            raise UsageError(f"images are named by their paths, not by {what}; for those in memory use `Model.network`")
+    return [*map(str, named)]
 
 
 def drawn_evidence(

@@ -39,12 +39,13 @@ from cnntrain.training.rows import EpochResult
 
 # Held by the thread that trains.
 _trains = threading.RLock()
+_is_forked = False
 
 
 def _let_go() -> None:
     """In a process that was forked while another thread trained, nothing does."""
-    global _trains
-    _trains = threading.RLock()
+    global _trains, _is_forked
+    _trains, _is_forked = threading.RLock(), True
 
 
 if hasattr(os, "register_at_fork"):
@@ -143,7 +144,7 @@ def _reaching_up(file: Path) -> Path:
 def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
     """The summary, after all steps are done; where only so much is to be done, raises `Paused`, with the run saved."""
     # Whose program it is draws random numbers of its own on the CPU.
-    with only_thread(), closing(training), torch.random.fork_rng(devices=[]):
+    with only_thread(), closing(training), torch.random.fork_rng(devices=[]), devices.float32_by_default():
         while True:
             try:
                 part = next(training)
@@ -158,6 +159,9 @@ def run_to_end(training: Training, until: float = 1) -> dict[str, Any]:
 def only_thread() -> Iterator[None]:
     """Train in this thread; raises `UsageError` where another does: all draw from one generator of random numbers."""
     trains = _trains
+    if _is_forked:
+        # A fork has none of its parent's other threads, and would wait for them for ever.
+        torch.set_num_threads(1)
     if not trains.acquire(blocking=False):
         said = "another thread of this process is training, and both would draw from the same random numbers"
         raise UsageError(f"{said}; train one run after the other, or in several processes")

@@ -40,7 +40,8 @@ class Terminal:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=quiet or is_shared or not self.console.is_terminal,
+            # Whoever forces colours upon a file wants no bar in it.
+            disable=quiet or is_shared or not (self.console.is_terminal and self.console.file.isatty()),
             redirect_stdout=False,
         )
         self.drawn = -math.inf

@@ -83,6 +83,8 @@ def main() -> None:
     """Run the command line; every error of ours is one message on stderr and its exit code."""
     # Python's last look for cycles would go through all of torch, for as long as half a second.
     atexit.register(gc.freeze)
+    # A notebook names its own backend to all that it starts; figures are drawn without any.
+    os.environ["MPLBACKEND"] = "agg"
     started = sys.modules["__main__"].__spec__
     if started is None or not started.parent:
         # Only `python -m cnntrain` looks for modules in the current folder; else its child processes must not either.

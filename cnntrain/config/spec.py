@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib import import_module
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
@@ -25,11 +26,21 @@ class Spec(BaseModel):
     name: str
     arguments: Strict
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class of the arguments is made when the name is registered, and is found in no module.
+        return _registered, (registry.ALL[self.kind][self.name].factory.__module__, self.kind, _write(self))
+
     def make(self, *context: Any) -> Any:
         """Call the factory with what the program supplies and what the config said."""
         # A factory may change what it is given, but not the config.
         arguments = {key: deepcopy(getattr(self.arguments, key)) for key in type(self.arguments).model_fields}
         return registry.ALL[self.kind][self.name].factory(*context, **arguments)
+
+
+def _registered(module: str, kind: str, written: Any) -> Any:
+    """A spec in a process that may not yet have imported what registers its name."""
+    import_module(module)
+    return _parse(kind, written)
 
 
 def _parse(kind: str, written: Any) -> Any:

@@ -1,5 +1,7 @@
 """What is told on a terminal is told as it is: no markup, no emoji, no control characters."""
 
+import sys
+
 import pytest
 
 from cnntrain.cli import console
@@ -7,8 +9,9 @@ from cnntrain.cli.console import Terminal
 
 
 @pytest.fixture
-def on_a_terminal(monkeypatch):
+def on_a_terminal(monkeypatch, capsys):
     """Standard error is taken for one that knows colours."""
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
 
@@ -67,8 +70,16 @@ def test_what_is_done_now_is_told_at_once(on_a_terminal, capsys, monkeypatch):
     assert "evaluation" in drawn and "3/9" in drawn and "2/9" not in drawn
 
 
-def test_rows_that_fill_a_terminal_meet_no_bar(capsys, monkeypatch):
+def test_a_file_has_no_bar_whatever_colours_are_forced_upon_it(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    with Terminal(quiet=False) as display:
+        display.progress(1, 80, "images")
+        display.progress(80, 80, "images")
+        display.warn("a warning")
+    assert capsys.readouterr().err == "\x1b[33mwarning: a warning\x1b[0m\n"
+
+
+def test_rows_that_fill_a_terminal_meet_no_bar(on_a_terminal, capsys):
     with Terminal(quiet=False, is_shared=True) as display:
         display.progress(1, 80, "images")
         display.say("a line")
