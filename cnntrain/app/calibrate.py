@@ -18,9 +18,6 @@ from cnntrain.run import checkpoint
 from cnntrain.training.calibration import best_temperature, calibration_error, intervals, mean_probability
 from cnntrain.training.evaluate import score
 
-# What lies beyond tells of images that are nearly all classified rightly, or no better than by guessing.
-COLDEST, HOTTEST = 0.05, 20.0
-
 
 def calibrate_checkpoint(path: str | Path, where: Where, display: Display | None = None) -> Path:
     """Write `calibrated.pt` beside a checkpoint: the network, with a last layer that divides logits by a temperature.
@@ -33,9 +30,11 @@ def calibrate_checkpoint(path: str | Path, where: Where, display: Display | None
     folders = Folders.standard(where.data_dir, display)
     saved, model = checkpoint.load(Path(path)), load_model(path, where, display)
     images, test = own_splits(model, ("validation", "test"), folders, display)
-    temperature = best_temperature(model.logits(images, display), torch.from_numpy(images.labels))
-    if not COLDEST <= temperature <= HOTTEST:
-        raise UsageError(f"{path}: {_no_temperature(temperature, len(images))}")
+    try:
+        temperature = best_temperature(model.logits(images, display), torch.from_numpy(images.labels))
+    except ValueError as error:
+        said = f"the {len(images):,} validation images give no temperature"
+        raise UsageError(f"{path}: {said}: {error}; nothing is written") from error
     display.say(f"temperature {temperature:.4g}, from {len(images):,} validation images")
     _tell(model, temperature, test, display)
     layers = [*saved.config["network"], {"scale": {"factor": 1 / temperature}}]
@@ -43,11 +42,6 @@ def calibrate_checkpoint(path: str | Path, where: Where, display: Display | None
     file = checkpoint.file_of(path).with_name("calibrated.pt")
     checkpoint.save(file, calibrated)
     return file
-
-
-def _no_temperature(temperature: float, count: int) -> str:
-    why = "classifies all of them rightly" if temperature < COLDEST else "knows nothing of them"
-    return f"the {count:,} validation images give no temperature: the network {why}; nothing is written"
 
 
 def _tell(model: Model, temperature: float, test: Images, display: Display) -> None:

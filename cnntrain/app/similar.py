@@ -5,18 +5,18 @@ Papernot and McDaniel, "Deep k-Nearest Neighbors", 2018, with the cosine as the 
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from cnntrain.app.display import Display
 from cnntrain.app.model import Model
 from cnntrain.data.images import Images
-from cnntrain.network.modules import last_with_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Of so many training images the features are there at once.
 PIECE = 2_000
@@ -25,9 +25,8 @@ PIECE = 2_000
 def most_similar(model: Model, images: Images, among: Images, count: int, display: Display) -> list[list[int]]:
     """For each image the indices of the `count` images `among` others that are most like it, the likest first.
 
-    Alike are two images between whose features, what the network's last layer is given, the angle is small.
+    Alike are two images between whose features, what the last layer with weights is given, the angle is small.
     """
-    model = replace(model, network=_without_last(model.network))
     asked = _features(model, images)
     nearness, found = torch.empty(len(images), 0), torch.empty(len(images), 0, dtype=torch.int64)
     for start in range(0, len(among), PIECE):
@@ -42,13 +41,18 @@ def most_similar(model: Model, images: Images, among: Images, count: int, displa
     return found.tolist()
 
 
-def _features(model: Model, images: Images) -> torch.Tensor:
-    return functional.normalize(model.logits(images).flatten(1).float(), dim=1).cpu()
+def _features(model: Model, images: Images) -> Tensor:
+    given: list[Tensor] = []
 
+    def note(layer: nn.Module, inputs: Any) -> None:
+        given.append(functional.normalize(inputs[0].flatten(1).float(), dim=1).cpu())
 
-def _without_last(network: nn.Module) -> nn.Module:
-    """A copy whose last layer with weights gives what it is given."""
-    copy, name = deepcopy(network), last_with_weights(network)
-    if name is not None:
-        copy.set_submodule(name, nn.Identity())
-    return copy
+    layers = list(model.network.children())
+    last = [layer for layer in layers if any(True for _ in layer.parameters())] or layers
+    hook = last[-1].register_forward_pre_hook(note)
+    try:
+        model.logits(images)
+    finally:
+        hook.remove()
+    # Before them a black image may have shown how much memory the layers take.
+    return torch.cat(given)[-len(images) :]

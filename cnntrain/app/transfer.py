@@ -90,8 +90,12 @@ def matched(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequen
     `UsageError` where nothing matches.
     """
     own, of_classes = network.state_dict(), _of_classes(network)
-    places = [(here, saved.classes.index(name)) for here, name in enumerate(classes) if name in saved.classes]
+    known = {name: number for number, name in enumerate(saved.classes)}
+    places = [(here, known[name]) for here, name in enumerate(classes) if name in known]
     here, there = ([pair[side] for pair in places] for side in (0, 1))
+    is_same = list(classes) == saved.classes
+    # Of several weights, as in a `residual` layer, nobody knows which are sorted by class.
+    is_plain = len(of_classes.intersection(weights_of(network))) == 1
 
     def is_by_class(name: str) -> bool:
         return name in of_classes and own[name].dim() > 0 and len(own[name]) == len(classes)
@@ -104,14 +108,15 @@ def matched(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequen
             shape, other = shape[1:], other[1:]
         if shape != other:
             return f"its shape there is {tuple(saved.weights[name].shape)}"
-        return "it is for other classes there" if name in of_classes and not places else ""
+        is_known = bool(is_plain and places) and (is_by_class(name) or not own[name].dim())
+        return "" if is_same or name not in of_classes or is_known else "it is for other classes there"
 
     why = {name: unfit(name) for name in own}
     broken = {_layer(name) for name in own if why[name]}
     rows: Rows = {}
     said = {name: f"no: {why[name] or 'the rest of its layer does not fit'}" for name in own}
     for name in (name for name in own if _layer(name) not in broken):
-        is_by_name = is_by_class(name) and list(classes) != saved.classes
+        is_by_name = is_by_class(name) and not is_same
         rows[name] = (here, there) if is_by_name else None
         part = f"{len(places)} of {len(classes)} classes" if len(places) < len(classes) else "the names of classes"
         said[name] = f"yes, by {part}" if is_by_name else "yes"
@@ -123,11 +128,16 @@ def matched(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequen
 
 
 def _of_classes(network: nn.Module) -> set[str]:
-    """The tensors of the last layer with weights, and of any after it."""
-    layers = list(dict.fromkeys(map(_layer, network.state_dict())))
-    last = [_layer(name) for name in weights_of(network)][-1:]
+    """The tensors of the config's last layer with weights, and of any after it."""
+    layers = list(dict.fromkeys(map(_top, network.state_dict())))
+    last = [_top(name) for name in weights_of(network)][-1:]
     after = layers[layers.index(last[0]) :] if last else []
-    return {name for name in network.state_dict() if _layer(name) in after}
+    return {name for name in network.state_dict() if _top(name) in after}
+
+
+def _top(name: str) -> str:
+    """`4_softmax.linear.weight` to `4_softmax`."""
+    return name.partition(".")[0]
 
 
 def _layer(name: str) -> str:

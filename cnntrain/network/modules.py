@@ -239,12 +239,6 @@ class GlobalAvgPool(nn.Module):
         return images.mean(dim=(2, 3))
 
 
-def last_with_weights(network: nn.Module) -> str | None:
-    """The name of the last module that has parameters of its own."""
-    names = [name for name, module in network.named_modules() if [*module.parameters(recurse=False)]]
-    return names[-1] if names else None
-
-
 def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
     """What multiplies inputs, by name: no biases, and no scales of a normalization, whatever their shape."""
     normalizations = (module for module in network.modules() if isinstance(module, nn.LayerNorm))

@@ -116,6 +116,11 @@ def _is_state(values: dict[str, Any]) -> bool:
     # pydantic takes a tensor for a number.
     rows = [*values["history"], *values["health"], values["stopping"]]
     tensors = (*state.best_weights.values(), *state.average.values())
+    origin = values.get("init_from") or {}
+    remarks = origin.get("remarks", [])
+    rows.append({**origin, "remarks": ""})
+    if not all(is_printable(line) and "\n" not in line for line in remarks):
+        return False
     are_plain = all(_are_scalars(row.values()) for row in rows) and all(map(_is_plain, tensors))
     return are_plain and bool(state.history) == bool(state.epoch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ class Average:
     too. `sums` begin at zero, and what is not yet in them is divided out (Kingma and Ba 2015, Adam, section 3).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float, frozen: Sequence[str] = ()) -> None:
         self._decay = decay
+        # What does not change is its own average, but for rounding.
         floats = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+        self._kept = {name: value for name, value in floats.items() if name in frozen}
         self._weights = list(floats.values())
         self.sums = {name: torch.zeros_like(value) for name, value in floats.items()}
 
@@ -31,7 +33,8 @@ class Average:
 
     def after(self, steps: int) -> dict[str, Tensor]:
         """The average after so many steps, at least one."""
-        return dict(zip(self.sums, torch._foreach_div([*self.sums.values()], self._seen(steps)), strict=True))
+        averaged = torch._foreach_div([*self.sums.values()], self._seen(steps))
+        return {**dict(zip(self.sums, averaged, strict=True)), **self._kept}
 
     @contextmanager
     def in_place(self, steps: int) -> Iterator[None]:

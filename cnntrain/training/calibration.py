@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 INTERVALS = 15
 # How sure a network may be asked to be.
 SURE = (0.5, 0.8, 0.9, 0.95, 0.99)
+# A loss that is so much of that of equal probabilities is no better.
+NOTHING = 0.9999
 # Standard errors within which 95 % of all measurements lie.
 Z = 1.96
 
@@ -86,22 +88,31 @@ def accepted(probability: NDArray[Any], is_right: NDArray[np.bool_]) -> list[dic
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature, above 0, by which logits (images, classes) are divided for the smallest mean cross-entropy.
 
-    Temperature scaling, section 4.2 of the paper: the predictions stay what they are. Where all of them are right the
-    smallest is at 0, and what comes out is as small as numbers allow.
+    Temperature scaling, section 4.2 of the paper: the predictions stay what they are. Raises `ValueError` where
+    there is none: logits are not finite, all predictions are right, or the loss is smallest for equal probabilities.
     """
-    logits = logits.detach().double().cpu()
+    logits, labels = logits.detach().double().cpu(), labels.cpu()
+    if not logits.isfinite().all():
+        raise ValueError("some of its logits are not finite")
+    if (logits.argmax(1) == labels).all():
+        raise ValueError("it classifies all of them rightly")
+    # However large logits are, the search begins near its end.
+    scale = logits.std(correction=0).clamp(min=1e-30)
+    logits = logits / scale
     # Of the temperature's inverse, in which the cross-entropy is convex, the logarithm: so it stays above 0.
     logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([logarithm], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         search.zero_grad()
-        value = functional.cross_entropy(logits * logarithm.exp(), labels.cpu())
+        value = functional.cross_entropy(logits * logarithm.exp(), labels)
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     search.step(loss)  # type: ignore[no-untyped-call]
-    return math.exp(-logarithm.item())
+    if loss().item() > NOTHING * math.log(logits.shape[1]):
+        raise ValueError("it knows nothing of them")
+    return float(scale.item() * math.exp(-logarithm.item()))
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

@@ -69,7 +69,7 @@ def prepare(config: Config, network: nn.Sequential, classes: int, feeds: Feeds, 
         raise config.error(("training", "optimizer"), str(error)) from error
     try:
         # The optimizer has all weights, so that its state fits when a run goes on with other layers frozen.
-        freeze(network, training.freeze)
+        frozen = freeze(network, training.freeze)
     except ValueError as error:
         raise config.error(("training", "freeze"), str(error)) from error
     parallel = ranks.parallel(network)
@@ -77,7 +77,7 @@ def prepare(config: Config, network: nn.Sequential, classes: int, feeds: Feeds, 
         group["initial_lr"] = group["lr"]
     schedule = training.schedule.make(training.epochs)
     min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
-    average = Average(network, training.ema_decay) if training.ema_decay else None
+    average = Average(network, training.ema_decay, frozen) if training.ema_decay else None
     totals = Totals.zero(ranks.device)
     state = State(network, optimizer, schedule, ranks, totals, NoImprovement(min_delta), average=average)
     augmentations = [spec.make() for spec in config.data.augment]

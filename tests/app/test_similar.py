@@ -8,11 +8,12 @@ from torch.nn import functional
 
 from cnntrain.app import similar
 from cnntrain.app.display import Silent
-from cnntrain.app.model import load_model, own_splits
+from cnntrain.app.model import load_model, own_images, own_splits
 from cnntrain.app.similar import most_similar
+from cnntrain.app.train import train_run
 from cnntrain.app.where import Where
+from cnntrain.config.load import load
 from cnntrain.data.images import Folders, Images
-from cnntrain.network.modules import last_with_weights
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,23 @@ class _Counted:
         return self.pixels[rows]
 
 
-def test_the_last_layer_with_weights():
-    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()), nn.Flatten())
-    assert last_with_weights(network) == "1.0"
-    assert last_with_weights(nn.Flatten()) is None
+HEADS = {
+    "residual": "residual: {layers: [{conv: {filters: 10, kernel_size: 3, padding: 1}}]}}, global_avg_pool",
+    "branches": "branches: [[{conv: {filters: 5, kernel_size: 1}}], [{conv: {filters: 5, kernel_size: 1}}]]}, flatten, "
+    "{dense: 10}",
+    "concatenated": "branches: [[{conv: {filters: 4, kernel_size: 1}}], [{conv: {filters: 6, kernel_size: 1}}]]}, "
+    "global_avg_pool",
+    "normalized": "conv: {filters: 10, kernel_size: 3}}, batch_norm, global_avg_pool",
+    "scaled": "softmax: {dropout: 0.5}}, {scale: 0.5}",
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_networks_that_end_otherwise(name, tmp_path):
+    first = "{conv: {filters: 6, kernel_size: 3, activation: relu}}"
+    (tmp_path / "c.yaml").write_text(f"network: [{first}, {{{HEADS[name]}]\ntraining: {{epochs: 1}}")
+    train_run(load(tmp_path / "c.yaml"), tmp_path / "run", Where(device="cpu"))
+    model = load_model(tmp_path / "run", Where(device="cpu"))
+    train = own_images(model, "train", Folders.standard(None), Silent()).take(np.arange(0, 1_000, 20))
+    assert [row[0] for row in most_similar(model, train, train, 1, Silent())] == list(range(50))
+    assert not any(module._forward_pre_hooks for module in model.network.modules())

@@ -105,10 +105,10 @@ def test_images_that_give_no_temperature(cnntrain, smoothed, tmp_path):
     turned_round(tmp_path / "contrary.pt", smoothed)
     outcome = cnntrain("calibrate", tmp_path / "contrary.pt")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "the 144 validation images give no temperature: the network knows nothing of them" in outcome.err
+    assert "the 144 validation images give no temperature: it knows nothing of them" in outcome.err
 
     train_run(load(smoothed / "config.yaml", ["data.validation=4"]), tmp_path / "few", Where(device="cpu"))
     outcome = cnntrain("calibrate", tmp_path / "few")
     assert (outcome.code, outcome.out) == (2, "")
-    assert "the 4 validation images give no temperature: the network classifies all of them rightly" in outcome.err
+    assert "the 4 validation images give no temperature: it classifies all of them rightly" in outcome.err
     assert not list(tmp_path.rglob("calibrated.pt"))

@@ -10,16 +10,17 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+import yaml
 from safetensors import safe_open
 from sklearn.datasets import load_digits
 
 from cnntrain.app.configure import load_config
 from cnntrain.app.model import load_model
 from cnntrain.app.train import resume_run, train_run
-from cnntrain.app.transfer import transfer
+from cnntrain.app.transfer import matched, transfer
 from cnntrain.app.where import Where
 from cnntrain.config.load import from_resolved, resolved, to_yaml
-from cnntrain.errors import Interrupted
+from cnntrain.errors import CheckpointError, Interrupted
 from cnntrain.network.build import build
 from cnntrain.run import checkpoint
 from cnntrain.run.directory import RunDirectory
@@ -381,3 +382,36 @@ def test_show_and_probe_begin_where_training_does(cnntrain, convolutional, tmp_p
     for command in ("show", "probe"):
         outcome = cnntrain(command, config, f"init_from={tmp_path / 'nothing'}")
         assert outcome.code == 2 and f"`init_from: {tmp_path / 'nothing'}`: " in outcome.err
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "residual: {layers: [{conv: {filters: 10, kernel_size: 3, padding: 1}}]}}, global_avg_pool",
+        "branches: [[{conv: {filters: 5, kernel_size: 1}}], [{conv: {filters: 5, kernel_size: 1}}]]}, global_avg_pool",
+    ],
+)
+def test_a_last_layer_of_several_parts_is_taken_for_the_same_classes_alone(trained, tmp_path, last):
+    layers = yaml.safe_load(f"[{{conv: {{filters: 6, kernel_size: 3}}}}, {{{last}]")
+    network = build(from_resolved({"network": layers}), (1, 8, 8), 10)
+    weights = {name: torch.ones_like(value) for name, value in network.state_dict().items()}
+    classes = [str(one) for one in range(10)]
+    saved = replace(checkpoint.load(trained), weights=weights, classes=classes)
+    other = matched(Path("x"), saved, network, classes[::-1])
+    assert {name.partition(".")[0] for name in other.rows} == {"0_conv"}
+    assert matched(Path("x"), saved, network, classes).rows.keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+    "change", [{"validation_accuracy": torch.tensor(0.5)}, {"remarks": ["a\nb"]}, {"remarks": ["\x1b[2J"]}, {"of": "x"}]
+)
+def test_what_a_checkpoint_says_of_its_origin_is_plain(convolutional, tmp_path, change):
+    saved = checkpoint.load(convolutional / "checkpoints" / "last.pt")
+    origin = {"path": "x", "sha256": "y", "taken": 1, "of": 2, "validation_accuracy": 0.5, "remarks": ["a line"]}
+    for begun, is_whole in ((origin, True), (origin | change, False), ({"path": "x", "sha256": "y"}, True)):
+        checkpoint.save(tmp_path / "x.pt", replace(saved, training={**saved.training, "init_from": begun}))
+        if is_whole:
+            assert checkpoint.load(tmp_path / "x.pt").training["init_from"] == begun
+        else:
+            with pytest.raises(CheckpointError, match="not a whole checkpoint"):
+                checkpoint.load(tmp_path / "x.pt")

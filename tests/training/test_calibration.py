@@ -74,7 +74,7 @@ def test_the_interval_of_a_share_as_scipy_has_it(right, count):
     assert 0 <= low < high <= 1
 
 
-@pytest.mark.parametrize("scale", [0.03, 0.5, 1.0, 7.0, 50.0])
+@pytest.mark.parametrize("scale", [1e-4, 0.03, 0.5, 1.0, 7.0, 50.0, 1e4])
 def test_the_temperature_that_another_search_finds(scale):
     drawn = np.random.default_rng(0)
     logits = drawn.normal(size=(400, 5)) * 2
@@ -84,7 +84,23 @@ def test_the_temperature_that_another_search_finds(scale):
     def loss(logarithm):
         return -log_softmax(scale * logits / np.exp(logarithm), 1)[rows, labels].mean()
 
-    other = np.exp(minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9}).x)
+    other = np.exp(minimize_scalar(loss, bounds=(-12, 12), method="bounded", options={"xatol": 1e-9}).x)
     found = best_temperature(torch.from_numpy(scale * logits).float(), torch.from_numpy(labels))
     assert found == pytest.approx(other, rel=1e-4)
     assert found == pytest.approx(scale, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("logits", "why"),
+    [
+        (torch.eye(5).mul(30), "it classifies all of them rightly"),
+        (torch.eye(5).mul(1e-3), "it classifies all of them rightly"),
+        (torch.eye(5).mul(-1), "it knows nothing of them"),
+        (torch.zeros(5, 5), "it knows nothing of them"),
+        (torch.eye(5).log(), "some of its logits are not finite"),
+        (torch.eye(5) * torch.nan, "some of its logits are not finite"),
+    ],
+)
+def test_where_there_is_no_temperature(logits, why):
+    with pytest.raises(ValueError, match=f"^{why}$"):
+        best_temperature(logits, torch.arange(5))
