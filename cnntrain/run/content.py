@@ -99,7 +99,7 @@ def is_sound(saved: Checkpoint) -> bool:
     return (
         all(isinstance(each, dict) and all(isinstance(name, str) for name in each) for each in mappings)
         and isinstance(saved.classes, list)
-        and all(isinstance(name, str) and is_printable(name) and "\n" not in name for name in saved.classes)
+        and all(isinstance(name, str) and _is_line(name) for name in saved.classes)
         and all(_is_plain(tensor) for tensor in saved.weights.values())
         and (saved.result is None or (isinstance(saved.result, dict) and isinstance(saved.result.get("epoch"), int)))
         and (saved.training is None or _is_state(saved.training))
@@ -119,10 +119,14 @@ def _is_state(values: dict[str, Any]) -> bool:
     origin = values.get("init_from") or {}
     remarks = origin.get("remarks", [])
     rows.append({**origin, "remarks": ""})
-    if not all(is_printable(line) and "\n" not in line for line in remarks):
+    if not all(map(_is_line, remarks)):
         return False
     are_plain = all(_are_scalars(row.values()) for row in rows) and all(map(_is_plain, tensors))
     return are_plain and bool(state.history) == bool(state.epoch)
+
+
+def _is_line(text: str) -> bool:
+    return is_printable(text) and "\n" not in text
 
 
 def _are_scalars(values: Iterable[object]) -> bool:

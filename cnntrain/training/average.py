@@ -21,8 +21,8 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float, frozen: Sequence[str] = ()) -> None:
         self._decay = decay
-        # What does not change is its own average, but for rounding.
         floats = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+        # What does not change is its own average; summed up, it would be rounded.
         self._kept = {name: value for name, value in floats.items() if name in frozen}
         self._weights = list(floats.values())
         self.sums = {name: torch.zeros_like(value) for name, value in floats.items()}

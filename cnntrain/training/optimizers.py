@@ -87,11 +87,13 @@ def begin_momentum(optimizer: "Optimizer") -> None:
     from torch.optim import SGD, RMSprop
 
     kind, state = kind_of(optimizer), optimizer.state
-    for group in optimizer.param_groups if kind in (SGD, RMSprop) else []:
-        trained = [parameter for parameter in group["params"] if parameter.requires_grad] if group["momentum"] else []
+    if kind not in (SGD, RMSprop):
+        return
+    for group in (group for group in optimizer.param_groups if group["momentum"]):
+        trained = [parameter for parameter in group["params"] if parameter.requires_grad]
         begun = [parameter for parameter in trained if state.get(parameter)]
-        # RMSprop begins with a weight whenever that comes; SGD with all or none.
-        for parameter in begun if kind is RMSprop or not begun else trained:
+        # SGD begins with all of them or with none; RMSprop with each when that comes.
+        for parameter in trained if kind is SGD and begun else begun:
             state[parameter].setdefault("momentum_buffer", zeros_like(parameter))
 
 
