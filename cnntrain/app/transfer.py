@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cnntrain.config.load import resolved
 from cnntrain.data.preprocess import Preprocessing
 from cnntrain.errors import CheckpointError, UsageError
-from cnntrain.network.modules import weights_of
+from cnntrain.network.modules import layer_of, weights_of
 from cnntrain.reports.text import percent, table
 from cnntrain.run import checkpoint
 from cnntrain.run.content import Checkpoint
@@ -112,10 +112,10 @@ def matched(source: Path, saved: Checkpoint, network: nn.Module, classes: Sequen
         return "" if is_same or name not in of_classes or is_known else "it is for other classes there"
 
     why = {name: unfit(name) for name in own}
-    broken = {_layer(name) for name in own if why[name]}
+    broken = {layer_of(name) for name in own if why[name]}
     rows: Rows = {}
     said = {name: f"no: {why[name] or 'the rest of its layer does not fit'}" for name in own}
-    for name in (name for name in own if _layer(name) not in broken):
+    for name in (name for name in own if layer_of(name) not in broken):
         is_by_name = is_by_class(name) and not is_same
         rows[name] = (here, there) if is_by_name else None
         part = f"{len(places)} of {len(classes)} classes" if len(places) < len(classes) else "the names of classes"
@@ -140,17 +140,15 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _layer(name: str) -> str:
-    """`4_softmax.linear.weight` to `4_softmax.linear`."""
-    return name.rpartition(".")[0]
-
-
 def _remarks(source: Path, saved: Checkpoint, match: Match, given: Prepared) -> Iterator[str]:
     """What makes these weights worth less than they seem, or figures worth less with them."""
     if match.is_little:
         how = "a layer is found by its name, which begins with its place in the network, and by its shape"
         yield f"only {len(match.rows)} of {match.of} tensors are taken from {source}: {how}"
-    there, here = Preprocessing.from_dict(saved.preprocessing).normalizes, given.preprocessing.normalizes
+    try:
+        there, here = Preprocessing.from_dict(saved.preprocessing).normalizes, given.preprocessing.normalizes
+    except ValueError as error:
+        raise CheckpointError(f"`init_from: {source}`: {error}") from error
     if there != here:
         were = "normalized" if there else "not normalized"
         yield f"{source} was trained with images that were {were}; set `data.normalize: {str(there).lower()}`"

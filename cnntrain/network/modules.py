@@ -239,6 +239,11 @@ class GlobalAvgPool(nn.Module):
         return images.mean(dim=(2, 3))
 
 
+def layer_of(name: str) -> str:
+    """The module that a tensor of a state belongs to: `4_softmax.linear.weight` to `4_softmax.linear`."""
+    return name.rpartition(".")[0]
+
+
 def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
     """What multiplies inputs, by name: no biases, and no scales of a normalization, whatever their shape."""
     normalizations = (module for module in network.modules() if isinstance(module, nn.LayerNorm))

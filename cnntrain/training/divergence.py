@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from cnntrain.network.modules import layer_of
 from cnntrain.training.hooks import watched
 from cnntrain.training.probe import layers_of
 
@@ -54,12 +55,7 @@ def _not_finite_after_a_batch(state: State, outputs: list[str], gradients: list[
 def _spoilt(network: nn.Module) -> Iterator[str]:
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if not tensor.isfinite().all():
-            yield f"a weight or statistic of layer `{_layer(name)}`"
-
-
-def _layer(name: str) -> str:
-    """`1_residual.layers.0_conv.weight` to `1_residual.layers.0_conv`."""
-    return name.rpartition(".")[0]
+            yield f"a weight or statistic of layer `{layer_of(name)}`"
 
 
 @contextmanager
@@ -76,7 +72,7 @@ def _watching(network: nn.Module) -> Iterator[tuple[list[str], list[str]]]:
         look(f"the output of layer `{name}`", output, outputs)
 
     def watch_gradient(name: str, parameter: nn.Parameter) -> RemovableHandle:
-        what = f"the gradient of layer `{_layer(name)}`"
+        what = f"the gradient of layer `{layer_of(name)}`"
         # As it arises: clipping makes all of them NaN where one is.
         handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
             lambda given: look(what, given.grad, gradients)

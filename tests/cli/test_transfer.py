@@ -196,6 +196,15 @@ def test_a_fingerprint_is_of_all_that_can_be_taken(trained):
     assert len({fingerprint(), *others}) == 6
 
 
+def test_init_from_of_something_that_takes_no_images(cnntrain, trained, tiny, tmp_path):
+    saved = replace(checkpoint.load(trained), preprocessing={"shape": [1, 8, 8], "mean": ["x"], "std": [1.0]})
+    checkpoint.save(tmp_path / "x.pt", saved)
+    outcome = cnntrain("train", tiny, f"init_from={tmp_path / 'x.pt'}", "--run-dir", tmp_path / "run")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == f"error: `init_from: {tmp_path / 'x.pt'}`: its preprocessing is not one of images\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_init_from_of_nothing_that_matches(cnntrain, trained, tmp_path):
     (tmp_path / "c.yaml").write_text(f"init_from: {trained}\nnetwork: [{{fully_connected: 5}}, softmax]\n")
     outcome = cnntrain("train", tmp_path / "c.yaml", "--run-dir", tmp_path / "run")
